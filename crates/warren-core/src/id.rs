@@ -1,0 +1,161 @@
+//! Identities. Every id in the product is minted here and nowhere else.
+
+use std::{fmt, str::FromStr};
+
+/// The characters of an id's random part.
+const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+
+/// The identity of one sandbox: `sb-` and 16 characters of `[a-z0-9]`, 19 bytes of ASCII.
+///
+/// It is the same in every dialect, in host labels and in paths. 16 characters carry 82 bits, so
+/// an id cannot be guessed; it still is a name and not a credential.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SandboxId([u8; Self::LENGTH]);
+
+impl SandboxId {
+    /// The length of an id in bytes.
+    pub const LENGTH: usize = 19;
+    const PREFIX: &'static str = "sb-";
+
+    /// Makes a new id from the operating system's randomness.
+    #[must_use]
+    pub fn mint() -> Self {
+        let mut id = [0; Self::LENGTH];
+        let (prefix, rest) = id.split_at_mut(Self::PREFIX.len());
+        prefix.copy_from_slice(Self::PREFIX.as_bytes());
+        random_text(rest);
+        Self(id)
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Every constructor admits ASCII alone.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The id as its 19 bytes of ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+
+    /// Reads an id at the start of a host label or path segment.
+    ///
+    /// What follows the id is ignored when it starts with a hyphen, as clients exist that append
+    /// `-<client id>` to it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] when the text does not start with an id or goes on with something else.
+    pub fn parse_label(text: &str) -> Result<Self, InvalidId> {
+        let (id, rest) = text.split_at_checked(Self::LENGTH).ok_or(InvalidId)?;
+        if rest.is_empty() || rest.starts_with('-') { id.parse() } else { Err(InvalidId) }
+    }
+}
+
+impl FromStr for SandboxId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let bytes: [u8; Self::LENGTH] =
+            text.as_bytes().try_into().map_err(|_wrong_length| InvalidId)?;
+        let rest = text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?;
+        if rest.bytes().all(|byte| ALPHABET.contains(&byte)) {
+            Ok(Self(bytes))
+        } else {
+            Err(InvalidId)
+        }
+    }
+}
+
+impl fmt::Display for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for SandboxId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is not a sandbox id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a sandbox id: expected `sb-` and 16 characters of a-z and 0-9")]
+pub struct InvalidId;
+
+/// Fills `out` with characters of [`ALPHABET`], each equally likely.
+fn random_text(out: &mut [u8]) {
+    let mut random = RandomBytes::default();
+    for place in out {
+        *place = loop {
+            // 252 is the largest multiple of 36 in a byte: above it the choice would be uneven.
+            let byte = random.next();
+            if byte < 252 {
+                break ALPHABET.get(usize::from(byte % 36)).copied().unwrap_or(b'a');
+            }
+        };
+    }
+}
+
+/// Random bytes, fetched a block at a time.
+#[derive(Default)]
+struct RandomBytes {
+    block: [u8; 16],
+    left: usize,
+}
+
+impl RandomBytes {
+    fn next(&mut self) -> u8 {
+        if self.left == 0 {
+            self.block = uuid_bytes();
+            self.left = self.block.len();
+        }
+        self.left -= 1;
+        self.block.get(self.left).copied().unwrap_or_default()
+    }
+}
+
+fn uuid_bytes() -> [u8; 16] {
+    let mut block = [0; 16];
+    // Without randomness no id may be made: an id that repeats would join two tenants.
+    #[expect(clippy::expect_used, reason = "the kernel's generator cannot fail after boot")]
+    getrandom::fill(&mut block).expect("the operating system gives random bytes");
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minted_id_reads_back() {
+        let id = SandboxId::mint();
+        assert_eq!(id.as_str().parse(), Ok(id));
+        assert_ne!(id, SandboxId::mint());
+    }
+
+    #[test]
+    fn only_the_exact_form_is_an_id() {
+        for bad in [
+            "",
+            "sb-",
+            "sb-abc",
+            "sb-ABCDEFGHIJKLMNOP",
+            "sx-aaaaaaaaaaaaaaaa",
+            "sb-aaaaaaaaaaaaaaaaa",
+            "sb-aaaaaaaaaaaaaaa/",
+        ] {
+            assert_eq!(bad.parse::<SandboxId>(), Err(InvalidId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_after_a_hyphen_is_ignored_in_labels() {
+        let id: SandboxId = "sb-abcdefgh01234567".parse().unwrap();
+        assert_eq!(SandboxId::parse_label("sb-abcdefgh01234567-00000000"), Ok(id));
+        assert_eq!(SandboxId::parse_label("sb-abcdefgh01234567x"), Err(InvalidId));
+    }
+}

@@ -1,0 +1,271 @@
+//! The seam to what makes guests: one [`Runtime`] per way of isolating.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::broadcast,
+};
+
+use crate::{
+    id::SandboxId,
+    spec::{Limits, Spec},
+};
+
+/// A byte stream to a guest.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {}
+
+/// One way of isolating a guest on this host.
+///
+/// A runtime gives lifecycle, limits, events and byte streams. It never runs commands or touches
+/// files inside: the guest agent does, behind [`Runtime::connect`].
+#[async_trait]
+pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
+    /// The name used in configuration, in the database and in logs.
+    fn name(&self) -> &'static str;
+
+    /// What this backend can do here; asked before an operation, never found out by its failing.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Makes the guest and starts its agent. On an error nothing of it is left on the host.
+    ///
+    /// When this returns, [`Runtime::connect`] works; the agent's first answer is the proof that
+    /// the guest runs.
+    async fn create(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError>;
+
+    /// Opens a byte stream to the guest's agent, which speaks HTTP/1.1 and h2 on it.
+    async fn connect(
+        &self,
+        id: &SandboxId,
+        service: Service,
+    ) -> Result<Box<dyn Duplex>, RuntimeError>;
+
+    /// Kills the guest and removes all it holds. Removing one that is gone is not an error.
+    ///
+    /// Returns when no process of the guest runs any more; what is slow to remove (its files) has
+    /// been made unreachable by then and goes in the background.
+    async fn destroy(&self, id: &SandboxId) -> Result<(), RuntimeError>;
+
+    /// Every guest of ours that exists on this host, for reconciling after a restart.
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError>;
+
+    /// Exits and other things that happen to guests without being asked for.
+    ///
+    /// A receiver that lags must call [`Runtime::list`] to catch up.
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
+
+    /// Records when the guest must end if nobody extends its life. `None` takes the record back.
+    ///
+    /// The runtime enforces it even while no server runs, a grace period later than the server
+    /// itself would.
+    async fn set_deadline(
+        &self,
+        id: &SandboxId,
+        deadline: Option<Deadline>,
+    ) -> Result<(), RuntimeError>;
+
+    /// Opens a byte stream to a TCP port on the guest's own loopback.
+    async fn dial(&self, _id: &SandboxId, _port: u16) -> Result<Box<dyn Duplex>, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "dial a port" })
+    }
+
+    /// Stops every process of the guest where it is; memory is kept.
+    async fn pause(&self, _id: &SandboxId) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "pause" })
+    }
+
+    /// Lets a paused guest go on.
+    async fn resume(&self, _id: &SandboxId) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "resume" })
+    }
+
+    /// What the guest uses now.
+    async fn usage(&self, _id: &SandboxId) -> Result<Usage, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "measure usage" })
+    }
+
+    /// Changes the limits of a running guest.
+    async fn update_limits(&self, _id: &SandboxId, _limits: &Limits) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "change limits" })
+    }
+}
+
+/// Which of the agent's two sockets to connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Initialisation and other things for the host alone: `/init`, `/health`.
+    Control,
+    /// Processes and files: the envd protocol.
+    Envd,
+}
+
+/// What a backend can do on this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Runtime::pause`] and [`Runtime::resume`].
+    pub pause: bool,
+    /// [`Runtime::dial`].
+    pub dial: bool,
+    /// Guests reach the outside ([`crate::spec::Network::Open`]).
+    pub network: bool,
+    /// [`Limits::memory_bytes`] is enforced.
+    pub memory_limit: bool,
+    /// [`Limits::cpu_millis`] is enforced.
+    pub cpu_limit: bool,
+    /// [`Limits::pids`] is enforced.
+    pub pids_limit: bool,
+    /// [`Runtime::usage`].
+    pub usage: bool,
+    /// The guest has more than one user id: `user` and `root` differ.
+    pub users: bool,
+    /// What is weaker here than it could be, each a sentence for people.
+    pub warnings: Vec<String>,
+}
+
+/// What [`Runtime::create`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Created {
+    /// The steps in order, each with how long it took.
+    pub steps: Vec<(&'static str, Duration)>,
+}
+
+/// A guest that [`Runtime::list`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its identity.
+    pub id: SandboxId,
+    /// What it is doing.
+    pub state: GuestState,
+}
+
+/// What a guest is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestState {
+    /// Its processes run.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// It has ended; its files may still be there.
+    Exited(Exit),
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Why.
+    pub reason: ExitReason,
+    /// Processes that were killed for want of memory during its life.
+    pub oom_kills: u64,
+}
+
+/// Why a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// The agent ended by itself with this status.
+    Status(i32),
+    /// A signal that nobody of ours sent ended the agent.
+    Signal(i32),
+    /// The agent was killed because the guest ran out of memory.
+    OutOfMemory,
+    /// Its deadline came while no server was there to act on it.
+    Deadline,
+    /// The host killed it on request.
+    Killed,
+    /// The host went away under it (a reboot), or how it ended was never recorded.
+    Unknown,
+}
+
+/// Something that happened to a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    /// It ended.
+    Exited {
+        /// Which.
+        id: SandboxId,
+        /// How.
+        exit: Exit,
+    },
+}
+
+/// When a guest must end at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// How far away it is, on a clock that runs while the host sleeps (`CLOCK_BOOTTIME`).
+    pub after: Duration,
+    /// What is to be done then.
+    pub action: DeadlineAction,
+}
+
+/// What a deadline does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadlineAction {
+    /// The guest is killed.
+    Kill,
+    /// The guest is frozen.
+    Pause,
+}
+
+/// What a guest uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory now, in bytes.
+    pub memory_bytes: u64,
+    /// The most memory it ever used, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Processor time since it started.
+    pub cpu: Duration,
+    /// Processes and threads now.
+    pub pids: u64,
+    /// Processes killed for want of memory since it started.
+    pub oom_kills: u64,
+}
+
+/// Why a runtime could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// This backend does not do that, here or anywhere.
+    #[error("this runtime cannot {operation} here")]
+    Unsupported {
+        /// What was asked, such as `pause`.
+        operation: &'static str,
+    },
+    /// There is no such guest.
+    #[error("no guest {id} on this host")]
+    NotFound {
+        /// Which.
+        id: SandboxId,
+    },
+    /// The image cannot be used; the text says what was expected.
+    #[error("image cannot be used: {reason}")]
+    Image {
+        /// What is wrong with it and what was expected, for the caller.
+        reason: String,
+    },
+    /// The host has no more of something: id ranges, addresses, memory.
+    #[error("the host has no {what} left")]
+    Exhausted {
+        /// Of what.
+        what: &'static str,
+    },
+    /// Something on the host failed.
+    #[error("could not {operation}")]
+    Host {
+        /// The step that failed, such as `mount the root filesystem`.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl RuntimeError {
+    /// Names the step that an error came from; for `map_err`.
+    pub fn host<E>(operation: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Host { operation, source: source.into() }
+    }
+}

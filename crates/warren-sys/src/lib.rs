@@ -1,0 +1,7 @@
+//! Safe functions over the Linux interfaces that sandboxes are made of.
+//!
+//! This is the only crate of the workspace in which `unsafe` compiles. It knows the kernel and
+//! nothing else: no policy, no sandbox, no async runtime. Everything that returns a descriptor
+//! returns an [`std::os::fd::OwnedFd`], opened close-on-exec.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code, reason = "the one crate that may")]
