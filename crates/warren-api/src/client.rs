@@ -1,0 +1,1 @@
+//! A typed client of the API over a byte stream of the caller's choosing.

@@ -1,0 +1,67 @@
+//! What happened, as server-sent events on `GET /v1/events?after=&sandbox=`.
+//!
+//! The `id` of an event is its sequence number: `Last-Event-ID`, or `after`, goes on behind it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the order of all events; higher is later, gaps are possible.
+    pub seq: u64,
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    #[serde(rename = "type")]
+    pub kind: EventKind,
+    /// To which sandbox.
+    pub sandbox_id: String,
+    /// More, by type; an object.
+    #[serde(default)]
+    pub detail: serde_json::Value,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EventKind {
+    /// A sandbox was asked for.
+    #[serde(rename = "sandbox.created")]
+    Created,
+    /// It runs.
+    #[serde(rename = "sandbox.running")]
+    Running,
+    /// It was paused.
+    #[serde(rename = "sandbox.paused")]
+    Paused,
+    /// It was resumed.
+    #[serde(rename = "sandbox.resumed")]
+    Resumed,
+    /// It ended.
+    #[serde(rename = "sandbox.stopped")]
+    Stopped,
+    /// It could not be made, or broke.
+    #[serde(rename = "sandbox.failed")]
+    Failed,
+    /// Nothing of it is left.
+    #[serde(rename = "sandbox.deleted")]
+    Deleted,
+    /// Something that this version does not know.
+    #[serde(other, rename = "unknown")]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_later_version_is_still_read() {
+        let json = r#"{"seq":4,"time":"2026-11-21T10:00:00.000Z","type":"sandbox.forked",
+            "sandbox_id":"sb-aaaaaaaaaaaaaaaa","detail":{}}"#;
+        let event: Event = serde_json::from_str(json).unwrap();
+        assert_eq!(event.kind, EventKind::Unknown);
+        assert_eq!(serde_json::to_value(EventKind::Paused).unwrap(), "sandbox.paused");
+    }
+}
