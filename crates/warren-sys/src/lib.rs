@@ -5,3 +5,10 @@
 //! returns an [`std::os::fd::OwnedFd`], opened close-on-exec.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "the one crate that may")]
+
+pub mod channel;
+pub mod fork;
+pub mod mount;
+pub mod privilege;
+pub mod process;
+pub mod seccomp;
