@@ -1,0 +1,62 @@
+//! What the tests want from the operating system.
+
+use std::fs;
+
+use crate::shell;
+
+/// Programs that some tests use and the Debian packages that hold them. Without them those tests skip.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("sudo", "sudo"),
+    ("newuidmap", "uidmap"),
+    ("pasta", "passt"),
+    ("mkfs.btrfs", "btrfs-progs"),
+    ("setpriv", "util-linux"),
+    ("python3", "python3"),
+    ("git", "git"),
+];
+
+/// Installs what is missing where that is this user's to do, and says what it did or left out.
+pub(super) fn prepare() {
+    let missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| shell::find_program(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let list = missing.join(" ");
+    if !is_root() || !is_debian() {
+        println!("not installed, tests that need it skip: {list}");
+        return;
+    }
+    println!("installing for the tests: {list}");
+    if let Err(error) = install(&missing) {
+        println!("could not install: {error:#}; tests that need it skip");
+    }
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    let apt = || {
+        let mut apt = shell::command("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-o", "DPkg::Lock::Timeout=120"]);
+        apt
+    };
+    shell::run(apt().arg("update"))?;
+    shell::run(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+}
+
+fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
+}
+
+/// Debian or something made from it.
+fn is_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| {
+        let value = line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE="));
+        value.is_some_and(|value| value.contains("debian"))
+    })
+}
