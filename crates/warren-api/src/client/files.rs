@@ -1,0 +1,176 @@
+//! Files inside a sandbox.
+
+use std::{io, ops::RangeInclusive};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderValue, Method, header};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use super::{
+    Call, Client, ClientError, Query,
+    link::{Body, Reply},
+    sandboxes::path,
+};
+use crate::files::{FileInfo, FileList, FileWritten, MoveFile};
+
+/// The size of the pieces in which a file is sent.
+const PIECE_BYTES: usize = 256 << 10;
+
+impl Client {
+    /// Reads a file, or the bytes of it in `range`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn read_file(
+        &self,
+        sandbox: &str,
+        file: &str,
+        user: Option<&str>,
+        range: Option<RangeInclusive<u64>>,
+    ) -> Result<FileStream, ClientError> {
+        let mut call = Call::get(target(sandbox, "files", file, user, Query::default()));
+        call.accept = "*/*";
+        if let Some(range) = range {
+            let value = format!("bytes={}-{}", range.start(), range.end());
+            let value =
+                HeaderValue::from_str(&value).map_err(ClientError::transport("name the range"))?;
+            call.headers.push((header::RANGE, value));
+        }
+        Ok(FileStream(self.send(&call).await?))
+    }
+
+    /// Writes a file from a stream of bytes, making its directories; `mode` is octal text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`]. It is never repeated by itself: the stream is used up.
+    pub async fn write_file(
+        &self,
+        sandbox: &str,
+        file: &str,
+        user: Option<&str>,
+        mode: Option<&str>,
+        contents: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<FileWritten, ClientError> {
+        let query = Query::default().with("mode", mode);
+        let mut call = Call::new(Method::PUT, target(sandbox, "files", file, user, query));
+        call.headers
+            .push((header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")));
+        let mut link = self.link().await?;
+        let body = Body::Stream(Box::pin(pieces(contents)));
+        let reply = link.send(call.request(body)).await.map_err(|error| error.error)?;
+        let reply = self.accept(reply.over(link)).await?;
+        let body = self.read(reply).await?;
+        serde_json::from_slice(&body).map_err(|source| ClientError::Decode { source })
+    }
+
+    /// What is known about a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn stat_file(
+        &self,
+        sandbox: &str,
+        file: &str,
+        user: Option<&str>,
+    ) -> Result<FileInfo, ClientError> {
+        self.json(Call::get(target(sandbox, "files/stat", file, user, Query::default()))).await
+    }
+
+    /// The contents of a directory, `depth` levels of it (1 for its own entries).
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn list_files(
+        &self,
+        sandbox: &str,
+        directory: &str,
+        user: Option<&str>,
+        depth: u32,
+    ) -> Result<FileList, ClientError> {
+        let query = Query::default().with("depth", Some(depth.to_string()));
+        self.json(Call::get(target(sandbox, "files/list", directory, user, query))).await
+    }
+
+    /// Makes a directory and those above it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn make_directory(
+        &self,
+        sandbox: &str,
+        directory: &str,
+        user: Option<&str>,
+    ) -> Result<FileInfo, ClientError> {
+        let query = Query::default();
+        self.json(Call::post(target(sandbox, "files/mkdir", directory, user, query))).await
+    }
+
+    /// Moves a file or a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn move_file(
+        &self,
+        sandbox: &str,
+        request: &MoveFile,
+    ) -> Result<FileInfo, ClientError> {
+        let target = format!("{}/files/move", path(sandbox));
+        self.json(Call::post(target).with_json(request)?).await
+    }
+
+    /// Removes a file, or a directory with all below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn remove_file(
+        &self,
+        sandbox: &str,
+        file: &str,
+        user: Option<&str>,
+    ) -> Result<(), ClientError> {
+        let target = target(sandbox, "files", file, user, Query::default());
+        self.empty(Call::new(Method::DELETE, target)).await
+    }
+}
+
+fn target(sandbox: &str, route: &str, file: &str, user: Option<&str>, query: Query) -> String {
+    let query = query.with("path", Some(file)).with("user", user);
+    format!("{}/{route}{}", path(sandbox), query.0)
+}
+
+/// Cuts a reader into pieces.
+fn pieces(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold((reader, BytesMut::new()), |(mut reader, mut buffer)| async move {
+        buffer.reserve(PIECE_BYTES);
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => None,
+            Ok(_read) => Some((Ok(buffer.split().freeze()), (reader, buffer))),
+            Err(error) => Some((Err(error), (reader, buffer))),
+        }
+    })
+}
+
+/// The contents of a file on their way.
+#[derive(Debug)]
+pub struct FileStream(Reply);
+
+impl FileStream {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Transport`] when the connection breaks before the end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
+        self.0.chunk().await
+    }
+}

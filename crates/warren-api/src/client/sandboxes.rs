@@ -1,0 +1,108 @@
+//! Sandboxes.
+
+use http::Method;
+
+use super::{Call, Client, ClientError, Query, encoded};
+use crate::{
+    Base64, Code,
+    sandbox::{CreateSandbox, ListSandboxes, Sandbox, SandboxList},
+};
+
+impl Client {
+    /// Makes a sandbox and waits until it runs.
+    ///
+    /// A key of its own makes the request safe to repeat, so a server that is replaced under it
+    /// does not lead to two sandboxes.
+    ///
+    /// # Errors
+    ///
+    /// As every method here: [`ClientError::Refused`] with the server's reason, else what broke.
+    pub async fn create_sandbox(&self, request: &CreateSandbox) -> Result<Sandbox, ClientError> {
+        let call = Call::post("/v1/sandboxes").with_json(request)?;
+        match random_key() {
+            Some(key) => self.json(call.with_key(key)).await,
+            None => self.json(call).await,
+        }
+    }
+
+    /// One page of sandboxes, newest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn list_sandboxes(&self, filter: &ListSandboxes) -> Result<SandboxList, ClientError> {
+        let mut query = Query::default();
+        for state in &filter.states {
+            query = query.with("state", Some(state.as_str()));
+        }
+        for (key, value) in &filter.labels {
+            query = query.with("label", Some(format!("{key}={value}")));
+        }
+        let query = query
+            .with("name", filter.name.as_ref())
+            .with("limit", filter.limit.map(|limit| limit.to_string()))
+            .with("cursor", filter.cursor.as_ref());
+        self.json(Call::get(format!("/v1/sandboxes{}", query.0))).await
+    }
+
+    /// One sandbox, by id or name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn get_sandbox(&self, sandbox: &str) -> Result<Sandbox, ClientError> {
+        self.json(Call::get(path(sandbox))).await
+    }
+
+    /// Removes a sandbox with all it holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`]; `not_found` when there is none.
+    pub async fn delete_sandbox(&self, sandbox: &str) -> Result<(), ClientError> {
+        self.empty(Call::new(Method::DELETE, path(sandbox))).await
+    }
+
+    /// Freezes a sandbox's processes; their memory is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn pause_sandbox(&self, sandbox: &str) -> Result<Sandbox, ClientError> {
+        self.json(Call::post(format!("{}/pause", path(sandbox)))).await
+    }
+
+    /// Lets a paused sandbox go on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn resume_sandbox(&self, sandbox: &str) -> Result<Sandbox, ClientError> {
+        self.json(Call::post(format!("{}/resume", path(sandbox)))).await
+    }
+
+    /// Removes a sandbox; one that is gone already is as good.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`], without `not_found`.
+    pub async fn ensure_deleted(&self, sandbox: &str) -> Result<(), ClientError> {
+        match self.delete_sandbox(sandbox).await {
+            Err(error) if error.code() == Code::NotFound => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// The path of a sandbox.
+pub(super) fn path(sandbox: &str) -> String {
+    format!("/v1/sandboxes/{}", encoded(sandbox))
+}
+
+/// A key that nobody else uses; none where the system has no randomness.
+fn random_key() -> Option<String> {
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).ok()?;
+    let text = serde_json::to_value(Base64(bytes.to_vec())).ok()?;
+    text.as_str().map(ToOwned::to_owned)
+}
