@@ -1,13 +1,24 @@
 //! `cargo xtask codegen`: files that are generated and committed.
+//!
+//! * [`messages`]: the Rust code of the agent's protocol, from `proto/`.
+//! * [`pages`]: reference pages, printed by the binary they describe.
+
+mod messages;
+mod pages;
 
 use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{shell, workspace::Workspace};
+use crate::workspace::Workspace;
 
-/// A file and the arguments of `warren` that print it.
-const PAGES: [(&str, &[&str]); 0] = [];
+/// A file as it should be.
+#[derive(Debug)]
+struct Generated {
+    /// Where it belongs, seen from the root.
+    path: String,
+    text: String,
+}
 
 /// Writes each file, or with `--check` fails if one differs from what would be written.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCode> {
@@ -16,24 +27,27 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<ExitCod
         [flag] if flag == "--check" => true,
         _ => bail!("codegen takes --check or nothing"),
     };
-    let mut stale = Vec::new();
-    for (page, print) in PAGES {
-        let mut warren = shell::cargo(&workspace.root);
-        warren.args(["run", "--quiet", "--package", "warren", "--"]).args(print);
-        let wanted = shell::output(&mut warren)?;
-        let path = workspace.root.join(page);
-        if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
+    let mut files = pages::generate(workspace)?;
+    match messages::obstacle() {
+        None => files.extend(messages::generate(workspace)?),
+        Some(reason) if check => println!("SKIPPED: messages not compared: {reason}"),
+        Some(reason) => bail!("cannot generate the messages: {reason}"),
+    }
+
+    let mut stale = 0;
+    for file in &files {
+        let path = workspace.root.join(&file.path);
+        if fs::read_to_string(&path).is_ok_and(|found| found == file.text) {
             continue;
         }
         if check {
-            stale.push(page);
+            println!("error: {} is stale: run `cargo xtask codegen`", file.path);
+            stale += 1;
         } else {
-            fs::write(&path, wanted).with_context(|| format!("write {page}"))?;
-            println!("wrote {page}");
+            fs::write(&path, &file.text).with_context(|| format!("write {}", file.path))?;
+            println!("wrote {}", file.path);
         }
     }
-    for page in &stale {
-        println!("error: {page} is stale: run `cargo xtask codegen`");
-    }
-    Ok(if stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("codegen: {} files, {stale} stale", files.len());
+    Ok(if stale == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
