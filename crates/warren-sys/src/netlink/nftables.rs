@@ -1,0 +1,485 @@
+//! nf_tables: tables, chains, sets and rules, changed in transactions.
+//!
+//! A [`Batch`] collects changes to one table of the `inet` family and is applied as a whole or
+//! not at all. A [`Rule`] is a list of [`Expression`]s which the kernel runs in order on each
+//! packet until one does not match. Values pass through one register.
+//!
+//! All integers of this family are in network byte order, except what is compared with a value
+//! that the kernel itself keeps in the host's (interface groups, connection states).
+
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use super::{
+    NetlinkError, Socket,
+    message::{Request, flags},
+};
+
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NFPROTO_UNSPEC: u8 = 0;
+const NFPROTO_INET: u8 = 1;
+/// `NFT_REG_1`: the register that expressions of a rule pass values through.
+const REGISTER: u32 = 1;
+/// `NFT_REG_VERDICT`: where an immediate value is a verdict.
+const REGISTER_VERDICT: u32 = 0;
+/// The type number of an IPv4 address as set key; only `nft list` looks at it.
+const TYPE_IPV4: u32 = 7;
+
+/// `NFT_MSG_*`, within the subsystem.
+mod kind {
+    pub(super) const NEW_TABLE: u16 = 0;
+    pub(super) const GET_TABLE: u16 = 1;
+    pub(super) const DELETE_TABLE: u16 = 2;
+    pub(super) const NEW_CHAIN: u16 = 3;
+    pub(super) const NEW_RULE: u16 = 6;
+    pub(super) const NEW_SET: u16 = 9;
+    pub(super) const NEW_ELEMENTS: u16 = 12;
+}
+
+/// `NFTA_*`, by what they are attributes of.
+mod attribute {
+    pub(super) const LIST_ELEMENT: u16 = 1;
+    pub(super) const TABLE_NAME: u16 = 1;
+    pub(super) const CHAIN_TABLE: u16 = 1;
+    pub(super) const CHAIN_NAME: u16 = 3;
+    pub(super) const CHAIN_HOOK: u16 = 4;
+    pub(super) const CHAIN_POLICY: u16 = 5;
+    pub(super) const CHAIN_TYPE: u16 = 7;
+    pub(super) const HOOK_NUMBER: u16 = 1;
+    pub(super) const HOOK_PRIORITY: u16 = 2;
+    pub(super) const RULE_TABLE: u16 = 1;
+    pub(super) const RULE_CHAIN: u16 = 2;
+    pub(super) const RULE_EXPRESSIONS: u16 = 4;
+    pub(super) const EXPRESSION_NAME: u16 = 1;
+    pub(super) const EXPRESSION_DATA: u16 = 2;
+    pub(super) const DATA_VALUE: u16 = 1;
+    pub(super) const DATA_VERDICT: u16 = 2;
+    pub(super) const VERDICT_CODE: u16 = 1;
+    pub(super) const VERDICT_CHAIN: u16 = 2;
+    pub(super) const SET_TABLE: u16 = 1;
+    pub(super) const SET_NAME: u16 = 2;
+    pub(super) const SET_FLAGS: u16 = 3;
+    pub(super) const SET_KEY_TYPE: u16 = 4;
+    pub(super) const SET_KEY_LENGTH: u16 = 5;
+    pub(super) const SET_ID: u16 = 10;
+    pub(super) const ELEMENTS_TABLE: u16 = 1;
+    pub(super) const ELEMENTS_SET: u16 = 2;
+    pub(super) const ELEMENTS_LIST: u16 = 3;
+    pub(super) const ELEMENT_KEY: u16 = 1;
+    pub(super) const ELEMENT_FLAGS: u16 = 3;
+}
+
+/// Where in a packet's way a base chain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Hook {
+    /// As it comes in.
+    Prerouting = 0,
+    /// When it is for this host.
+    Input = 1,
+    /// When it passes through.
+    Forward = 2,
+    /// When this host made it.
+    Output = 3,
+    /// As it leaves.
+    Postrouting = 4,
+}
+
+/// A chain that the kernel itself calls; what no rule decides is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct BaseChain {
+    /// `filter` or `nat`.
+    pub kind: &'static str,
+    /// Where.
+    pub hook: Hook,
+    /// Order among chains of the same hook: lower comes first.
+    pub priority: i32,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// It leaves this base chain and goes on.
+    Accept,
+    /// It is gone.
+    Drop,
+    /// It goes through this chain and comes back if nothing there decides.
+    Jump(&'a str),
+}
+
+/// How to refuse a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// With a TCP reset; for TCP only.
+    TcpReset,
+    /// With ICMP or ICMPv6 "administratively prohibited".
+    Prohibited,
+}
+
+/// One step of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expression<'a> {
+    /// Matches when a property of the packet is (or is not) this value.
+    Meta {
+        /// Which property.
+        key: Meta,
+        /// Whether the value must differ.
+        not: bool,
+        /// The value; of a name a prefix suffices.
+        value: &'a [u8],
+    },
+    /// Matches when bytes of the packet are this value.
+    Payload {
+        /// Which header.
+        base: Header,
+        /// From which byte of it.
+        offset: u32,
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Matches when the source address, masked, is this network.
+    SourceIn {
+        /// First address.
+        network: Ipv4Addr,
+        /// Bits that count.
+        mask: Ipv4Addr,
+    },
+    /// Matches when the destination address is in this set.
+    DestinationIn(&'a str),
+    /// Matches when the connection is in one of these states ([`ESTABLISHED`], [`RELATED`]).
+    ConnectionState(u32),
+    /// Matches when the packet's source is not reached by the interface it came from.
+    SourceMissing,
+    /// Ends the rule.
+    Verdict(Verdict<'a>),
+    /// Refuses the packet with an answer to its sender.
+    Reject(Reject),
+    /// Gives the connection the address of the interface it leaves by.
+    Masquerade,
+}
+
+/// A connection that both sides have sent on.
+pub const ESTABLISHED: u32 = 2;
+/// One that belongs to another, such as an ICMP error.
+pub const RELATED: u32 = 4;
+
+/// Properties that [`Expression::Meta`] can look at (`NFT_META_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Meta {
+    /// Name of the interface it came from; up to 16 bytes.
+    InputName = 6,
+    /// Name of the interface it leaves by; up to 16 bytes.
+    OutputName = 7,
+    /// 2 is IPv4, 10 is IPv6; 1 byte.
+    Family = 15,
+    /// TCP, UDP, ICMP; 1 byte.
+    Protocol = 16,
+    /// Group of the interface it came from; 4 bytes, host order.
+    InputGroup = 21,
+    /// Group of the interface it leaves by; 4 bytes, host order.
+    OutputGroup = 22,
+}
+
+/// Headers that [`Expression::Payload`] can look into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Header {
+    /// IP.
+    Network = 1,
+    /// TCP, UDP.
+    Transport = 2,
+}
+
+/// Changes to one `inet` table, applied together.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    table: &'a str,
+    requests: Vec<Request>,
+    sets: u32,
+}
+
+impl<'a> Batch<'a> {
+    /// Starts a batch for this table.
+    pub fn new(table: &'a str) -> Self {
+        Self { table, requests: vec![marker(BATCH_BEGIN)], sets: 0 }
+    }
+
+    /// Makes the table; one that exists stays as it is.
+    pub fn create_table(&mut self) -> &mut Self {
+        let mut request = message(kind::NEW_TABLE, flags::CREATE);
+        request.text(attribute::TABLE_NAME, self.table);
+        self.push(request)
+    }
+
+    /// Removes the table with all that is in it.
+    pub fn delete_table(&mut self) -> &mut Self {
+        let mut request = message(kind::DELETE_TABLE, 0);
+        request.text(attribute::TABLE_NAME, self.table);
+        self.push(request)
+    }
+
+    /// Makes a chain that rules jump to.
+    pub fn create_chain(&mut self, name: &str) -> &mut Self {
+        let mut request = message(kind::NEW_CHAIN, flags::CREATE);
+        request.text(attribute::CHAIN_TABLE, self.table).text(attribute::CHAIN_NAME, name);
+        self.push(request)
+    }
+
+    /// Makes a chain that the kernel calls.
+    pub fn create_base_chain(&mut self, name: &str, base: BaseChain) -> &mut Self {
+        const ACCEPT: u32 = 1;
+        let mut request = message(kind::NEW_CHAIN, flags::CREATE);
+        request
+            .text(attribute::CHAIN_TABLE, self.table)
+            .text(attribute::CHAIN_NAME, name)
+            .nested(attribute::CHAIN_HOOK, |hook| {
+                hook.be32(attribute::HOOK_NUMBER, base.hook as u32)
+                    .bytes(attribute::HOOK_PRIORITY, &base.priority.to_be_bytes());
+            })
+            .be32(attribute::CHAIN_POLICY, ACCEPT)
+            .text(attribute::CHAIN_TYPE, base.kind);
+        self.push(request)
+    }
+
+    /// Makes a set of IPv4 ranges, which must be in ascending order and not overlap.
+    pub fn create_set(&mut self, name: &str, ranges: &[RangeInclusive<Ipv4Addr>]) -> &mut Self {
+        const INTERVAL: u32 = 4;
+        self.sets += 1;
+        let mut request = message(kind::NEW_SET, flags::CREATE);
+        request
+            .text(attribute::SET_TABLE, self.table)
+            .text(attribute::SET_NAME, name)
+            .be32(attribute::SET_FLAGS, INTERVAL)
+            .be32(attribute::SET_KEY_TYPE, TYPE_IPV4)
+            .be32(attribute::SET_KEY_LENGTH, 4)
+            .be32(attribute::SET_ID, self.sets);
+        self.push(request);
+        if !ranges.is_empty() {
+            self.add_elements(name, ranges);
+        }
+        self
+    }
+
+    fn add_elements(&mut self, set: &str, ranges: &[RangeInclusive<Ipv4Addr>]) -> &mut Self {
+        let mut request = message(kind::NEW_ELEMENTS, flags::CREATE);
+        request
+            .text(attribute::ELEMENTS_TABLE, self.table)
+            .text(attribute::ELEMENTS_SET, set)
+            .nested(attribute::ELEMENTS_LIST, |list| {
+                for range in ranges {
+                    element(list, *range.start(), false);
+                    // The element after the last is marked as an end; after the last of all
+                    // addresses there is none, and the range is open.
+                    if let Some(end) = u32::from(*range.end()).checked_add(1) {
+                        element(list, end.into(), true);
+                    }
+                }
+            });
+        self.push(request)
+    }
+
+    /// Adds a rule at the end of a chain.
+    pub fn add_rule(&mut self, chain: &str, expressions: &[Expression<'_>]) -> &mut Self {
+        let mut request = message(kind::NEW_RULE, flags::CREATE | flags::APPEND);
+        request.text(attribute::RULE_TABLE, self.table).text(attribute::RULE_CHAIN, chain).nested(
+            attribute::RULE_EXPRESSIONS,
+            |list| {
+                for expression in expressions {
+                    expression.encode(list);
+                }
+            },
+        );
+        self.push(request)
+    }
+
+    /// Applies all changes, or none.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    pub fn apply(
+        mut self,
+        socket: &mut Socket,
+        operation: &'static str,
+    ) -> Result<(), NetlinkError> {
+        for request in self.requests.iter_mut().skip(1) {
+            request.ask_ack();
+        }
+        self.requests.push(marker(BATCH_END));
+        socket.exchange(operation, &mut self.requests)
+    }
+
+    fn push(&mut self, request: Request) -> &mut Self {
+        self.requests.push(request);
+        self
+    }
+}
+
+/// Whether there is an `inet` table of this name.
+///
+/// # Errors
+///
+/// As [`Socket::get`], except that a missing table is `false`.
+pub fn table_exists(socket: &mut Socket, name: &str) -> Result<bool, NetlinkError> {
+    let mut request = message(kind::GET_TABLE, 0);
+    request.text(attribute::TABLE_NAME, name);
+    match socket.get("look up a table of packet filters", request) {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Names of all `inet` tables.
+///
+/// # Errors
+///
+/// As [`Socket::list`].
+pub fn tables(socket: &mut Socket) -> Result<Vec<String>, NetlinkError> {
+    let request = message(kind::GET_TABLE, flags::DUMP);
+    let answers = socket.list("list tables of packet filters", request)?;
+    let name = |answer: &super::message::Answer| {
+        let (_, attributes) = answer.split::<4>()?;
+        attributes.find_text(attribute::TABLE_NAME).map(str::to_owned)
+    };
+    Ok(answers.iter().filter_map(name).collect())
+}
+
+/// A message of the subsystem; its fixed header is family, version and a resource number.
+fn message(kind: u16, flags: u16) -> Request {
+    Request::new(SUBSYSTEM << 8 | kind, flags, &[NFPROTO_INET, 0, 0, 0])
+}
+
+/// The message that begins or ends a transaction of the subsystem.
+fn marker(kind: u16) -> Request {
+    let [high, low] = SUBSYSTEM.to_be_bytes();
+    Request::new(kind, 0, &[NFPROTO_UNSPEC, 0, high, low])
+}
+
+fn element(list: &mut Request, key: Ipv4Addr, end: bool) {
+    const INTERVAL_END: u32 = 1;
+    list.nested(attribute::LIST_ELEMENT, |element| {
+        if end {
+            element.be32(attribute::ELEMENT_FLAGS, INTERVAL_END);
+        }
+        element.nested(attribute::ELEMENT_KEY, |data| {
+            data.ipv4(attribute::DATA_VALUE, key);
+        });
+    });
+}
+
+impl Expression<'_> {
+    /// Adds this step, which may be several of the kernel's expressions, to a rule's list.
+    fn encode(&self, list: &mut Request) {
+        match *self {
+            Self::Meta { key, not, value } => {
+                named(list, "meta", |data| {
+                    data.be32(1, REGISTER).be32(2, key as u32);
+                });
+                compare(list, not, value);
+            }
+            Self::Payload { base, offset, value } => {
+                load(list, base, offset, value.len());
+                compare(list, false, value);
+            }
+            Self::SourceIn { network, mask } => {
+                load(list, Header::Network, 12, 4);
+                bitwise(list, &mask.octets());
+                compare(list, false, &network.octets());
+            }
+            Self::DestinationIn(set) => {
+                load(list, Header::Network, 16, 4);
+                named(list, "lookup", |data| {
+                    data.text(1, set).be32(2, REGISTER);
+                });
+            }
+            Self::ConnectionState(states) => {
+                named(list, "ct", |data| {
+                    data.be32(1, REGISTER).be32(2, 0);
+                });
+                bitwise(list, &states.to_ne_bytes());
+                compare(list, true, &[0; 4]);
+            }
+            Self::SourceMissing => {
+                const RESULT_INTERFACE: u32 = 1;
+                const SOURCE_AND_INPUT: u32 = 1 | 1 << 3;
+                named(list, "fib", |data| {
+                    data.be32(1, REGISTER).be32(2, RESULT_INTERFACE).be32(3, SOURCE_AND_INPUT);
+                });
+                compare(list, false, &[0; 4]);
+            }
+            Self::Verdict(verdict) => verdict.encode(list),
+            Self::Reject(how) => {
+                let (kind, code) = match how {
+                    Reject::TcpReset => (1, 0),
+                    Reject::Prohibited => (2, 3),
+                };
+                named(list, "reject", |data| {
+                    data.be32(1, kind).u8(2, code);
+                });
+            }
+            Self::Masquerade => named(list, "masq", |_| {}),
+        }
+    }
+}
+
+impl Verdict<'_> {
+    fn encode(self, list: &mut Request) {
+        let (code, chain): (i32, _) = match self {
+            Self::Drop => (0, None),
+            Self::Accept => (1, None),
+            Self::Jump(chain) => (-3, Some(chain)),
+        };
+        named(list, "immediate", |data| {
+            data.be32(1, REGISTER_VERDICT).nested(2, |value| {
+                value.nested(attribute::DATA_VERDICT, |verdict| {
+                    verdict.bytes(attribute::VERDICT_CODE, &code.to_be_bytes());
+                    if let Some(chain) = chain {
+                        verdict.text(attribute::VERDICT_CHAIN, chain);
+                    }
+                });
+            });
+        });
+    }
+}
+
+/// Adds one of the kernel's expressions.
+fn named(list: &mut Request, name: &str, fill: impl FnOnce(&mut Request)) {
+    list.nested(attribute::LIST_ELEMENT, |expression| {
+        expression.text(attribute::EXPRESSION_NAME, name).nested(attribute::EXPRESSION_DATA, fill);
+    });
+}
+
+/// Loads bytes of a header into the register.
+fn load(list: &mut Request, base: Header, offset: u32, length: usize) {
+    named(list, "payload", |data| {
+        data.be32(1, REGISTER)
+            .be32(2, base as u32)
+            .be32(3, offset)
+            .be32(4, u32::try_from(length).unwrap_or(u32::MAX)); // the kernel takes at most 16
+    });
+}
+
+/// Goes on only if the register is (or is not) this value.
+fn compare(list: &mut Request, not: bool, value: &[u8]) {
+    named(list, "cmp", |data| {
+        data.be32(1, REGISTER).be32(2, u32::from(not)).nested(3, |operand| {
+            operand.bytes(attribute::DATA_VALUE, value);
+        });
+    });
+}
+
+/// Keeps only these bits of the register.
+fn bitwise(list: &mut Request, mask: &[u8; 4]) {
+    named(list, "bitwise", |data| {
+        data.be32(1, REGISTER).be32(2, REGISTER).be32(3, 4);
+        data.nested(4, |operand| {
+            operand.bytes(attribute::DATA_VALUE, mask);
+        });
+        data.nested(5, |operand| {
+            operand.bytes(attribute::DATA_VALUE, &[0; 4]);
+        });
+    });
+}
