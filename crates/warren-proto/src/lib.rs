@@ -8,6 +8,7 @@
 //! any input, and no length is trusted before it is checked.
 
 pub mod envelope;
+pub mod keeper;
 pub mod message;
 pub mod status;
 
