@@ -1,0 +1,268 @@
+//! What sandboxes may reach, and who may reach them: one table of packet filters per instance.
+//!
+//! ```text
+//! from a sandbox   IPv6, or a source that is not its own ............ dropped
+//!                  to the gateway address, port 53 .................. accepted
+//!                  to anything else of the host ..................... refused
+//!                  to a sandbox of any instance ..................... refused
+//!                  to an allowed network ............................ accepted
+//!                  to a private or special range .................... refused
+//!                  to anywhere else ................................. accepted, NAT
+//! to a sandbox     answers to what it began ......................... accepted
+//!                  anything else, from outside or the host .......... dropped
+//! ```
+//!
+//! *Refused* is a TCP reset or an ICMP "administratively prohibited", so that a program inside
+//! fails at once instead of waiting for minutes. "A sandbox" of this instance is an interface in
+//! the instance's group; of any instance, one whose name begins as ours do. Chains of other tables
+//! (Docker's, a firewall's) see the same packets, and any of them can still drop one.
+
+use std::{net::Ipv4Addr, ops::RangeInclusive};
+
+use warren_sys::netlink::{
+    Socket,
+    nftables::{
+        self, BaseChain, Batch, ESTABLISHED, Expression, Header, Hook, Meta, RELATED, Reject,
+        Verdict,
+    },
+};
+
+use super::{INTERFACE_PREFIX, NetError, subnet::Subnet};
+
+/// Where no sandbox may go unless its network is allowed: the ranges that are not for the public
+/// Internet, by first and last address.
+///
+/// # Source
+///
+/// The IANA registry of special-purpose IPv4 addresses, and RFC 5771 for multicast.
+const BLOCKED: [RangeInclusive<Ipv4Addr>; 10] = [
+    Ipv4Addr::new(0, 0, 0, 0)..=Ipv4Addr::new(0, 255, 255, 255),
+    Ipv4Addr::new(10, 0, 0, 0)..=Ipv4Addr::new(10, 255, 255, 255),
+    Ipv4Addr::new(100, 64, 0, 0)..=Ipv4Addr::new(100, 127, 255, 255),
+    Ipv4Addr::new(127, 0, 0, 0)..=Ipv4Addr::new(127, 255, 255, 255),
+    Ipv4Addr::new(169, 254, 0, 0)..=Ipv4Addr::new(169, 254, 255, 255),
+    Ipv4Addr::new(172, 16, 0, 0)..=Ipv4Addr::new(172, 31, 255, 255),
+    Ipv4Addr::new(192, 0, 0, 0)..=Ipv4Addr::new(192, 0, 0, 255),
+    Ipv4Addr::new(192, 168, 0, 0)..=Ipv4Addr::new(192, 168, 255, 255),
+    Ipv4Addr::new(198, 18, 0, 0)..=Ipv4Addr::new(198, 19, 255, 255),
+    Ipv4Addr::new(224, 0, 0, 0)..=Ipv4Addr::new(255, 255, 255, 255),
+];
+
+/// The chain that every packet from a sandbox to elsewhere goes through.
+const FROM_SANDBOX: &str = "from-sandbox";
+/// The chain that every packet from a sandbox to the host itself goes through.
+const TO_HOST: &str = "to-host";
+/// The chain that every packet to a sandbox goes through.
+const TO_SANDBOX: &str = "to-sandbox";
+/// The chain that answers with a refusal.
+const REFUSE: &str = "refuse";
+/// The set of networks in [`BLOCKED`].
+const BLOCKED_SET: &str = "blocked";
+/// The set of networks that are allowed all the same.
+const ALLOWED_SET: &str = "allowed";
+
+const IPV4: &[u8] = &[2];
+const IPV6: &[u8] = &[10];
+const TCP: &[u8] = &[6];
+const UDP: &[u8] = &[17];
+const DNS_PORT: [u8; 2] = 53_u16.to_be_bytes();
+
+/// What the rules of one instance depend on.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// The instance's name.
+    pub(super) instance: String,
+    /// The group its interfaces are in.
+    pub(super) group: u32,
+    /// The addresses of sandboxes.
+    pub(super) subnet: Subnet,
+    /// The instance's address on the host.
+    pub(super) gateway: Ipv4Addr,
+    /// Networks that may be reached although they are blocked.
+    pub(super) allow: Vec<Subnet>,
+}
+
+/// The name of an instance's table.
+pub(super) fn table_name(instance: &str) -> String {
+    format!("warren-{instance}")
+}
+
+/// Whether the table is there.
+pub(super) fn installed(rules: &Rules) -> Result<bool, NetError> {
+    let operation = "look for the rules of sandboxes";
+    let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
+    nftables::table_exists(&mut socket, &table_name(&rules.instance))
+        .map_err(NetError::netlink(operation))
+}
+
+/// Puts the table in place, or replaces it: there is no moment without rules.
+pub(super) fn install(rules: &Rules) -> Result<(), NetError> {
+    let operation = "install the rules of sandboxes (nf_tables)";
+    let table = table_name(&rules.instance);
+    let mut batch = Batch::new(&table);
+    // Creating first makes the removal succeed in any case.
+    batch.create_table().delete_table().create_table();
+    batch.create_set(BLOCKED_SET, &BLOCKED).create_set(ALLOWED_SET, &merged(&rules.allow));
+    for chain in [REFUSE, FROM_SANDBOX, TO_HOST, TO_SANDBOX] {
+        batch.create_chain(chain);
+    }
+    add_refuse(&mut batch);
+    add_from_sandbox(&mut batch);
+    add_to_host(&mut batch, rules.gateway);
+    add_to_sandbox(&mut batch);
+    add_base_chains(&mut batch, rules);
+    let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
+    batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))
+}
+
+/// Removes the table of an instance, if there is one.
+pub(super) fn remove(instance: &str) -> Result<(), NetError> {
+    let operation = "remove the rules of sandboxes";
+    let table = table_name(instance);
+    let mut batch = Batch::new(&table);
+    batch.create_table().delete_table();
+    let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
+    batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))
+}
+
+fn add_refuse(batch: &mut Batch<'_>) {
+    batch
+        .add_rule(REFUSE, &[meta(Meta::Protocol, TCP), Expression::Reject(Reject::TcpReset)])
+        .add_rule(REFUSE, &[Expression::Reject(Reject::Prohibited)]);
+}
+
+fn add_from_sandbox(batch: &mut Batch<'_>) {
+    let refuse = Expression::Verdict(Verdict::Jump(REFUSE));
+    let accept = Expression::Verdict(Verdict::Accept);
+    batch
+        .add_rule(FROM_SANDBOX, &[meta(Meta::OutputName, INTERFACE_PREFIX.as_bytes()), refuse])
+        .add_rule(
+            FROM_SANDBOX,
+            &[meta(Meta::Family, IPV4), Expression::DestinationIn(ALLOWED_SET), accept],
+        )
+        .add_rule(
+            FROM_SANDBOX,
+            &[meta(Meta::Family, IPV4), Expression::DestinationIn(BLOCKED_SET), refuse],
+        );
+}
+
+fn add_to_host(batch: &mut Batch<'_>, gateway: Ipv4Addr) {
+    let gateway = gateway.octets();
+    for protocol in [UDP, TCP] {
+        batch.add_rule(
+            TO_HOST,
+            &[
+                meta(Meta::Family, IPV4),
+                Expression::Payload { base: Header::Network, offset: 16, value: &gateway },
+                meta(Meta::Protocol, protocol),
+                Expression::Payload { base: Header::Transport, offset: 2, value: &DNS_PORT },
+                Expression::Verdict(Verdict::Accept),
+            ],
+        );
+    }
+    batch.add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(REFUSE))]);
+}
+
+fn add_to_sandbox(batch: &mut Batch<'_>) {
+    batch
+        .add_rule(
+            TO_SANDBOX,
+            &[
+                Expression::ConnectionState(ESTABLISHED | RELATED),
+                Expression::Verdict(Verdict::Accept),
+            ],
+        )
+        // From another instance's sandbox, whose own rules may come after these.
+        .add_rule(
+            TO_SANDBOX,
+            &[
+                meta(Meta::InputName, INTERFACE_PREFIX.as_bytes()),
+                Expression::Verdict(Verdict::Jump(REFUSE)),
+            ],
+        )
+        .add_rule(TO_SANDBOX, &[Expression::Verdict(Verdict::Drop)]);
+}
+
+fn add_base_chains(batch: &mut Batch<'_>, rules: &Rules) {
+    let group = rules.group.to_ne_bytes();
+    let from = meta(Meta::InputGroup, &group);
+    let to = meta(Meta::OutputGroup, &group);
+    let jump = |chain| Expression::Verdict(Verdict::Jump(chain));
+    let drop = Expression::Verdict(Verdict::Drop);
+    batch
+        .create_base_chain("prerouting", filter(Hook::Prerouting, -300))
+        .add_rule("prerouting", &[from, meta(Meta::Family, IPV6), drop])
+        // Strict reverse-path filtering that no setting of the host weakens.
+        .add_rule("prerouting", &[from, Expression::SourceMissing, drop]);
+    batch
+        .create_base_chain("forward", filter(Hook::Forward, 0))
+        .add_rule("forward", &[from, jump(FROM_SANDBOX)])
+        .add_rule("forward", &[to, jump(TO_SANDBOX)]);
+    batch
+        .create_base_chain("input", filter(Hook::Input, 0))
+        .add_rule("input", &[from, jump(TO_HOST)]);
+    batch
+        .create_base_chain("output", filter(Hook::Output, 0))
+        .add_rule("output", &[to, jump(TO_SANDBOX)]);
+    let nat = BaseChain { kind: "nat", hook: Hook::Postrouting, priority: 100 };
+    let elsewhere =
+        Expression::Meta { key: Meta::OutputName, not: true, value: INTERFACE_PREFIX.as_bytes() };
+    let (network, mask) = (rules.subnet.network(), rules.subnet.mask());
+    batch.create_base_chain("postrouting", nat).add_rule(
+        "postrouting",
+        &[
+            elsewhere,
+            meta(Meta::Family, IPV4),
+            Expression::SourceIn { network, mask },
+            Expression::Masquerade,
+        ],
+    );
+}
+
+fn filter(hook: Hook, priority: i32) -> BaseChain {
+    BaseChain { kind: "filter", hook, priority }
+}
+
+fn meta(key: Meta, value: &[u8]) -> Expression<'_> {
+    Expression::Meta { key, not: false, value }
+}
+
+/// The addresses of all subnets as ascending ranges that neither overlap nor touch.
+fn merged(subnets: &[Subnet]) -> Vec<RangeInclusive<Ipv4Addr>> {
+    let mut ranges: Vec<_> = subnets.iter().map(|subnet| subnet.range()).collect();
+    ranges.sort_by_key(|range| *range.start());
+    let mut merged: Vec<RangeInclusive<Ipv4Addr>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if u32::from(*range.start()) <= u32::from(*last.end()).saturating_add(1) => {
+                *last = *last.start()..=(*last.end()).max(*range.end());
+            }
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allowed_networks_are_merged() {
+        let subnets: Vec<Subnet> = ["10.2.0.0/16", "10.1.0.0/16", "10.1.7.0/24", "10.9.0.0/16"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        let ranges: Vec<String> = merged(&subnets).iter().map(|it| format!("{it:?}")).collect();
+        assert_eq!(ranges, ["10.1.0.0..=10.2.255.255", "10.9.0.0..=10.9.255.255"]);
+        assert!(merged(&[]).is_empty());
+        assert_eq!(merged(&["0.0.0.0/0".parse().unwrap()]).len(), 1);
+    }
+
+    #[test]
+    fn blocked_ranges_ascend_and_do_not_touch() {
+        for pair in BLOCKED.windows(2) {
+            assert!(u32::from(*pair[0].end()) + 1 < u32::from(*pair[1].start()), "{pair:?}");
+        }
+    }
+}

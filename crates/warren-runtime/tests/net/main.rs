@@ -1,0 +1,14 @@
+//! The network of sandboxes on a real kernel, in network namespaces that each test makes.
+//!
+//! Needs root and nf_tables; where they are missing each test says so and counts as passed.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "helpers of tests, which the configuration's exceptions for tests do not see"
+)]
+
+mod attach;
+mod lab;
+mod policy;
