@@ -1,0 +1,57 @@
+//! The few calls of the API that are measured.
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::http::Client;
+
+/// Where a new sandbox may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Made when it is asked for.
+    OnDemand,
+    /// Taken from the parked ones if there is one.
+    Warm,
+}
+
+/// Makes a sandbox. Returns its id, and whether it was parked.
+pub(crate) fn create(client: &mut Client, source: Source) -> Result<(String, bool)> {
+    created(&client.send("POST", "/v1/sandboxes", &create_body(source))?.json()?)
+}
+
+/// The body of [`create`], for those who write and read apart.
+pub(crate) fn create_body(source: Source) -> Vec<u8> {
+    json!({"warm": source == Source::Warm, "lifetime_seconds": 600}).to_string().into_bytes()
+}
+
+/// What [`create`] returns, from the answer's body.
+pub(crate) fn created(sandbox: &Value) -> Result<(String, bool)> {
+    let id = sandbox.get("id").and_then(Value::as_str).context("a sandbox without an id")?;
+    let warm = sandbox.get("warm").and_then(Value::as_bool).unwrap_or(false);
+    Ok((id.to_owned(), warm))
+}
+
+/// Runs a command to its end; fails unless it exits with 0.
+pub(crate) fn exec(client: &mut Client, id: &str, command: &[&str]) -> Result<()> {
+    let body = json!({"command": command}).to_string();
+    let answer = client.send("POST", &format!("/v1/sandboxes/{id}/exec"), body.as_bytes())?;
+    let result = answer.json()?;
+    let code = result.get("exit_code").and_then(Value::as_i64);
+    anyhow::ensure!(code == Some(0), "{command:?} in {id}: {result}");
+    Ok(())
+}
+
+/// Asks the agent for something that needs no process.
+pub(crate) fn ping(client: &mut Client, id: &str) -> Result<()> {
+    client.send("GET", &format!("/v1/sandboxes/{id}/files/stat?path=/"), b"")?.good()
+}
+
+/// Removes a sandbox.
+pub(crate) fn destroy(client: &mut Client, id: &str) -> Result<()> {
+    client.send("DELETE", &format!("/v1/sandboxes/{id}"), b"")?.good()
+}
+
+/// `pause` or `resume`.
+pub(crate) fn act(client: &mut Client, id: &str, verb: &str) -> Result<()> {
+    client.send("POST", &format!("/v1/sandboxes/{id}/{verb}"), b"")?.good()
+}

@@ -1,0 +1,106 @@
+//! Measures Warren through its public API, side by side with the tools installed here.
+//!
+//! `cargo xtask bench` builds what is needed and starts this. It never asserts a time: what comes out
+//! is a table and the raw samples, with the machine described.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark speaks to people")]
+
+mod api;
+mod http;
+mod machine;
+mod others;
+mod report;
+mod rows;
+mod samples;
+mod server;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use others::Others;
+use report::Results;
+use rows::Size;
+use samples::Figures;
+
+const USAGE: &str = "\
+Usage: cargo xtask bench [--samples N] [--held N] [--quick]
+
+  --samples N   rounds of the short rows (200)
+  --held N      sandboxes held at once for the memory row (1000)
+  --quick       20 rounds, 50 held: to see that it works
+";
+
+struct Options {
+    warren: PathBuf,
+    results: PathBuf,
+    size: Size,
+}
+
+fn main() -> Result<()> {
+    let Some(options) = options()? else {
+        print!("{USAGE}");
+        return Ok(());
+    };
+    let scratch = Scratch::make()?;
+    let machine = machine::describe();
+    println!("measuring: what else is installed");
+    let mut others = Others::find(&scratch.0)?;
+    for tool in &others.tools {
+        println!("  with {}", tool.name);
+    }
+    for (name, reason) in &others.absent {
+        println!("  without {name}: {reason}");
+    }
+    let mut figures = Figures::default();
+    let version =
+        rows::measure(&options.warren, &scratch.0, options.size, &mut others, &mut figures)?;
+    let load_after = machine::load();
+    let results = Results { machine, load_after, version, figures, absent: others.absent };
+    let directory = results.write(&options.results)?;
+    print!("{}", fs::read_to_string(directory.join("table.md"))?);
+    println!("\nraw samples: {}", directory.display());
+    Ok(())
+}
+
+/// The options, or `None` when help was asked for.
+fn options() -> Result<Option<Options>> {
+    let (mut warren, mut results) = (None, None);
+    let mut size = Size { samples: 200, held: 1000 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(option) = arguments.next() {
+        let mut value =
+            || arguments.next().with_context(|| format!("{option} needs a value\n{USAGE}"));
+        match option.as_str() {
+            "--warren" => warren = Some(PathBuf::from(value()?)),
+            "--results" => results = Some(PathBuf::from(value()?)),
+            "--samples" => size.samples = value()?.parse().context("--samples needs a number")?,
+            "--held" => size.held = value()?.parse().context("--held needs a number")?,
+            "--quick" => size = Size { samples: 20, held: 50 },
+            "--help" | "-h" => return Ok(None),
+            other => bail!("unknown option {other}\n{USAGE}"),
+        }
+    }
+    let warren = warren.context("--warren names the binary to measure")?;
+    let results = results.context("--results names the directory to write to")?;
+    Ok(Some(Options { warren, results, size }))
+}
+
+/// A directory of this run, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("warren-bench-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("removing {}: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A real `warren serve` in a data directory of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::{http::Client, others::command};
+
+/// How long a server may take to answer, or to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What differs between the servers that are measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pool {
+    /// Blank sandboxes; the default where `None`.
+    pub(crate) blanks: Option<u32>,
+    /// Parked sandboxes; the default where `None`.
+    pub(crate) parked: Option<u32>,
+}
+
+/// A running server. Dropping it removes its sandboxes, ends it and removes its data.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) warren: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) socket: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a server and waits for its first answer.
+    pub(crate) fn start(warren: &Path, data: &Path, pool: Pool) -> Result<Self> {
+        fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
+        let data = data.canonicalize()?;
+        let mut serve = warren_command(warren, &data);
+        serve.arg("serve").stdout(Stdio::null()).stderr(fs::File::create(data.join("bench.log"))?);
+        if let Some(blanks) = pool.blanks {
+            serve.env("WARREN_POOL_BLANKS", blanks.to_string());
+        }
+        if let Some(parked) = pool.parked {
+            serve.env("WARREN_POOL_PARKED", parked.to_string());
+        }
+        let child = serve.spawn().context("start warren serve")?;
+        let mut server = Self { warren: warren.to_owned(), data, socket: PathBuf::new(), child };
+        server.socket = server.wait_for_socket()?;
+        Ok(server)
+    }
+
+    /// A connection of its own.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::connect(&self.socket)
+    }
+
+    /// A command of this server's command line.
+    pub(crate) fn command(&self) -> std::process::Command {
+        warren_command(&self.warren, &self.data)
+    }
+
+    /// What the server says about itself.
+    pub(crate) fn version(&self) -> Result<Value> {
+        self.client()?.send("GET", "/v1/version", b"")?.json()
+    }
+
+    fn wait_for_socket(&mut self) -> Result<PathBuf> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait()? {
+                let log = fs::read_to_string(self.data.join("bench.log")).unwrap_or_default();
+                bail!("warren serve ended with {status}: {log}");
+            }
+            let output = self.command().args(["version", "--json"]).output()?;
+            if let Some(socket) = socket_in(&output.stdout) {
+                return Ok(socket);
+            }
+            pause();
+        }
+        bail!("warren serve does not answer after {PATIENCE:?}")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for arguments in [&["rm", "--all", "--force"][..], &["serve", "--stop"]] {
+            let status = self.command().args(arguments).stdout(Stdio::null()).status();
+            if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+                eprintln!("warren {} at the end: {status:?}", arguments.join(" "));
+            }
+        }
+        if let Err(error) = self.child.wait() {
+            eprintln!("waiting for warren serve: {error}");
+        }
+        if let Err(error) = fs::remove_dir_all(&self.data) {
+            eprintln!("removing {}: {error}", self.data.display());
+        }
+    }
+}
+
+/// The binary with nothing of the caller's configuration.
+pub(crate) fn warren_command(warren: &Path, data: &Path) -> std::process::Command {
+    let mut warren = command(warren);
+    warren.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", data);
+    warren.env("WARREN_DATA_DIR", data);
+    warren
+}
+
+fn socket_in(version: &[u8]) -> Option<PathBuf> {
+    let version: Value = serde_json::from_slice(version).ok()?;
+    Some(PathBuf::from(version.get("socket")?.as_str()?))
+}
+
+/// A moment between two looks at something that no event tells about.
+pub(crate) fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "nothing tells about other processes' objects")]
+    std::thread::sleep(Duration::from_millis(1));
+}
