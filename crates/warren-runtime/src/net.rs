@@ -11,65 +11,52 @@
 //! ```
 //!
 //! - There is no bridge, so no shared wire: two sandboxes meet only in the host's forwarding,
-//!   where the rules of [`rules`] refuse it.
+//!   where the rules (`rules.rs`) refuse it.
 //! - A sandbox's namespace belongs to the user namespace of the server, not to the sandbox's: root
 //!   inside has no power over its interfaces and cannot take another address.
-//! - The address follows from the slot ([`subnet`]), so a packet's source names the sandbox.
+//! - The address follows from the slot ([`Subnet::guest`]), so a packet's source names the sandbox.
 //! - Nothing is held by name: a namespace is a descriptor, and its interfaces go with it.
 //! - Rules stay when the server dies; sandboxes outlive it and stay policed.
 //!
 //! Everything here blocks for the length of a few system calls; call it from threads that may.
 //! No process is started. What is not here: who gets which slot, and remembering it.
 
-pub mod rules;
-pub mod subnet;
+mod dial;
+mod host;
+mod pair;
+mod removal;
+mod rules;
+mod subnet;
 mod worker;
 
 use std::{
     collections::HashSet,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, sockopt::socket_error},
-};
+use rustix::io::Errno;
 use warren_sys::{
     netlink::{
         NetlinkError, Socket,
-        message::Request,
-        route::{self, Hop, Ipv4Setting, LOOPBACK_INDEX, MacAddress, VethPair},
+        route::{self, LOOPBACK_INDEX},
     },
     netns,
 };
 
-pub use subnet::{Subnet, SubnetError};
+use pair::Pair;
+pub use pair::interface_name;
+use removal::Removal;
+use rules::{Groups, Rules};
+pub use subnet::{GATEWAYS, Subnet, SubnetError};
 use worker::Workers;
 
 /// What every interface of ours on the host is called, before its slot.
 pub const INTERFACE_PREFIX: &str = "wrn";
 /// The label of our gateway addresses on `lo`, before the instance's index.
 const LABEL_PREFIX: &str = "lo:wrn";
-/// Index of the sandbox's end of the pair; its namespace is new, so the number is free.
-const GUEST_LINK: u32 = 2;
-/// Name of the sandbox's end.
-const GUEST_LINK_NAME: &str = "eth0";
-/// Interfaces of an instance are in the group of this number plus its index.
-const GROUP_BASE: u32 = 0x7772_6e00;
-/// The group of interfaces that are about to be removed together, plus the instance's index.
-const DOOMED_BASE: u32 = 0x7772_6f00;
-/// The packet size of ordinary Ethernet; no sandbox is given more.
-const ETHERNET_MTU: u32 = 1500;
-/// The least that IPv6 and most of the world's servers ask for.
-const LEAST_MTU: u32 = 1280;
-/// How long a connection to a port of a sandbox may take: a full backlog never answers.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to set the network up.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +64,7 @@ pub struct NetConfig {
     /// Names the table of rules, `warren-<instance>`; at most 64 of `[a-z0-9-]`.
     pub instance: String,
     /// Number of this instance among those of the host, unique, below
-    /// [`subnet::GATEWAYS`]: decides the gateway address and the interfaces' group.
+    /// [`GATEWAYS`]: decides the gateway address and the interfaces' group.
     pub index: u8,
     /// The addresses to use, shared by all instances of the host. `None` takes what this instance
     /// used before if its gateway address is still there, else the first candidate that does
@@ -147,7 +134,8 @@ pub struct Net {
     mtu: u32,
     forwarding_was_on: bool,
     socket: Mutex<Socket>,
-    workers: Arc<Workers>,
+    removal: Removal,
+    workers: Workers,
 }
 
 /// A sandbox's end of the network.
@@ -173,25 +161,22 @@ impl Net {
     pub fn open(config: NetConfig) -> Result<Self, NetError> {
         check_instance(&config)?;
         let mut socket = Socket::route().map_err(NetError::netlink("open a netlink socket"))?;
-        let subnet = choose_subnet(&mut socket, &config)?;
+        let subnet = host::choose_subnet(&mut socket, &config)?;
         let gateway = subnet.gateway(config.index)?;
-        let mtu = uplink_mtu(&mut socket)?;
-        let label = format!("{LABEL_PREFIX}{}", config.index);
-        socket
-            .transact(
-                "bring up the gateway address",
-                &mut [
-                    route::set_link_up(LOOPBACK_INDEX),
-                    route::add_address(LOOPBACK_INDEX, gateway, 32, Some(&label)),
-                ],
-            )
-            .map_err(NetError::netlink("bring up the gateway address"))?;
+        let mtu = host::uplink_mtu(&mut socket)?;
         rules::install(&rules_of(&config, subnet, gateway))?;
-        let forwarding_was_on = enable_forwarding()?;
+        let label = format!("{LABEL_PREFIX}{}", config.index);
+        let operation = "bring up the gateway address";
+        let mut requests = [
+            route::set_link_up(LOOPBACK_INDEX),
+            route::add_address(LOOPBACK_INDEX, gateway, 32, Some(&label)),
+        ];
+        socket.transact(operation, &mut requests).map_err(NetError::netlink(operation))?;
+        let forwarding_was_on = host::enable_forwarding()?;
         let home = netns::current().map_err(NetError::host("hold the host's namespace"))?;
-        let workers = Arc::new(Workers::new(home));
-        let socket = Mutex::new(socket);
-        Ok(Self { config, subnet, gateway, mtu, forwarding_was_on, socket, workers })
+        let (socket, workers) = (Mutex::new(socket), Workers::new(home));
+        let removal = Removal::new(Groups::of(config.index));
+        Ok(Self { config, subnet, gateway, mtu, forwarding_was_on, socket, removal, workers })
     }
 
     /// Makes a namespace that is connected to the host, with the address of this slot.
@@ -205,16 +190,26 @@ impl Net {
     /// [`NetError`]; nothing is left then. [`SubnetError::Slot`] when the subnet has no such slot.
     pub fn attach(&self, slot: u32) -> Result<Attached, NetError> {
         let address = self.subnet.guest(slot)?;
-        let interface = interface_name(slot);
-        let (netns, guest) = self.workers.run("make a network namespace", new_namespace)??;
-        let link = self.connect(slot, &interface, netns.as_fd())?;
-        let configured = configure_guest(guest, self.gateway, address, slot)
-            .and_then(|()| self.configure_host(slot, &interface, link, address));
+        let (netns, mut guest) =
+            self.workers.run("make a network namespace", |_home| pair::new_namespace())??;
+        let pair = Pair {
+            instance: &self.config.instance,
+            slot,
+            group: Groups::of(self.config.index).live,
+            gateway: self.gateway,
+            address,
+            mtu: self.mtu,
+        };
+        let link = pair.create(&mut self.socket(), netns.as_fd())?;
+        let configured = pair
+            .configure_guest(&mut guest)
+            .and_then(|()| pair.configure_host(&mut self.socket(), link));
         if let Err(error) = configured {
-            let _removed_with_the_namespace = self.detach(slot);
+            // What it cannot remove goes with the namespace, which nobody holds any more.
+            let _best_effort = self.detach(slot);
             return Err(error);
         }
-        Ok(Attached { netns, address, interface })
+        Ok(Attached { netns, address, interface: interface_name(slot) })
     }
 
     /// Makes a namespace with `lo` alone.
@@ -223,48 +218,32 @@ impl Net {
     ///
     /// [`NetError`].
     pub fn isolated(&self) -> Result<OwnedFd, NetError> {
-        let (netns, mut guest) = self.workers.run("make a network namespace", new_namespace)??;
-        guest
-            .transact("switch loopback on", &mut [route::set_link_up(LOOPBACK_INDEX)])
-            .map_err(NetError::netlink("switch loopback on"))?;
+        let (netns, mut guest) =
+            self.workers.run("make a network namespace", |_home| pair::new_namespace())??;
+        pair::configure_isolated(&mut guest).map_err(NetError::netlink("switch loopback on"))?;
         Ok(netns)
     }
 
     /// Removes the interface of a slot, and with it the way to its sandbox. Doing so again is not
     /// an error.
     ///
+    /// Takes some 20 ms, which callers at the same time share. Where nobody waits for the end,
+    /// closing [`Attached::netns`] does the same in the background once the sandbox is gone.
+    ///
     /// # Errors
     ///
-    /// [`NetError::Netlink`].
+    /// [`NetError`].
     pub fn detach(&self, slot: u32) -> Result<(), NetError> {
-        let removed = self
-            .socket()
-            .transact("remove an interface", &mut [route::delete_link(&interface_name(slot))]);
-        unless(removed, Errno::NODEV).map_err(NetError::netlink("remove an interface"))
+        self.detach_all(&[slot])
     }
 
     /// Removes the interfaces of several slots for about the price of one.
     ///
     /// # Errors
     ///
-    /// [`NetError::Netlink`].
+    /// [`NetError`].
     pub fn detach_all(&self, slots: &[u32]) -> Result<(), NetError> {
-        let doomed = DOOMED_BASE + u32::from(self.config.index);
-        let mut socket = self.socket();
-        for some in slots.chunks(64) {
-            for slot in some {
-                let moved = socket.transact(
-                    "mark an interface for removal",
-                    &mut [route::set_link_group(&interface_name(*slot), doomed)],
-                );
-                unless(moved, Errno::NODEV)
-                    .map_err(NetError::netlink("mark an interface for removal"))?;
-            }
-            let removed = socket
-                .transact("remove marked interfaces", &mut [route::delete_link_group(doomed)]);
-            unless(removed, Errno::NODEV).map_err(NetError::netlink("remove marked interfaces"))?;
-        }
-        Ok(())
+        self.removal.remove(&self.workers, slots)
     }
 
     /// Removes every interface of this instance whose slot is not among `live_slots`, and puts the
@@ -344,89 +323,16 @@ impl Net {
     ///
     /// [`NetError::Host`]: refused, or not answered in five seconds.
     pub fn dial(&self, netns: BorrowedFd<'_>, port: u16) -> Result<TcpStream, NetError> {
-        let inside = netns.try_clone_to_owned().map_err(NetError::host("hold a namespace"))?;
-        let [four, six] = self.workers.run("open a socket in a namespace", move |_home| {
-            netns::enter(inside.as_fd()).map_err(NetError::host("enter a namespace"))?;
-            Ok::<_, NetError>([AddressFamily::INET, AddressFamily::INET6].map(|family| {
-                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-                rustix::net::socket_with(family, SocketType::STREAM, flags, None)
-            }))
-        })??;
-        let connected = four.map_err(io::Error::from).and_then(|socket| {
-            connect(socket, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into())
-        });
-        let connected = connected.or_else(|first| {
-            let address = SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0);
-            let socket = six.map_err(io::Error::from)?;
-            connect(socket, address.into()).map_err(|_second| first)
-        });
-        connected.map_err(NetError::host("connect to a port of a sandbox"))
+        dial::dial(&self.workers, netns, port)
     }
 
     /// Slots of all interfaces of this instance.
     fn slots(&self) -> Result<Vec<u32>, NetError> {
         let links = route::links(&mut self.socket())
             .map_err(NetError::netlink("list network interfaces"))?;
-        let index = u32::from(self.config.index);
-        let ours = [GROUP_BASE + index, DOOMED_BASE + index];
-        let slots = links.iter().filter(|link| ours.contains(&link.group));
-        Ok(slots
-            .filter_map(|link| link.name.strip_prefix(INTERFACE_PREFIX)?.parse().ok())
-            .collect())
-    }
-
-    /// Makes the pair; returns the index of the host's end.
-    fn connect(
-        &self,
-        slot: u32,
-        name: &str,
-        peer_namespace: BorrowedFd<'_>,
-    ) -> Result<u32, NetError> {
-        let operation = "make a pair of interfaces";
-        let create = route::create_veth(&VethPair {
-            name,
-            mac: mac(Side::Host, slot),
-            group: GROUP_BASE + u32::from(self.config.index),
-            peer_name: GUEST_LINK_NAME,
-            peer_mac: mac(Side::Guest, slot),
-            peer_index: GUEST_LINK,
-            peer_namespace,
-            mtu: self.mtu,
-        });
-        let mut socket = self.socket();
-        let mut made = socket.transact(operation, &mut [create.clone()]);
-        if made.as_ref().is_err_and(|error| refused_with(error, Errno::EXIST)) {
-            // Left by an earlier user of the slot whose namespace is on its way out.
-            let removed = socket.transact(operation, &mut [route::delete_link(name)]);
-            unless(removed, Errno::NODEV).map_err(NetError::netlink(operation))?;
-            made = socket.transact(operation, &mut [create]);
-        }
-        made.map_err(NetError::netlink(operation))?;
-        let link = route::link(&mut socket, name).map_err(NetError::netlink(operation))?;
-        link.map(|link| link.index)
-            .ok_or_else(|| NetError::host(operation)(io::Error::from(Errno::NODEV)))
-    }
-
-    /// Settings, route and neighbour of the host's end.
-    fn configure_host(
-        &self,
-        slot: u32,
-        name: &str,
-        link: u32,
-        address: Ipv4Addr,
-    ) -> Result<(), NetError> {
-        disable_ipv6(name).map_err(NetError::host("switch IPv6 off on an interface"))?;
-        let alias = format!("warren {} slot {slot}", self.config.instance);
-        let source = Some(self.gateway);
-        let mut requests = [
-            route::configure_link(name, &alias, &HOST_SETTINGS),
-            route::set_link_up(link),
-            route::add_route(address, 32, link, Hop::Direct { source }),
-            route::add_neighbour(link, address, mac(Side::Guest, slot)),
-        ];
-        self.socket()
-            .transact("set up the host's interface", &mut requests)
-            .map_err(NetError::netlink("set up the host's interface"))
+        let groups = Groups::of(self.config.index);
+        let ours = links.iter().filter(|link| groups.contain(link.group));
+        Ok(ours.filter_map(|link| link.name.strip_prefix(INTERFACE_PREFIX)?.parse().ok()).collect())
     }
 
     fn socket(&self) -> MutexGuard<'_, Socket> {
@@ -435,201 +341,24 @@ impl Net {
     }
 }
 
-/// What the host's end of each pair is told, whatever the host's defaults are.
-const HOST_SETTINGS: [(Ipv4Setting, u32); 5] = [
-    (Ipv4Setting::Forwarding, 1),
-    (Ipv4Setting::ReversePathFilter, 1),
-    (Ipv4Setting::AcceptRedirects, 0),
-    (Ipv4Setting::SendRedirects, 0),
-    (Ipv4Setting::AcceptSourceRoute, 0),
-];
-
-/// The name of the host's interface of a slot.
-pub fn interface_name(slot: u32) -> String {
-    format!("{INTERFACE_PREFIX}{slot}")
-}
-
-#[derive(Clone, Copy)]
-enum Side {
-    Host,
-    Guest,
-}
-
-/// A locally administered hardware address. It need only be the same on both tables: the wire has
-/// two ends.
-fn mac(side: Side, slot: u32) -> MacAddress {
-    let [a, b, c, d] = slot.to_be_bytes();
-    let side = match side {
-        Side::Host => 0x00,
-        Side::Guest => 0x01,
-    };
-    [0x02, side, a, b, c, d]
-}
-
 fn check_instance(config: &NetConfig) -> Result<(), NetError> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let name = config.instance.as_bytes();
     let good = !name.is_empty() && name.len() <= 64 && name.iter().copied().all(allowed);
-    if good && u32::from(config.index) < subnet::GATEWAYS {
+    if good && u32::from(config.index) < GATEWAYS {
         return Ok(());
     }
     Err(NetError::Instance { instance: config.instance.clone(), index: config.index })
 }
 
-fn rules_of(config: &NetConfig, subnet: Subnet, gateway: Ipv4Addr) -> rules::Rules {
-    rules::Rules {
+fn rules_of(config: &NetConfig, subnet: Subnet, gateway: Ipv4Addr) -> Rules {
+    Rules {
         instance: config.instance.clone(),
-        group: GROUP_BASE + u32::from(config.index),
+        groups: Groups::of(config.index),
         subnet,
         gateway,
         allow: config.allow.clone(),
     }
-}
-
-/// The subnet that is configured, that this instance used before, or that is free.
-fn choose_subnet(socket: &mut Socket, config: &NetConfig) -> Result<Subnet, NetError> {
-    if let Some(subnet) = config.subnet {
-        return Ok(subnet);
-    }
-    let operation = "look at the host's addresses and routes";
-    let links = route::links(socket).map_err(NetError::netlink(operation))?;
-    let addresses = route::addresses(socket).map_err(NetError::netlink(operation))?;
-    let routes = route::routes(socket).map_err(NetError::netlink(operation))?;
-    let ours = |label: &Option<String>| {
-        label.as_deref().is_some_and(|label| label.starts_with(LABEL_PREFIX))
-    };
-    let (gateways, foreign): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| ours(&address.label));
-    let gateways: Vec<Ipv4Addr> = gateways.iter().map(|address| address.address).collect();
-    let our_links: HashSet<u32> = links
-        .iter()
-        .filter(|link| link.name.starts_with(INTERFACE_PREFIX))
-        .map(|link| link.index)
-        .collect();
-    let mut taken: Vec<(Ipv4Addr, u8)> =
-        foreign.iter().map(|address| (address.address, address.prefix)).collect();
-    taken.extend(
-        routes
-            .iter()
-            .filter(|route| route.prefix > 0 && !gateways.contains(&route.destination))
-            .filter(|route| !route.link.is_some_and(|link| our_links.contains(&link)))
-            .map(|route| (route.destination, route.prefix)),
-    );
-    Ok(subnet::choose(config.index, &gateways, &taken)?)
-}
-
-/// The packet size of the interface with the default route, within reason.
-fn uplink_mtu(socket: &mut Socket) -> Result<u32, NetError> {
-    let operation = "look at the host's default route";
-    let routes = route::routes(socket).map_err(NetError::netlink(operation))?;
-    let default = routes.iter().filter(|route| route.prefix == 0).min_by_key(|route| route.metric);
-    let Some(index) = default.and_then(|route| route.link) else { return Ok(ETHERNET_MTU) };
-    let links = route::links(socket).map_err(NetError::netlink(operation))?;
-    let mtu = links.iter().find(|link| link.index == index).map(|link| link.mtu);
-    Ok(mtu.unwrap_or(ETHERNET_MTU).clamp(LEAST_MTU, ETHERNET_MTU))
-}
-
-/// Lets the host pass packets on; returns whether it did before.
-fn enable_forwarding() -> Result<bool, NetError> {
-    const PATH: &str = "/proc/sys/net/ipv4/ip_forward";
-    let operation = "switch forwarding on (net.ipv4.ip_forward)";
-    let before = std::fs::read_to_string(PATH).map_err(NetError::host(operation))?;
-    if before.trim() == "1" {
-        return Ok(true);
-    }
-    std::fs::write(PATH, "1").map_err(NetError::host(operation))?;
-    Ok(false)
-}
-
-/// Runs on a worker: makes a namespace with its settings, and a netlink socket in it.
-fn new_namespace(_home: BorrowedFd<'_>) -> Result<(OwnedFd, Socket), NetError> {
-    netns::unshare().map_err(NetError::host("make a network namespace"))?;
-    let namespace = netns::current().map_err(NetError::host("hold a network namespace"))?;
-    // The namespace belongs to the server's user namespace, so nobody inside has the capability
-    // to bind low ports or to ping; both are open to all instead, each guest has its own ports.
-    std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-        .map_err(NetError::host("open low ports in a namespace"))?;
-    std::fs::write("/proc/sys/net/ipv4/ping_group_range", ping_groups()?)
-        .map_err(NetError::host("allow ping in a namespace"))?;
-    disable_ipv6("default").map_err(NetError::host("switch IPv6 off in a namespace"))?;
-    let socket = Socket::route().map_err(NetError::netlink("open a socket in a namespace"))?;
-    Ok((namespace, socket))
-}
-
-/// The range of group ids that may ping: all that this user namespace can name.
-fn ping_groups() -> Result<String, NetError> {
-    let map = std::fs::read_to_string("/proc/self/gid_map")
-        .map_err(NetError::host("read the map of group ids"))?;
-    Ok(widest_range(&map).map_or_else(|| "0 0".to_owned(), |(low, high)| format!("{low} {high}")))
-}
-
-/// The group ids, as seen inside, whose counterparts outside are the lowest and the highest of a
-/// map (lines of inside, outside, count). The kernel compares those outside, and takes at most
-/// 2^31 - 1.
-fn widest_range(map: &str) -> Option<(u64, u64)> {
-    const LARGEST: u64 = 0x7fff_ffff;
-    let extents: Vec<[u64; 3]> = map
-        .lines()
-        .filter_map(|line| {
-            let numbers: Vec<u64> =
-                line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
-            <[u64; 3]>::try_from(numbers).ok().filter(|[_, _, count]| *count > 0)
-        })
-        .collect();
-    let lowest = extents.iter().min_by_key(|[_, outside, _]| *outside)?;
-    let highest = extents.iter().max_by_key(|[_, outside, count]| outside + count)?;
-    let [inside, _, count] = *highest;
-    Some((lowest.first().copied()?, (inside + count - 1).min(LARGEST)))
-}
-
-/// Switches IPv6 off on an interface of the calling thread's namespace, or for those to come.
-fn disable_ipv6(interface: &str) -> io::Result<()> {
-    let path = Path::new("/proc/sys/net/ipv6/conf").join(interface).join("disable_ipv6");
-    match std::fs::write(path, "1") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // a kernel without IPv6
-        result => result,
-    }
-}
-
-/// Interfaces, address and routes inside.
-fn configure_guest(
-    mut socket: Socket,
-    gateway: Ipv4Addr,
-    address: Ipv4Addr,
-    slot: u32,
-) -> Result<(), NetError> {
-    let any = Ipv4Addr::UNSPECIFIED;
-    let mut requests: [Request; 6] = [
-        route::set_link_up(LOOPBACK_INDEX),
-        route::set_link_up(GUEST_LINK),
-        route::add_address(GUEST_LINK, address, 32, None),
-        route::add_route(gateway, 32, GUEST_LINK, Hop::Direct { source: None }),
-        route::add_route(any, 0, GUEST_LINK, Hop::Via(gateway)),
-        route::add_neighbour(GUEST_LINK, gateway, mac(Side::Host, slot)),
-    ];
-    socket
-        .transact("set up a sandbox's interface", &mut requests)
-        .map_err(NetError::netlink("set up a sandbox's interface"))
-}
-
-/// Connects a non-blocking socket within [`DIAL_TIMEOUT`] and makes it blocking.
-fn connect(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpStream> {
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) => {}
-        Err(Errno::INPROGRESS) => {
-            let mut waiting = [PollFd::new(&socket, PollFlags::OUT)];
-            let timeout = Timespec::try_from(DIAL_TIMEOUT)
-                .map_err(|_too_long| io::ErrorKind::InvalidInput)?;
-            if poll(&mut waiting, Some(&timeout))? == 0 {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            socket_error(&socket)??;
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let stream = TcpStream::from(socket);
-    stream.set_nonblocking(false)?;
-    Ok(stream)
 }
 
 /// Takes one error number as success.

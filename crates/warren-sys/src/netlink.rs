@@ -133,10 +133,10 @@ impl Socket {
         Ok(Self { descriptor, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends `requests` in one datagram and waits until the kernel has acknowledged each.
+    /// Sends `requests` in one datagram and waits until the kernel has worked through them.
     ///
-    /// The kernel works through all of them, also after one that it refuses (nf_tables then
-    /// undoes the whole batch). `operation` names the work in errors.
+    /// It does so also after one that it refuses (nf_tables then undoes the whole batch).
+    /// `operation` names the work in errors.
     ///
     /// # Errors
     ///
@@ -146,32 +146,24 @@ impl Socket {
         operation: &'static str,
         requests: &mut [Request],
     ) -> Result<(), NetlinkError> {
-        requests.iter_mut().for_each(Request::ask_ack);
-        self.exchange(operation, requests)
-    }
-
-    /// Like [`Socket::transact`], but waits only for those that ask for an acknowledgement.
-    fn exchange(
-        &mut self,
-        operation: &'static str,
-        requests: &mut [Request],
-    ) -> Result<(), NetlinkError> {
+        // Refusals are answered in any case, in order; success need only be said at the end,
+        // unless the caller has chosen where.
+        if !requests.iter().any(Request::wants_ack) {
+            requests.iter_mut().next_back().into_iter().for_each(Request::ask_ack);
+        }
         let first = self.send(operation, requests)?;
         let mut waiting = requests.iter().filter(|request| request.wants_ack()).count();
         let mut refused = None;
         while waiting > 0 {
-            for answer in self.receive(operation)? {
+            // All answers are there when sending returns. After a refusal none may follow.
+            let wait = if refused.is_none() { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+            let Some(answers) = self.receive(operation, wait)? else { break };
+            for answer in answers {
                 let index = answer.sequence.wrapping_sub(first) as usize;
-                if index >= requests.len() || answer.kind != KIND_ERROR {
-                    continue; // of an exchange that was given up
-                }
-                let verdict = verdict(operation, index, &answer);
-                if !requests.get(index).is_some_and(Request::wants_ack) {
-                    verdict?; // about the batch as a whole: nothing more may follow
-                    continue;
-                }
-                waiting = waiting.saturating_sub(1);
-                refused = refused.or(verdict.err());
+                let Some(request) = requests.get(index) else { continue }; // of a former exchange
+                let counts = answer.kind == KIND_ERROR && request.wants_ack();
+                waiting = waiting.saturating_sub(usize::from(counts));
+                refused = refused.or(verdict(operation, index, &answer).err());
             }
         }
         refused.map_or(Ok(()), Err)
@@ -205,7 +197,7 @@ impl Socket {
         let mut answers = Vec::new();
         let mut intact = true;
         loop {
-            for answer in self.receive(operation)? {
+            for answer in self.receive(operation, RecvFlags::empty())?.unwrap_or_default() {
                 if answer.sequence != sequence {
                     continue;
                 }
@@ -234,7 +226,7 @@ impl Socket {
     ) -> Result<Answer, NetlinkError> {
         let sequence = self.send(operation, std::slice::from_mut(&mut request))?;
         loop {
-            for answer in self.receive(operation)? {
+            for answer in self.receive(operation, RecvFlags::empty())?.unwrap_or_default() {
                 if answer.sequence == sequence {
                     verdict(operation, 0, &answer)?;
                     return Ok(answer);
@@ -261,13 +253,22 @@ impl Socket {
         Ok(first)
     }
 
-    fn receive(&mut self, operation: &'static str) -> Result<Vec<Answer>, NetlinkError> {
+    /// The messages of one datagram; none when there is none and `wait` says not to wait.
+    fn receive(
+        &mut self,
+        operation: &'static str,
+        wait: RecvFlags,
+    ) -> Result<Option<Vec<Answer>>, NetlinkError> {
         loop {
-            match rustix::net::recv(&self.descriptor, &mut *self.buffer, RecvFlags::empty()) {
+            match rustix::net::recv(&self.descriptor, &mut *self.buffer, wait) {
                 Ok((_, length)) => {
-                    return Ok(split_answers(self.buffer.get(..length).unwrap_or_default()));
+                    let answers = split_answers(self.buffer.get(..length).unwrap_or_default());
+                    return Ok(Some(answers));
                 }
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) if wait.contains(RecvFlags::DONTWAIT) => {
+                    return Ok(None);
+                }
                 Err(error) => return Err(failed(operation)(error)),
             }
         }

@@ -22,8 +22,8 @@ use std::{net::Ipv4Addr, ops::RangeInclusive};
 use warren_sys::netlink::{
     Socket,
     nftables::{
-        self, BaseChain, Batch, ESTABLISHED, Expression, Header, Hook, Meta, RELATED, Reject,
-        Verdict,
+        self, BaseChain, Batch, Direction, ESTABLISHED, Expression, Header, Hook, Meta, RELATED,
+        Reject, Verdict,
     },
 };
 
@@ -72,14 +72,40 @@ const DNS_PORT: [u8; 2] = 53_u16.to_be_bytes();
 pub(super) struct Rules {
     /// The instance's name.
     pub(super) instance: String,
-    /// The group its interfaces are in.
-    pub(super) group: u32,
+    /// The groups its interfaces are in.
+    pub(super) groups: Groups,
     /// The addresses of sandboxes.
     pub(super) subnet: Subnet,
     /// The instance's address on the host.
     pub(super) gateway: Ipv4Addr,
     /// Networks that may be reached although they are blocked.
     pub(super) allow: Vec<Subnet>,
+}
+
+/// The groups of an instance's interfaces, which differ in one bit that the rules do not look at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Groups {
+    /// Of interfaces in use.
+    pub(super) live: u32,
+    /// Of interfaces that are about to be removed together, and still policed until they are.
+    pub(super) doomed: u32,
+}
+
+impl Groups {
+    const DOOMED: u32 = 1;
+    /// Far from the small numbers that administrators choose.
+    const BASE: u32 = 0x7772_0000;
+
+    /// Of the instance with this index.
+    pub(super) fn of(index: u8) -> Self {
+        let live = Self::BASE | u32::from(index) << 1;
+        Self { live, doomed: live | Self::DOOMED }
+    }
+
+    /// Whether an interface in `group` is of this instance.
+    pub(super) fn contain(self, group: u32) -> bool {
+        group & !Self::DOOMED == self.live
+    }
 }
 
 /// The name of an instance's table.
@@ -184,9 +210,10 @@ fn add_to_sandbox(batch: &mut Batch<'_>) {
 }
 
 fn add_base_chains(batch: &mut Batch<'_>, rules: &Rules) {
-    let group = rules.group.to_ne_bytes();
-    let from = meta(Meta::InputGroup, &group);
-    let to = meta(Meta::OutputGroup, &group);
+    let Groups { live: group, .. } = rules.groups;
+    let mask = !Groups::DOOMED;
+    let from = Expression::Group { of: Direction::Input, mask, group };
+    let to = Expression::Group { of: Direction::Output, mask, group };
     let jump = |chain| Expression::Verdict(Verdict::Jump(chain));
     let drop = Expression::Verdict(Verdict::Drop);
     batch

@@ -129,6 +129,15 @@ pub enum Expression<'a> {
         /// The value; of a name a prefix suffices.
         value: &'a [u8],
     },
+    /// Matches when the interface's group, masked, is this one.
+    Group {
+        /// Of the interface that the packet came from or of the one it leaves by.
+        of: Direction,
+        /// Bits of the group that count.
+        mask: u32,
+        /// The group.
+        group: u32,
+    },
     /// Matches when bytes of the packet are this value.
     Payload {
         /// Which header.
@@ -176,10 +185,16 @@ pub enum Meta {
     Family = 15,
     /// TCP, UDP, ICMP; 1 byte.
     Protocol = 16,
-    /// Group of the interface it came from; 4 bytes, host order.
-    InputGroup = 21,
-    /// Group of the interface it leaves by; 4 bytes, host order.
-    OutputGroup = 22,
+}
+
+/// Which of a packet's two interfaces [`Expression::Group`] looks at; numbers as in [`Meta`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Direction {
+    /// The one it came from.
+    Input = 21,
+    /// The one it leaves by.
+    Output = 22,
 }
 
 /// Headers that [`Expression::Payload`] can look into.
@@ -308,7 +323,7 @@ impl<'a> Batch<'a> {
             request.ask_ack();
         }
         self.requests.push(marker(BATCH_END));
-        socket.exchange(operation, &mut self.requests)
+        socket.transact(operation, &mut self.requests)
     }
 
     fn push(&mut self, request: Request) -> &mut Self {
@@ -379,6 +394,13 @@ impl Expression<'_> {
                     data.be32(1, REGISTER).be32(2, key as u32);
                 });
                 compare(list, not, value);
+            }
+            Self::Group { of, mask, group } => {
+                named(list, "meta", |data| {
+                    data.be32(1, REGISTER).be32(2, of as u32);
+                });
+                bitwise(list, &mask.to_ne_bytes());
+                compare(list, false, &group.to_ne_bytes());
             }
             Self::Payload { base, offset, value } => {
                 load(list, base, offset, value.len());
