@@ -10,13 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use crate::{dist::host_triple, shell, workspace::Workspace};
 
 /// Coverage instrumentation that libFuzzer is steered by, and assertions that make a bug visible.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 8] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Ccodegen-units=1",
     "-Cdebug-assertions",
     "-Coverflow-checks",
     "--cfg=fuzzing",
