@@ -1,0 +1,83 @@
+//! Building answers.
+
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+/// What can go wrong while a body is sent.
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Any body of an answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A refusal of a plain HTTP request: a status and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {message}")]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+}
+
+impl From<warren_proto::Status> for Refusal {
+    fn from(status: warren_proto::Status) -> Self {
+        let code = StatusCode::from_u16(status.code.http_status());
+        Self::new(code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), status.message)
+    }
+}
+
+impl From<Refusal> for Response<Body> {
+    fn from(refusal: Refusal) -> Self {
+        let body = json!({ "code": refusal.status.as_u16(), "message": refusal.message });
+        json(refusal.status, &body)
+    }
+}
+
+/// A body that is already there.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(full(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// 413 for a longer one, 400 for one that breaks off.
+pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let too_long = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long");
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_long());
+    }
+    match http_body_util::Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_long()),
+        Err(error) => Err(Refusal::bad_request(format!("read the body: {error}"))),
+    }
+}
