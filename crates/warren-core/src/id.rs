@@ -81,6 +81,66 @@ impl fmt::Debug for SandboxId {
     }
 }
 
+/// The identity of one command run in a sandbox: `ex-` and 16 characters of `[a-z0-9]`.
+///
+/// It names the command to the agent and to the caller, also after the server was restarted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExecId([u8; Self::LENGTH]);
+
+impl ExecId {
+    const LENGTH: usize = 19;
+    const PREFIX: &'static str = "ex-";
+
+    /// Makes a new id from the operating system's randomness.
+    #[must_use]
+    pub fn mint() -> Self {
+        let mut id = [0; Self::LENGTH];
+        let (prefix, rest) = id.split_at_mut(Self::PREFIX.len());
+        prefix.copy_from_slice(Self::PREFIX.as_bytes());
+        random_text(rest);
+        Self(id)
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Every constructor admits ASCII alone.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for ExecId {
+    type Err = InvalidExecId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidExecId> {
+        let bytes: [u8; Self::LENGTH] =
+            text.as_bytes().try_into().map_err(|_wrong_length| InvalidExecId)?;
+        let rest = text.strip_prefix(Self::PREFIX).ok_or(InvalidExecId)?;
+        if rest.bytes().all(|byte| ALPHABET.contains(&byte)) {
+            Ok(Self(bytes))
+        } else {
+            Err(InvalidExecId)
+        }
+    }
+}
+
+impl fmt::Display for ExecId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for ExecId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The text is not the id of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a command id: expected `ex-` and 16 characters of a-z and 0-9")]
+pub struct InvalidExecId;
+
 /// The text is not a sandbox id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a sandbox id: expected `sb-` and 16 characters of a-z and 0-9")]

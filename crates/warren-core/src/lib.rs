@@ -2,7 +2,49 @@
 //!
 //! Core decides. It performs no I/O on the host other than its database and the byte streams that
 //! a [`runtime::Runtime`] opens for it, and it knows no backend by name.
+//!
+//! In reading order:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`id`], [`spec`], [`state`] | what a sandbox is |
+//! | [`runtime`] | the seam to what makes guests |
+//! | [`caller`], [`error`] | who asks, and why not |
+//! | [`sandboxes`] | what the edges call |
+//! | [`sandbox`] | one sandbox and the task that owns it |
+//! | [`exec`], [`events`] | what streams |
+//! | `guest` | the client of the guest agent |
+//! | `pool`, `quota`, `plan`, `reconcile`, `reap` | parts of the decisions |
+//! | [`store`] | what survives the server |
 
 pub mod id;
-pub mod runtime;
 pub mod spec;
+pub mod state;
+
+pub mod clock;
+pub mod config;
+pub mod runtime;
+
+pub mod caller;
+pub mod error;
+pub mod sandboxes;
+
+pub mod events;
+pub mod exec;
+pub mod quota;
+pub mod sandbox;
+pub mod store;
+
+mod guest;
+mod plan;
+mod pool;
+mod reap;
+mod reconcile;
+mod shared;
+
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+
+pub use caller::Caller;
+pub use error::SandboxError;
+pub use sandboxes::Sandboxes;

@@ -199,7 +199,7 @@ pub struct Deadline {
 }
 
 /// What a deadline does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeadlineAction {
     /// The guest is killed.
     Kill,

@@ -1,0 +1,99 @@
+//! What the server's operator chose: one small struct per part of core.
+
+use std::time::Duration;
+
+use crate::{
+    quota::Quota,
+    runtime::DeadlineAction,
+    spec::{Image, Limits, Network, Profile, Spec},
+};
+
+/// Everything core needs to know.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// What a new sandbox gets where its request does not say.
+    pub defaults: Defaults,
+    /// How much there may be.
+    pub quota: Quota,
+    /// Which sandboxes wait ready-made.
+    pub pool: PoolConfig,
+    /// How long the past is kept.
+    pub retention: Retention,
+}
+
+/// What a new sandbox gets where its request does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// What the root filesystem is made from.
+    pub image: Image,
+    /// What it may use.
+    pub limits: Limits,
+    /// How much its root may do.
+    pub profile: Profile,
+    /// What it may reach.
+    pub network: Network,
+    /// How long it lives; none for no limit.
+    pub lifetime: Option<Duration>,
+    /// What happens then.
+    pub on_deadline: DeadlineAction,
+    /// Who commands run as.
+    pub user: String,
+    /// Where commands start; the home of `user` or `root` where absent.
+    pub workdir: Option<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            image: Image::Host,
+            limits: Limits { memory_bytes: 1 << 30, cpu_millis: 2000, pids: 512, open_files: 4096 },
+            profile: Profile::Default,
+            network: Network::Open,
+            lifetime: Some(Duration::from_secs(3600)),
+            on_deadline: DeadlineAction::Kill,
+            user: "user".to_owned(),
+            workdir: None,
+        }
+    }
+}
+
+impl Defaults {
+    /// What a request that says nothing asks of the runtime.
+    #[must_use]
+    pub fn spec(&self) -> Spec {
+        Spec {
+            image: self.image.clone(),
+            limits: self.limits.clone(),
+            profile: self.profile,
+            network: self.network,
+            hostname: None,
+        }
+    }
+}
+
+/// Which sandboxes wait ready-made, fully started, for somebody who asks for exactly these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Each kind, and how many of it.
+    pub parked: Vec<(Spec, usize)>,
+}
+
+/// How long the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// An ended sandbox stays listed for this long.
+    pub ended: Duration,
+    /// And at most so many of them, the newest.
+    pub ended_count: usize,
+    /// So many of the newest events stay.
+    pub events: u64,
+    /// An idempotency key holds for this long.
+    pub keys: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { ended: day, ended_count: 1000, events: 50_000, keys: day }
+    }
+}

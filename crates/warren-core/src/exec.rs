@@ -1,0 +1,499 @@
+//! Commands in a sandbox, as callers see them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use warren_proto::process::process_event::{EndEvent, Event, data_event::Output};
+
+use crate::{
+    clock::Timestamp, error::SandboxError, guest::process::ProcessStream, id::ExecId,
+    sandbox::handle::Handle,
+};
+
+/// How many bytes of standard input go to the agent in one call.
+const INPUT_BYTES: usize = 256 << 10;
+
+/// A command that is to be run.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The program, found along `PATH` inside, and its arguments; not empty.
+    pub argv: Vec<String>,
+    /// Added to the environment of the sandbox.
+    pub env: BTreeMap<String, String>,
+    /// Who it runs as; the sandbox's default where absent.
+    pub user: Option<String>,
+    /// Where it starts; the sandbox's default where absent.
+    pub workdir: Option<String>,
+    /// After this long its whole process tree is killed.
+    pub timeout: Option<Duration>,
+    /// Whether its standard input stays open for [`Exec::write`].
+    pub stdin: bool,
+    /// What it reads first from its standard input, which is closed behind it unless `stdin`.
+    pub stdin_data: Option<Bytes>,
+    /// Gives it a terminal of this size.
+    pub terminal: Option<TerminalSize>,
+}
+
+impl fmt::Debug for Command {
+    // A command line and its environment are secrets of the caller: no log may have them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command").field("arguments", &self.argv.len()).finish_non_exhaustive()
+    }
+}
+
+/// The size of a terminal in character cells, each at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// A command that runs, and the stream of what it does.
+///
+/// Dropping it ends the stream and not the command.
+pub struct Exec {
+    id: ExecId,
+    pid: u32,
+    handle: Arc<Handle>,
+    /// None once the stream has ended.
+    stream: Option<ProcessStream>,
+    /// Sends what the command reads first, while its output is read.
+    feeding: Option<Feeding>,
+    terminal: bool,
+    /// When it was started, where that was now.
+    started: Option<Instant>,
+    oom_kills_before: u64,
+}
+
+type Feeding = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec").field("id", &self.id).field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecEvent {
+    /// It wrote.
+    Output {
+        /// Where to.
+        stream: OutputStream,
+        /// What.
+        bytes: Bytes,
+        /// How many bytes of all its output came before these.
+        offset: u64,
+    },
+    /// It ended; all output came before this.
+    End(ExecEnd),
+    /// Nothing, for a while.
+    Keepalive,
+}
+
+/// Where a command writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Its terminal.
+    Terminal,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecEnd {
+    /// Its exit status; 128 and the signal's number where a signal ended it.
+    pub exit_code: i32,
+    /// The number of the signal that ended it.
+    pub signal: Option<u32>,
+    /// Whether it was killed because its timeout was over.
+    pub timed_out: bool,
+    /// The sandbox's memory limit in bytes, where going over it killed the command.
+    pub out_of_memory: Option<u64>,
+    /// How long it ran, where this server started it and saw its end.
+    pub duration: Option<Duration>,
+}
+
+/// A command that was waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended.
+    pub end: ExecEnd,
+    /// Standard output, or all output of a terminal.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// Whether there was more than was kept.
+    pub truncated: bool,
+}
+
+/// A command of a sandbox, in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecInfo {
+    /// Its identity.
+    pub id: ExecId,
+    /// Its process id as seen inside.
+    pub pid: u32,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
+    /// How it ended; none while it runs.
+    pub end: Option<ExecEnd>,
+}
+
+impl Exec {
+    /// Starts a command.
+    pub(crate) async fn start(
+        handle: Arc<Handle>,
+        command: &Command,
+    ) -> Result<Self, SandboxError> {
+        let id = ExecId::mint();
+        let started = Some(Instant::now());
+        let oom_kills_before = handle.oom_kills_seen();
+        let opened = handle.guest().start(id, command).await;
+        let stream = opened.map_err(|error| handle.explain(error))?;
+        let mut exec = Self {
+            id,
+            pid: 0,
+            handle,
+            stream: Some(stream),
+            feeding: None,
+            terminal: command.terminal.is_some(),
+            started,
+            oom_kills_before,
+        };
+        exec.read_start().await?;
+        if let Some(data) = &command.stdin_data {
+            exec.feeding = Some(exec.feed(data.clone(), !command.stdin));
+        }
+        Ok(exec)
+    }
+
+    /// Opens the stream of a command that was started before, from byte `offset` of its output on.
+    pub(crate) async fn reconnect(
+        handle: Arc<Handle>,
+        id: ExecId,
+        offset: u64,
+    ) -> Result<Self, SandboxError> {
+        let oom_kills_before = handle.oom_kills_seen();
+        let opened = handle.guest().reconnect(id, offset).await;
+        let stream = opened.map_err(|error| no_such_exec(handle.explain(error), id))?;
+        let mut exec = Self {
+            id,
+            pid: 0,
+            handle,
+            stream: Some(stream),
+            feeding: None,
+            terminal: false,
+            started: None,
+            oom_kills_before,
+        };
+        exec.read_start().await.map_err(|error| no_such_exec(error, id))?;
+        Ok(exec)
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn id(&self) -> ExecId {
+        self.id
+    }
+
+    /// Its process id as seen inside.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The next thing it does; none behind its end. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Ended`] when the sandbox ended under it, [`SandboxError::Unresponsive`]
+    /// when its agent broke the stream, [`SandboxError::Guest`] when the agent ended it so.
+    pub async fn next(&mut self) -> Result<Option<ExecEvent>, SandboxError> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        let event = match &mut self.feeding {
+            None => stream.next().await,
+            Some(feeding) => {
+                let next = stream.next();
+                tokio::pin!(next);
+                tokio::select! {
+                    biased;
+                    event = &mut next => event,
+                    () = feeding => {
+                        self.feeding = None;
+                        next.await
+                    }
+                }
+            }
+        };
+        match event {
+            Ok(Some(Event::Data(data))) => Ok(output(data)),
+            Ok(Some(Event::End(end))) => {
+                let end = self.end(&end).await;
+                if let Some(stream) = self.stream.take() {
+                    self.handle.guest().keep_stream(stream);
+                }
+                Ok(Some(ExecEvent::End(end)))
+            }
+            Ok(Some(Event::Start(_) | Event::Keepalive(_))) => Ok(Some(ExecEvent::Keepalive)),
+            Ok(None) => {
+                self.stream = None;
+                Ok(None)
+            }
+            Err(error) => {
+                self.stream = None;
+                Err(self.handle.explain_break(error).await)
+            }
+        }
+    }
+
+    /// Waits for its end, and keeps at most `limit_bytes` of each of its outputs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Exec::next`].
+    pub async fn outcome(&mut self, limit_bytes: usize) -> Result<Outcome, SandboxError> {
+        let (mut stdout, mut stderr, mut truncated) = (Vec::new(), Vec::new(), false);
+        while let Some(event) = self.next().await? {
+            match event {
+                ExecEvent::Output { stream, bytes, .. } => {
+                    let kept =
+                        if stream == OutputStream::Stderr { &mut stderr } else { &mut stdout };
+                    let room = limit_bytes.saturating_sub(kept.len()).min(bytes.len());
+                    kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+                    truncated |= room < bytes.len();
+                }
+                ExecEvent::End(end) => return Ok(Outcome { end, stdout, stderr, truncated }),
+                ExecEvent::Keepalive => {}
+            }
+        }
+        Err(self.handle.explain_silence())
+    }
+
+    /// Writes to its standard input, or to its terminal.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when it has no standard input any more.
+    pub async fn write(&self, bytes: Bytes) -> Result<(), SandboxError> {
+        feed(&self.handle, self.id, bytes, self.terminal).await
+    }
+
+    /// Ends its standard input.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when it has a terminal, or none.
+    pub async fn close_stdin(&self) -> Result<(), SandboxError> {
+        let closed = self.handle.guest().close_stdin(self.id).await;
+        closed.map_err(|error| self.handle.explain(error))
+    }
+
+    /// Sends it a signal; [`Signal::KILL`] reaches everything it started.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NoSuchExec`] when it has ended.
+    pub async fn signal(&self, signal: Signal) -> Result<(), SandboxError> {
+        self.handle.signal(self.id, signal).await
+    }
+
+    /// Changes the size of its terminal.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when it has none.
+    pub async fn resize(&self, size: TerminalSize) -> Result<(), SandboxError> {
+        let resized = self.handle.guest().resize(self.id, size).await;
+        resized.map_err(|error| self.handle.explain(error))
+    }
+
+    /// Waits for the first event, which is the proof that it runs.
+    async fn read_start(&mut self) -> Result<(), SandboxError> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        match stream.next().await {
+            Ok(Some(Event::Start(start))) => {
+                self.pid = start.pid;
+                Ok(())
+            }
+            Ok(_) => Err(self.handle.explain_silence()),
+            Err(error) => Err(self.handle.explain_break(error).await),
+        }
+    }
+
+    fn feed(&self, data: Bytes, close: bool) -> Feeding {
+        let (handle, id, terminal) = (Arc::clone(&self.handle), self.id, self.terminal);
+        async move {
+            let fed = feed(&handle, id, data, terminal).await;
+            // A command that ends without reading everything is no failure.
+            if fed.is_ok() && close {
+                handle.guest().close_stdin(id).await.ok();
+            }
+        }
+        .boxed()
+    }
+
+    async fn end(&self, event: &EndEvent) -> ExecEnd {
+        let mut end = convert_end(event);
+        end.duration = self.started.map(|started| started.elapsed());
+        let perhaps = end.signal == Some(9) || end.exit_code == 128 + 9;
+        if perhaps && !end.timed_out && self.handle.lost_memory(self.oom_kills_before).await {
+            end.out_of_memory = Some(self.handle.sandbox().spec.limits.memory_bytes);
+        }
+        end
+    }
+}
+
+/// A signal: a number from 1 to 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal(u8);
+
+impl Signal {
+    /// Ends a process; it cannot object.
+    pub const KILL: Self = Self(9);
+
+    /// Reads a signal's name, with or without `SIG`, or its number.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        const NAMES: [(&str, u8); 31] = [
+            ("HUP", 1),
+            ("INT", 2),
+            ("QUIT", 3),
+            ("ILL", 4),
+            ("TRAP", 5),
+            ("ABRT", 6),
+            ("BUS", 7),
+            ("FPE", 8),
+            ("KILL", 9),
+            ("USR1", 10),
+            ("SEGV", 11),
+            ("USR2", 12),
+            ("PIPE", 13),
+            ("ALRM", 14),
+            ("TERM", 15),
+            ("STKFLT", 16),
+            ("CHLD", 17),
+            ("CONT", 18),
+            ("STOP", 19),
+            ("TSTP", 20),
+            ("TTIN", 21),
+            ("TTOU", 22),
+            ("URG", 23),
+            ("XCPU", 24),
+            ("XFSZ", 25),
+            ("VTALRM", 26),
+            ("PROF", 27),
+            ("WINCH", 28),
+            ("IO", 29),
+            ("PWR", 30),
+            ("SYS", 31),
+        ];
+        if let Ok(number) = text.parse() {
+            return (1..=64).contains(&number).then_some(Self(number));
+        }
+        let name = text.to_ascii_uppercase();
+        let name = name.strip_prefix("SIG").unwrap_or(&name);
+        NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, number)| Self(number))
+    }
+
+    /// Its number on Linux.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// Sends bytes in pieces of bounded size.
+async fn feed(
+    handle: &Handle,
+    id: ExecId,
+    mut bytes: Bytes,
+    terminal: bool,
+) -> Result<(), SandboxError> {
+    while !bytes.is_empty() {
+        let piece = bytes.split_to(bytes.len().min(INPUT_BYTES));
+        let sent = handle.guest().send_input(id, piece, terminal).await;
+        sent.map_err(|error| handle.explain(error))?;
+    }
+    Ok(())
+}
+
+fn output(data: warren_proto::process::process_event::DataEvent) -> Option<ExecEvent> {
+    let offset = data.offset;
+    Some(match data.output {
+        Some(Output::Stdout(bytes)) => {
+            ExecEvent::Output { stream: OutputStream::Stdout, bytes, offset }
+        }
+        Some(Output::Stderr(bytes)) => {
+            ExecEvent::Output { stream: OutputStream::Stderr, bytes, offset }
+        }
+        Some(Output::Pty(bytes)) => {
+            ExecEvent::Output { stream: OutputStream::Terminal, bytes, offset }
+        }
+        None => ExecEvent::Keepalive,
+    })
+}
+
+/// The agent's account of an end, as shells write it.
+pub(crate) fn convert_end(event: &EndEvent) -> ExecEnd {
+    let signal = (1..=64).contains(&event.signal).then_some(event.signal);
+    let exit_code = match signal {
+        Some(signal) => 128 + i32::try_from(signal).unwrap_or_default(),
+        None => event.exit_code,
+    };
+    ExecEnd { exit_code, signal, timed_out: event.timed_out, out_of_memory: None, duration: None }
+}
+
+/// The agent knows processes: what it does not find is the command that was asked for.
+pub(crate) fn no_such_exec(error: SandboxError, id: ExecId) -> SandboxError {
+    use crate::error::GuestRefusal;
+    match error {
+        SandboxError::Guest { kind: GuestRefusal::NotFound, .. } => {
+            SandboxError::NoSuchExec { name: id.to_string() }
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_read_by_name_and_number() {
+        assert_eq!(Signal::parse("KILL"), Some(Signal::KILL));
+        assert_eq!(Signal::parse("sigterm").map(Signal::number), Some(15));
+        assert_eq!(Signal::parse("64").map(Signal::number), Some(64));
+        for bad in ["", "0", "65", "SIG", "NOPE", "-1"] {
+            assert_eq!(Signal::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_signal_becomes_an_exit_code_like_in_a_shell() {
+        let event = EndEvent { exit_code: -1, signal: 9, ..EndEvent::default() };
+        assert_eq!(convert_end(&event).exit_code, 137);
+        let event = EndEvent { exit_code: 3, ..EndEvent::default() };
+        assert_eq!(convert_end(&event), ExecEnd { exit_code: 3, ..ExecEnd::default() });
+    }
+
+    #[test]
+    fn a_signal_that_cannot_be_is_not_believed() {
+        let event = EndEvent { exit_code: 0, signal: 4_000_000_000, ..EndEvent::default() };
+        assert_eq!(convert_end(&event).signal, None);
+    }
+}

@@ -1,0 +1,290 @@
+//! A runtime in memory, for tests: its guests are small agents at the other end of a pipe.
+//!
+//! The agent knows just enough: it answers its initialisation, runs a handful of made-up commands
+//! and keeps files in a map. What fails, and when, is scripted.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, broadcast};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    clock::{Clock, Timestamp},
+    id::SandboxId,
+    runtime::{
+        Capabilities, Created, Deadline, Duplex, Exit, Found, GuestState, Runtime, RuntimeError,
+        RuntimeEvent, Service, Usage,
+    },
+    spec::Spec,
+};
+
+mod agent;
+
+pub use agent::FakeAgent;
+
+/// A runtime whose guests live in this process.
+#[derive(Debug)]
+pub struct FakeRuntime {
+    guests: Mutex<HashMap<SandboxId, Guest>>,
+    events: broadcast::Sender<RuntimeEvent>,
+    script: Mutex<VecDeque<Failure>>,
+    capabilities: Mutex<Capabilities>,
+    created: AtomicU32,
+    destroyed: AtomicU32,
+    /// Closed: creates wait until it is opened.
+    gate: Mutex<Option<Arc<Notify>>>,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Guest {
+    state: GuestState,
+    agent: Arc<FakeAgent>,
+    deadline: Option<Deadline>,
+    oom_kills: u64,
+}
+
+/// What goes wrong, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The next create fails on the host.
+    Create,
+    /// The next create says that its image cannot be used.
+    Image,
+    /// The next guest's agent hangs up instead of answering its initialisation.
+    Initialise,
+    /// The next pause fails on the host.
+    Pause,
+    /// The next destroy fails on the host.
+    Destroy,
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        Self {
+            guests: Mutex::default(),
+            events: broadcast::channel(64).0,
+            script: Mutex::default(),
+            capabilities: Mutex::new(Capabilities {
+                pause: true,
+                dial: false,
+                network: true,
+                memory_limit: true,
+                cpu_limit: true,
+                pids_limit: true,
+                usage: true,
+                users: true,
+                warnings: vec!["nothing is isolated: this runtime is a fake".to_owned()],
+            }),
+            created: AtomicU32::new(0),
+            destroyed: AtomicU32::new(0),
+            gate: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+}
+
+impl FakeRuntime {
+    /// Makes the next call of that kind fail.
+    pub fn fail_next(&self, failure: Failure) {
+        lock(&self.script).push_back(failure);
+    }
+
+    /// Makes creates wait until the gate is notified.
+    pub fn close_gate(&self) -> Arc<Notify> {
+        let gate = Arc::new(Notify::new());
+        *lock(&self.gate) = Some(Arc::clone(&gate));
+        gate
+    }
+
+    /// Changes what this runtime says it can do.
+    pub fn change_capabilities(&self, change: impl FnOnce(&mut Capabilities)) {
+        change(&mut lock(&self.capabilities));
+    }
+
+    /// How many guests were made, and how many removed.
+    pub fn counts(&self) -> (u32, u32) {
+        (self.created.load(Ordering::Relaxed), self.destroyed.load(Ordering::Relaxed))
+    }
+
+    /// The guests that exist, in no order.
+    pub fn guests(&self) -> Vec<SandboxId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// The agent of a guest.
+    pub fn agent(&self, id: &SandboxId) -> Option<Arc<FakeAgent>> {
+        self.lock().get(id).map(|guest| Arc::clone(&guest.agent))
+    }
+
+    /// The deadline that a guest has.
+    pub fn deadline(&self, id: &SandboxId) -> Option<Deadline> {
+        self.lock().get(id)?.deadline
+    }
+
+    /// Adds a guest as an earlier server left it.
+    pub fn plant(&self, id: SandboxId, state: GuestState) {
+        let agent = FakeAgent::new(self.tasks.clone(), false);
+        self.lock().insert(id, Guest { state, agent, deadline: None, oom_kills: 0 });
+    }
+
+    /// Ends a guest as if by itself.
+    pub fn exit(&self, id: &SandboxId, exit: Exit) {
+        if let Some(guest) = self.lock().get_mut(id) {
+            guest.agent.hang_up();
+            guest.state = GuestState::Exited(exit.clone());
+        }
+        self.events.send(RuntimeEvent::Exited { id: *id, exit }).ok();
+    }
+
+    /// Counts a process of a guest that was killed for want of memory.
+    pub fn count_oom_kill(&self, id: &SandboxId) {
+        if let Some(guest) = self.lock().get_mut(id) {
+            guest.oom_kills += 1;
+        }
+    }
+
+    fn fails(&self, failures: &[Failure]) -> Option<Failure> {
+        let mut script = lock(&self.script);
+        let place = script.iter().position(|failure| failures.contains(failure))?;
+        script.remove(place)
+    }
+
+    fn change<T>(
+        &self,
+        id: &SandboxId,
+        change: impl FnOnce(&mut Guest) -> T,
+    ) -> Result<T, RuntimeError> {
+        self.lock().get_mut(id).map(change).ok_or(RuntimeError::NotFound { id: *id })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SandboxId, Guest>> {
+        lock(&self.guests)
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        lock(&self.capabilities).clone()
+    }
+
+    async fn create(&self, id: &SandboxId, _spec: &Spec) -> Result<Created, RuntimeError> {
+        let gate = lock(&self.gate).clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        match self.fails(&[Failure::Create, Failure::Image, Failure::Initialise]) {
+            Some(Failure::Create) => return Err(scripted("start the guest")),
+            Some(Failure::Image) => {
+                return Err(RuntimeError::Image { reason: "no such directory".to_owned() });
+            }
+            other => {
+                let agent = FakeAgent::new(self.tasks.clone(), other.is_some());
+                let state = GuestState::Running;
+                self.lock().insert(*id, Guest { state, agent, deadline: None, oom_kills: 0 });
+            }
+        }
+        self.created.fetch_add(1, Ordering::Relaxed);
+        Ok(Created { steps: vec![("fake", Duration::from_micros(1))] })
+    }
+
+    async fn connect(
+        &self,
+        id: &SandboxId,
+        service: Service,
+    ) -> Result<Box<dyn Duplex>, RuntimeError> {
+        let agent = self.agent(id).ok_or(RuntimeError::NotFound { id: *id })?;
+        agent
+            .connect(service)
+            .map(|stream| Box::new(stream) as Box<dyn Duplex>)
+            .ok_or_else(|| scripted("connect to the agent"))
+    }
+
+    async fn destroy(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        if self.fails(&[Failure::Destroy]).is_some() {
+            return Err(scripted("remove the guest"));
+        }
+        if let Some(guest) = self.lock().remove(id) {
+            guest.agent.hang_up();
+            self.destroyed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        let found =
+            |(id, guest): (&SandboxId, &Guest)| Found { id: *id, state: guest.state.clone() };
+        Ok(self.lock().iter().map(found).collect())
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+
+    async fn set_deadline(
+        &self,
+        id: &SandboxId,
+        deadline: Option<Deadline>,
+    ) -> Result<(), RuntimeError> {
+        self.change(id, |guest| guest.deadline = deadline)
+    }
+
+    async fn pause(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        if self.fails(&[Failure::Pause]).is_some() {
+            return Err(scripted("freeze the guest"));
+        }
+        self.change(id, |guest| guest.state = GuestState::Paused)
+    }
+
+    async fn resume(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        self.change(id, |guest| guest.state = GuestState::Running)
+    }
+
+    async fn usage(&self, id: &SandboxId) -> Result<Usage, RuntimeError> {
+        self.change(id, |guest| Usage { oom_kills: guest.oom_kills, ..Usage::default() })
+    }
+}
+
+/// A clock that a test moves.
+#[derive(Debug, Default)]
+pub struct FakeClock(AtomicU64);
+
+impl FakeClock {
+    /// A clock that shows this many milliseconds since 1970.
+    pub fn at(millis: u64) -> Self {
+        Self(AtomicU64::new(millis))
+    }
+
+    /// Moves it forward.
+    pub fn advance(&self, length: Duration) {
+        let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        self.0.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn scripted(operation: &'static str) -> RuntimeError {
+    RuntimeError::Host { operation, source: "a scripted failure".into() }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,503 @@
+//! The agent of a fake guest: HTTP/1.1 on a pipe, and a handful of made-up commands.
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `echo TEXT...` | writes the texts and a line end |
+//! | `fail CODE` | writes `failed` to standard error and ends with that status |
+//! | `cat` | writes what it reads, until that ends |
+//! | `sleep` | does nothing until a signal ends it |
+//! | `flood BYTES` | writes that many bytes |
+//! | `hang-up` | the agent leaves in the middle of its output |
+//! | anything else | is not found |
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, channel::mpsc};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_proto::{
+    Code, Codec, Status, WireMessage,
+    envelope::{self, Decoder, Envelope},
+    filesystem::{
+        EntryInfo, FileType, ListDirRequest, ListDirResponse, MakeDirRequest, MakeDirResponse,
+        MoveRequest, MoveResponse, RemoveRequest, RemoveResponse, StatRequest, StatResponse,
+    },
+    process::{
+        CloseStdinRequest, CloseStdinResponse, ConnectRequest, ListResponse, ProcessConfig,
+        ProcessEvent, ProcessInfo, ProcessSelector, SendInputRequest, SendInputResponse,
+        SendSignalRequest, SendSignalResponse, StartRequest, StartResponse, UpdateResponse,
+        process_event::{DataEvent, EndEvent, Event, StartEvent, data_event::Output},
+        process_input::Input,
+        process_selector::Selector,
+    },
+};
+
+use crate::runtime::Service;
+
+/// How many bytes a pipe to the agent holds.
+const PIPE_BYTES: usize = 256 << 10;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+type Events = mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>;
+
+/// The agent of one fake guest.
+#[derive(Debug)]
+pub struct FakeAgent {
+    state: Mutex<State>,
+    tasks: TaskTracker,
+    gone: CancellationToken,
+    /// It hangs up instead of answering its initialisation.
+    mute: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    initialised: Vec<serde_json::Value>,
+    processes: BTreeMap<u32, Process>,
+    files: HashMap<String, Bytes>,
+    directories: Vec<String>,
+    last_pid: u32,
+}
+
+#[derive(Debug)]
+struct Process {
+    exec_id: String,
+    config: ProcessConfig,
+    output: Vec<u8>,
+    subscribers: Vec<Events>,
+    end: Option<EndEvent>,
+}
+
+impl FakeAgent {
+    pub(super) fn new(tasks: TaskTracker, mute: bool) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), tasks, gone: CancellationToken::new(), mute })
+    }
+
+    /// The bodies of its initialisations, in order.
+    pub fn initialised(&self) -> Vec<serde_json::Value> {
+        self.lock().initialised.clone()
+    }
+
+    /// A file inside.
+    pub fn file(&self, path: &str) -> Option<Bytes> {
+        self.lock().files.get(path).cloned()
+    }
+
+    /// Closes all connections, as when the guest is killed.
+    pub fn hang_up(&self) {
+        self.gone.cancel();
+    }
+
+    pub(super) fn connect(self: &Arc<Self>, service: Service) -> Option<DuplexStream> {
+        if self.gone.is_cancelled() {
+            return None;
+        }
+        let (host, guest) = tokio::io::duplex(PIPE_BYTES);
+        let agent = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let handler = Arc::clone(&agent);
+            let service = service_fn(move |request| {
+                let agent = Arc::clone(&handler);
+                async move { agent.answer(service, request).await }
+            });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(guest), service);
+            // A client that leaves is no failure here.
+            agent.gone.run_until_cancelled(connection).await;
+        });
+        Some(host)
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        service: Service,
+        request: Request<Incoming>,
+    ) -> Result<Answer, std::io::Error> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+        let path = head.uri.path();
+        if service == Service::Control {
+            if self.mute || path != "/init" {
+                return Err(std::io::Error::other("hung up"));
+            }
+            let body = serde_json::from_slice(&body).map_err(std::io::Error::other)?;
+            self.lock().initialised.push(body);
+            return Ok(empty(StatusCode::NO_CONTENT));
+        }
+        Ok(match path {
+            "/files" => self.files(&head, body),
+            "/process.Process/Start" => self.start(&body),
+            "/process.Process/Connect" => self.reconnect(&body),
+            _ => unary(self.call(path, &body)),
+        })
+    }
+
+    fn call(&self, path: &str, body: &[u8]) -> Result<Bytes, Status> {
+        match path {
+            "/process.Process/List" => encode(&self.list()),
+            "/process.Process/Update" => encode(&UpdateResponse {}),
+            "/process.Process/SendInput" => {
+                let request: SendInputRequest = decode(body)?;
+                let bytes = match request.input.into_option().and_then(|input| input.input) {
+                    Some(Input::Stdin(bytes) | Input::Pty(bytes)) => bytes,
+                    None => return Err(Status::new(Code::InvalidArgument, "no input")),
+                };
+                self.with(&request.process, |process| process.read(&bytes))?;
+                encode(&SendInputResponse {})
+            }
+            "/process.Process/CloseStdin" => {
+                let request: CloseStdinRequest = decode(body)?;
+                self.with(&request.process, |process| process.finish(0, 0))?;
+                encode(&CloseStdinResponse {})
+            }
+            "/process.Process/SendSignal" => {
+                let request: SendSignalRequest = decode(body)?;
+                let signal = u32::try_from(request.signal.to_i32()).unwrap_or_default();
+                self.with(&request.process, |process| process.finish(-1, signal))?;
+                encode(&SendSignalResponse {})
+            }
+            _ => self.filesystem(path, body),
+        }
+    }
+
+    fn filesystem(&self, path: &str, body: &[u8]) -> Result<Bytes, Status> {
+        let mut state = self.lock();
+        match path {
+            "/filesystem.Filesystem/Stat" => {
+                let request: StatRequest = decode(body)?;
+                encode(&StatResponse { entry: state.entry(&request.path)?.into() })
+            }
+            "/filesystem.Filesystem/ListDir" => {
+                let request: ListDirRequest = decode(body)?;
+                let below = format!("{}/", request.path.trim_end_matches('/'));
+                let mut paths: Vec<_> =
+                    state.files.keys().filter(|path| path.starts_with(&below)).cloned().collect();
+                paths.sort();
+                let entries: Result<_, _> = paths.iter().map(|path| state.entry(path)).collect();
+                encode(&ListDirResponse { entries: entries? })
+            }
+            "/filesystem.Filesystem/MakeDir" => {
+                let request: MakeDirRequest = decode(body)?;
+                if state.directories.contains(&request.path) {
+                    return Err(Status::new(Code::AlreadyExists, "the directory exists"));
+                }
+                state.directories.push(request.path.clone());
+                encode(&MakeDirResponse { entry: state.entry(&request.path)?.into() })
+            }
+            "/filesystem.Filesystem/Move" => {
+                let request: MoveRequest = decode(body)?;
+                let moved = state.files.remove(&request.source);
+                let contents = moved.ok_or_else(|| missing(&request.source))?;
+                state.files.insert(request.destination.clone(), contents);
+                encode(&MoveResponse { entry: state.entry(&request.destination)?.into() })
+            }
+            "/filesystem.Filesystem/Remove" => {
+                let request: RemoveRequest = decode(body)?;
+                state.files.remove(&request.path);
+                encode(&RemoveResponse {})
+            }
+            _ => Err(Status::new(Code::Unimplemented, "no such call")),
+        }
+    }
+
+    fn start(&self, body: &[u8]) -> Answer {
+        let request: StartRequest = match first_message(body).and_then(|bytes| decode(&bytes)) {
+            Ok(request) => request,
+            Err(status) => return ended(&status),
+        };
+        let mut state = self.lock();
+        state.last_pid += 1;
+        let pid = state.last_pid;
+        let mut process = Process {
+            exec_id: request.exec_id.clone().unwrap_or_default(),
+            config: request.process.clone().into_option().unwrap_or_default(),
+            output: Vec::new(),
+            subscribers: Vec::new(),
+            end: None,
+        };
+        let (events, answer) = stream();
+        send(&events, Event::Start(StartEvent { pid, ..StartEvent::default() }));
+        process.subscribers.push(events);
+        let arguments = process.config.args.clone();
+        let first = arguments.first().map(String::as_str).unwrap_or_default();
+        match process.config.cmd.as_str() {
+            "echo" => {
+                process.write(format!("{}\n", arguments.join(" ")).as_bytes(), false);
+                process.finish(0, 0);
+            }
+            "fail" => {
+                process.write(b"failed\n", true);
+                process.finish(first.parse().unwrap_or(1), 0);
+            }
+            "flood" => {
+                let mut left: usize = first.parse().unwrap_or_default();
+                while left > 0 {
+                    let piece = left.min(32 << 10);
+                    process.write(&vec![b'x'; piece], false);
+                    left -= piece;
+                }
+                process.finish(0, 0);
+            }
+            "hang-up" => {
+                process.write(b"so far", false);
+                self.hang_up();
+            }
+            "cat" | "sleep" => {}
+            other => {
+                let message = format!("no program named {other}");
+                return ended(&Status::new(Code::NotFound, message));
+            }
+        }
+        state.processes.insert(pid, process);
+        answer
+    }
+
+    fn reconnect(&self, body: &[u8]) -> Answer {
+        let request: ConnectRequest = match first_message(body).and_then(|bytes| decode(&bytes)) {
+            Ok(request) => request,
+            Err(status) => return ended(&status),
+        };
+        let mut state = self.lock();
+        let Some((pid, process)) = state.find(&request.process) else {
+            return ended(&Status::new(Code::NotFound, "no such process"));
+        };
+        let (events, answer) = stream();
+        send(&events, Event::Start(StartEvent { pid, ..StartEvent::default() }));
+        let from = usize::try_from(request.offset.unwrap_or_default()).unwrap_or(usize::MAX);
+        if let Some(kept) = process.output.get(from..).filter(|kept| !kept.is_empty()) {
+            let output = Some(Output::Stdout(Bytes::copy_from_slice(kept)));
+            send(&events, Event::Data(DataEvent { output, offset: from as u64 }));
+        }
+        match &process.end {
+            Some(end) => {
+                send(&events, Event::End(end.clone()));
+                close(&events, None);
+            }
+            None => process.subscribers.push(events),
+        }
+        answer
+    }
+
+    fn list(&self) -> ListResponse {
+        let info = |(pid, process): (&u32, &Process)| ProcessInfo {
+            config: process.config.clone().into(),
+            pid: *pid,
+            exec_id: Some(process.exec_id.clone()),
+            started_unix_ms: 1_700_000_000_000,
+            end: process.end.clone().into(),
+            ..ProcessInfo::default()
+        };
+        ListResponse { processes: self.lock().processes.iter().map(info).collect() }
+    }
+
+    fn files(&self, head: &hyper::http::request::Parts, body: Bytes) -> Answer {
+        let query = head.uri.query().unwrap_or_default();
+        let path = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("path="))
+            .map(unescape)
+            .unwrap_or_default();
+        if head.method == Method::POST {
+            self.lock().files.insert(path.clone(), body);
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let written = serde_json::json!([{"path": path, "name": name, "type": "file"}]);
+            return full(StatusCode::OK, written.to_string().into());
+        }
+        let Some(contents) = self.file(&path) else {
+            let refusal = serde_json::json!({"code": 404, "message": format!("path '{path}' does not exist")});
+            return full(StatusCode::NOT_FOUND, refusal.to_string().into());
+        };
+        let size = contents.len();
+        let range = head
+            .headers
+            .get(header::RANGE)
+            .and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.split_once('-'))
+            .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+        let Some((first, last)): Option<(usize, usize)> = range else {
+            return full(StatusCode::OK, contents);
+        };
+        let mut answer = full(
+            StatusCode::PARTIAL_CONTENT,
+            contents.slice(first.min(size)..(last + 1).min(size)),
+        );
+        if let Ok(value) = format!("bytes {first}-{last}/{size}").parse() {
+            answer.headers_mut().insert(header::CONTENT_RANGE, value);
+        }
+        answer
+    }
+
+    fn with(
+        &self,
+        selector: &ProcessSelector,
+        change: impl FnOnce(&mut Process),
+    ) -> Result<(), Status> {
+        let mut state = self.lock();
+        let found = state.find(selector).filter(|(_, process)| process.end.is_none());
+        let (_, process) = found.ok_or_else(|| Status::new(Code::NotFound, "no such process"))?;
+        change(process);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn find(&mut self, selector: &ProcessSelector) -> Option<(u32, &mut Process)> {
+        let Some(Selector::ExecId(id)) = &selector.selector else { return None };
+        let found = self.processes.iter_mut().find(|(_, process)| process.exec_id == *id)?;
+        Some((*found.0, found.1))
+    }
+
+    fn entry(&self, path: &str) -> Result<EntryInfo, Status> {
+        let (kind, size) = match self.files.get(path) {
+            Some(contents) => (FileType::File, contents.len()),
+            None if self.directories.iter().any(|known| known == path) => (FileType::Directory, 0),
+            None => return Err(missing(path)),
+        };
+        Ok(EntryInfo {
+            name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+            r#type: kind.into(),
+            path: path.to_owned(),
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            mode: 0o644,
+            owner: "user".to_owned(),
+            group: "user".to_owned(),
+            ..EntryInfo::default()
+        })
+    }
+}
+
+impl Process {
+    /// What it reads, `cat` writes.
+    fn read(&mut self, bytes: &[u8]) {
+        if self.config.cmd == "cat" {
+            self.write(bytes, false);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], error: bool) {
+        let offset = self.output.len() as u64;
+        self.output.extend_from_slice(bytes);
+        let bytes = Bytes::copy_from_slice(bytes);
+        let output = if error { Output::Stderr(bytes) } else { Output::Stdout(bytes) };
+        for events in &self.subscribers {
+            send(events, Event::Data(DataEvent { output: Some(output.clone()), offset }));
+        }
+    }
+
+    fn finish(&mut self, exit_code: i32, signal: u32) {
+        let end = EndEvent { exit_code, exited: signal == 0, signal, ..EndEvent::default() };
+        for events in self.subscribers.drain(..) {
+            send(&events, Event::End(end.clone()));
+            close(&events, None);
+        }
+        self.end = Some(end);
+    }
+}
+
+fn send(events: &Events, event: Event) {
+    let event = ProcessEvent { event: Some(event) };
+    let message = StartResponse { event: event.into() };
+    if let Ok(bytes) = envelope::encode_message(Codec::Proto, &message) {
+        // A reader that left misses it.
+        events.unbounded_send(Ok(Frame::data(bytes))).ok();
+    }
+}
+
+fn close(events: &Events, status: Option<&Status>) {
+    events.unbounded_send(Ok(Frame::data(envelope::encode_end(status)))).ok();
+    events.close_channel();
+}
+
+fn stream() -> (Events, Answer) {
+    let (events, frames) = mpsc::unbounded();
+    let body = StreamBody::new(frames.boxed()).boxed_unsync();
+    let answer = Response::builder()
+        .header(header::CONTENT_TYPE, Codec::Proto.stream_content_type())
+        .body(body)
+        .unwrap_or_default();
+    (events, answer)
+}
+
+/// A stream that ends at once with an error.
+fn ended(status: &Status) -> Answer {
+    let (events, answer) = stream();
+    close(&events, Some(status));
+    answer
+}
+
+fn unary(result: Result<Bytes, Status>) -> Answer {
+    match result {
+        Ok(bytes) => full(StatusCode::OK, bytes),
+        Err(status) => {
+            let code = StatusCode::from_u16(status.code.http_status()).unwrap_or_default();
+            full(code, status.to_unary_body().into())
+        }
+    }
+}
+
+fn empty(status: StatusCode) -> Answer {
+    full(status, Bytes::new())
+}
+
+fn full(status: StatusCode, bytes: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(bytes).boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}
+
+fn encode<M: WireMessage>(message: &M) -> Result<Bytes, Status> {
+    Codec::Proto.encode(message).map_err(|error| Status::new(Code::Internal, error.to_string()))
+}
+
+fn decode<M: WireMessage>(bytes: &[u8]) -> Result<M, Status> {
+    let refused =
+        |error: warren_proto::CodecError| Status::new(Code::InvalidArgument, error.to_string());
+    Codec::Proto.decode(bytes).map_err(refused)
+}
+
+fn first_message(body: &[u8]) -> Result<Bytes, Status> {
+    let mut decoder = Decoder::default();
+    decoder.push(body);
+    match decoder.next() {
+        Ok(Some(Envelope::Message(bytes))) => Ok(bytes),
+        _ => Err(Status::new(Code::InvalidArgument, "no message")),
+    }
+}
+
+fn missing(path: &str) -> Status {
+    Status::new(Code::NotFound, format!("path '{path}' does not exist"))
+}
+
+fn unescape(value: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        let digits = [rest.clone().next(), rest.clone().nth(1)];
+        match (byte, digits) {
+            (b'%', [Some(high), Some(low)]) => {
+                let text = [high, low];
+                let text = std::str::from_utf8(&text).unwrap_or_default();
+                bytes.push(u8::from_str_radix(text, 16).unwrap_or_default());
+                rest.nth(1);
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

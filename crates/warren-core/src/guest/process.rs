@@ -1,0 +1,215 @@
+//! Commands: the service `process.Process` of the agent.
+
+use std::{future::poll_fn, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use hyper::{Request, StatusCode};
+use warren_proto::{
+    Codec, Status,
+    envelope::{self, Decoder, Envelope},
+    process::{
+        CloseStdinRequest, CloseStdinResponse, ConnectRequest, ListRequest, ListResponse, PTY,
+        ProcessConfig, ProcessEvent, ProcessInput, ProcessSelector, SendInputRequest,
+        SendInputResponse, SendSignalRequest, SendSignalResponse, StartRequest, StartResponse,
+        UpdateRequest, UpdateResponse, process_event::Event, process_input::Input,
+        process_selector::Selector, pty::Size,
+    },
+};
+
+use super::{CALL, Guest, GuestError, connection, connection::Answer, rpc, within};
+use crate::{
+    exec::{Command, TerminalSize},
+    id::ExecId,
+};
+
+/// The largest message of a process's stream: its output comes in pieces of 32 KiB.
+const MESSAGE_BYTES: usize = 1 << 20;
+
+/// The events of one process, as they arrive.
+#[derive(Debug)]
+pub(crate) struct ProcessStream {
+    answer: Answer,
+    decoder: Decoder,
+}
+
+impl Guest {
+    /// Starts a process; its first event is `start`.
+    ///
+    /// The process does not end with the stream.
+    pub(crate) async fn start(
+        &self,
+        exec: ExecId,
+        command: &Command,
+    ) -> Result<ProcessStream, GuestError> {
+        let request = start_request(exec, command);
+        self.stream("/process.Process/Start", command.user.as_deref(), &request).await
+    }
+
+    /// Opens the events of a process that was started before: what is kept of its output from
+    /// byte `offset` on, then what follows.
+    pub(crate) async fn reconnect(
+        &self,
+        exec: ExecId,
+        offset: u64,
+    ) -> Result<ProcessStream, GuestError> {
+        let request = ConnectRequest { process: select(exec).into(), offset: Some(offset) };
+        self.stream("/process.Process/Connect", None, &request).await
+    }
+
+    /// Every process that runs, and those that ended and are still kept.
+    pub(crate) async fn processes(&self) -> Result<ListResponse, GuestError> {
+        self.unary("/process.Process/List", None, &ListRequest {}).await
+    }
+
+    /// Writes to a process's standard input, or to its terminal.
+    pub(crate) async fn send_input(
+        &self,
+        exec: ExecId,
+        bytes: Bytes,
+        terminal: bool,
+    ) -> Result<(), GuestError> {
+        let input = if terminal { Input::Pty(bytes) } else { Input::Stdin(bytes) };
+        let input = ProcessInput { input: Some(input) };
+        let request = SendInputRequest { process: select(exec).into(), input: input.into() };
+        let _sent: SendInputResponse =
+            self.unary("/process.Process/SendInput", None, &request).await?;
+        Ok(())
+    }
+
+    /// Ends a process's standard input.
+    pub(crate) async fn close_stdin(&self, exec: ExecId) -> Result<(), GuestError> {
+        let request = CloseStdinRequest { process: select(exec).into() };
+        let _closed: CloseStdinResponse =
+            self.unary("/process.Process/CloseStdin", None, &request).await?;
+        Ok(())
+    }
+
+    /// Sends a signal to a process, or to it and everything it started.
+    pub(crate) async fn send_signal(
+        &self,
+        exec: ExecId,
+        signal: u8,
+        tree: bool,
+    ) -> Result<(), GuestError> {
+        let signal = i32::from(signal).into();
+        let request = SendSignalRequest { process: select(exec).into(), signal, tree };
+        let _sent: SendSignalResponse =
+            self.unary("/process.Process/SendSignal", None, &request).await?;
+        Ok(())
+    }
+
+    /// Changes the size of a process's terminal.
+    pub(crate) async fn resize(&self, exec: ExecId, size: TerminalSize) -> Result<(), GuestError> {
+        let request = UpdateRequest { process: select(exec).into(), pty: pty(size).into() };
+        let _resized: UpdateResponse =
+            self.unary("/process.Process/Update", None, &request).await?;
+        Ok(())
+    }
+
+    /// Keeps the connection of a stream that came to its end for the next request.
+    pub(crate) fn keep_stream(&self, stream: ProcessStream) {
+        self.keep(stream.answer);
+    }
+
+    async fn stream<Q: warren_proto::WireMessage>(
+        &self,
+        path: &'static str,
+        user: Option<&str>,
+        question: &Q,
+    ) -> Result<ProcessStream, GuestError> {
+        let opened = async {
+            let body =
+                envelope::encode_message(Codec::Proto, question).map_err(GuestError::Codec)?;
+            let request: Request<_> = rpc(path, user, Codec::Proto.stream_content_type())
+                .body(connection::full(body))
+                .map_err(GuestError::Request)?;
+            let mut answer = self.send(request).await?;
+            if answer.status() == StatusCode::OK {
+                let decoder = Decoder::with_limit(MESSAGE_BYTES);
+                return Ok(ProcessStream { answer, decoder });
+            }
+            let status = answer.status().as_u16();
+            let body = answer.collect(MESSAGE_BYTES).await?;
+            self.keep(answer);
+            Err(GuestError::Refused(Status::from_unary_body(status, &body)))
+        };
+        within(CALL, opened).await
+    }
+}
+
+impl ProcessStream {
+    /// The next event; none at the end. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::Refused`] when the agent ended the stream with an error; it then is at its
+    /// end. Any other error breaks it.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, GuestError> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Result<Option<Event>, GuestError>> {
+        loop {
+            match self.decoder.next().map_err(GuestError::Envelope)? {
+                Some(Envelope::Message(bytes)) => {
+                    // Both streams' messages are one event in field 1.
+                    let message: StartResponse =
+                        Codec::Proto.decode(&bytes).map_err(GuestError::Codec)?;
+                    if let Some(ProcessEvent { event: Some(event), .. }) =
+                        message.event.into_option()
+                    {
+                        return Poll::Ready(Ok(Some(event)));
+                    }
+                }
+                Some(Envelope::End(bytes)) => {
+                    return Poll::Ready(
+                        Status::from_end_of_stream(&bytes)
+                            .map(|()| None)
+                            .map_err(GuestError::Refused),
+                    );
+                }
+                None => match std::task::ready!(self.answer.poll_piece(cx)) {
+                    Some(piece) => self.decoder.push(&piece?),
+                    None => return Poll::Ready(Err(GuestError::Missing("end"))),
+                },
+            }
+        }
+    }
+}
+
+/// The process with this id, for the agent.
+fn select(exec: ExecId) -> ProcessSelector {
+    ProcessSelector { selector: Some(Selector::ExecId(exec.to_string())) }
+}
+
+fn pty(size: TerminalSize) -> PTY {
+    PTY { size: Size { cols: size.cols.into(), rows: size.rows.into() }.into() }
+}
+
+fn start_request(exec: ExecId, command: &Command) -> StartRequest {
+    let (program, arguments) =
+        command.argv.split_first().map_or((None, &[][..]), |(first, rest)| (Some(first), rest));
+    StartRequest {
+        process: ProcessConfig {
+            cmd: program.cloned().unwrap_or_default(),
+            args: arguments.to_vec(),
+            envs: command.env.clone().into_iter().collect(),
+            cwd: command.workdir.clone(),
+        }
+        .into(),
+        pty: command.terminal.map(pty).into(),
+        stdin: Some(command.stdin || command.stdin_data.is_some()),
+        spool: true,
+        kill_tree_on_timeout: command.timeout.map_or(0, millis),
+        exec_id: Some(exec.to_string()),
+        ..StartRequest::default()
+    }
+}
+
+/// At least 1, for 0 means no limit on the wire.
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX).max(1)
+}

@@ -1,0 +1,252 @@
+//! From what is wanted to what will be made: defaults filled in, every value checked.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use crate::{
+    config::Defaults,
+    error::SandboxError,
+    sandbox::{Lifetime, Setup, Wanted},
+    spec::{Image, Limits, Spec},
+};
+
+/// A sandbox that can be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) spec: Spec,
+    pub(crate) setup: Setup,
+    pub(crate) lifetime: Lifetime,
+}
+
+impl Plan {
+    /// Checks a request and completes it.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Invalid`] for the first field that cannot be right.
+    pub(crate) fn new(wanted: Wanted, defaults: &Defaults) -> Result<Self, SandboxError> {
+        check_name(wanted.name.as_deref())?;
+        check_labels(&wanted.labels)?;
+        check_env("env", &wanted.env)?;
+        let user = wanted.user.unwrap_or_else(|| defaults.user.clone());
+        check_user("user", &user)?;
+        let workdir =
+            wanted.workdir.or_else(|| defaults.workdir.clone()).unwrap_or_else(|| home(&user));
+        check_absolute("workdir", &workdir)?;
+        let length = match wanted.lifetime {
+            None => defaults.lifetime,
+            Some(Duration::ZERO) => None,
+            Some(length) => Some(check_lifetime(length)?),
+        };
+        if let Some(hostname) = &wanted.hostname {
+            check_hostname(hostname)?;
+        }
+        let image = wanted.image.unwrap_or_else(|| defaults.image.clone());
+        check_image(&image)?;
+        let limits = Limits {
+            memory_bytes: wanted.memory_bytes.unwrap_or(defaults.limits.memory_bytes),
+            cpu_millis: wanted.cpu_millis.unwrap_or(defaults.limits.cpu_millis),
+            pids: wanted.pids.unwrap_or(defaults.limits.pids),
+            open_files: wanted.open_files.unwrap_or(defaults.limits.open_files),
+        };
+        check_limits(&limits)?;
+        Ok(Self {
+            name: wanted.name,
+            labels: wanted.labels,
+            spec: Spec {
+                image,
+                limits,
+                profile: wanted.profile.unwrap_or(defaults.profile),
+                network: wanted.network.unwrap_or(defaults.network),
+                hostname: wanted.hostname,
+            },
+            setup: Setup { env: wanted.env, user, workdir },
+            lifetime: Lifetime {
+                length,
+                action: wanted.on_deadline.unwrap_or(defaults.on_deadline),
+            },
+        })
+    }
+}
+
+/// A number that two equal requests share, for telling a repetition from another request.
+pub(crate) fn fingerprint(wanted: &Wanted) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    wanted.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The home that the images of this product give a user.
+pub(crate) fn home(user: &str) -> String {
+    if user == "root" { "/root".to_owned() } else { format!("/home/{user}") }
+}
+
+fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
+    let Some(name) = name else { return Ok(()) };
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let mut bytes = name.bytes();
+    let good = name.len() <= 63
+        && bytes.next().is_some_and(letter)
+        && bytes.all(|byte| letter(byte) || b"._-".contains(&byte));
+    if !good {
+        return refuse("name", "expected [a-z0-9][a-z0-9._-]{0,62}");
+    }
+    if name.parse::<crate::id::SandboxId>().is_ok() {
+        return refuse("name", "must not look like the id of a sandbox");
+    }
+    Ok(())
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), SandboxError> {
+    if labels.len() > 64 {
+        return refuse("labels", "at most 64 are allowed");
+    }
+    for (key, value) in labels {
+        if key.is_empty() || key.len() > 128 || key.contains(['=', '\0']) {
+            return refuse("labels", "a key has 1 to 128 bytes and no `=`");
+        }
+        if value.len() > 1024 || value.contains('\0') {
+            return refuse("labels", "a value has at most 1024 bytes");
+        }
+    }
+    Ok(())
+}
+
+/// Checks an environment: of a sandbox or of one command.
+pub(crate) fn check_env(
+    field: &'static str,
+    env: &BTreeMap<String, String>,
+) -> Result<(), SandboxError> {
+    let mut bytes = 0;
+    for (name, value) in env {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return refuse(field, "a name is not empty and has no `=`; no NUL anywhere");
+        }
+        bytes += name.len() + value.len() + 2;
+    }
+    if bytes > 64 << 10 {
+        return refuse(field, "at most 64 KiB are allowed in all");
+    }
+    Ok(())
+}
+
+/// Checks the form of a user's name; whether there is one, the guest knows.
+pub(crate) fn check_user(field: &'static str, user: &str) -> Result<(), SandboxError> {
+    let good = (1..=32).contains(&user.len())
+        && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if good { Ok(()) } else { refuse(field, "expected the name of a user, 1 to 32 letters") }
+}
+
+/// Checks a path that must not depend on where it is read from.
+pub(crate) fn check_absolute(field: &'static str, path: &str) -> Result<(), SandboxError> {
+    if path.starts_with('/') && path.len() <= 4096 && !path.contains('\0') {
+        Ok(())
+    } else {
+        refuse(field, "expected an absolute path of at most 4096 bytes")
+    }
+}
+
+fn check_hostname(hostname: &str) -> Result<(), SandboxError> {
+    let good = (1..=63).contains(&hostname.len())
+        && hostname.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !hostname.starts_with('-')
+        && !hostname.ends_with('-');
+    if good { Ok(()) } else { refuse("hostname", "expected 1 to 63 letters, digits and hyphens") }
+}
+
+fn check_image(image: &Image) -> Result<(), SandboxError> {
+    match image {
+        Image::Host => Ok(()),
+        Image::Directory(path) | Image::Archive(path) if path.is_absolute() => Ok(()),
+        Image::Directory(_) | Image::Archive(_) => refuse("image", "expected an absolute path"),
+        Image::Oci(reference) if reference.is_empty() || reference.len() > 512 => {
+            refuse("image", "expected `host`, `dir:PATH`, `tar:PATH` or an OCI reference")
+        }
+        Image::Oci(_) => Ok(()),
+    }
+}
+
+fn check_limits(limits: &Limits) -> Result<(), SandboxError> {
+    if limits.memory_bytes < 16 << 20 {
+        return refuse("memory_bytes", "at least 16777216 (16 MiB) are needed");
+    }
+    if !(10..=1_024_000).contains(&limits.cpu_millis) {
+        return refuse("cpu_millis", "expected 10 to 1024000");
+    }
+    if !(8..=4_194_304).contains(&limits.pids) {
+        return refuse("pids", "expected 8 to 4194304");
+    }
+    if !(64..=1_048_576).contains(&limits.open_files) {
+        return refuse("open_files", "expected 64 to 1048576");
+    }
+    Ok(())
+}
+
+fn check_lifetime(length: Duration) -> Result<Duration, SandboxError> {
+    const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    if length <= LONGEST {
+        Ok(length)
+    } else {
+        refuse("lifetime_seconds", "at most ten years; 0 for no limit")
+    }
+}
+
+fn refuse<T>(field: &'static str, reason: &str) -> Result<T, SandboxError> {
+    Err(SandboxError::invalid(field, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wanted: Wanted, refused: Option<&str>) {
+        let field = match Plan::new(wanted, &Defaults::default()) {
+            Ok(_) => None,
+            Err(SandboxError::Invalid { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(field, refused);
+    }
+
+    #[test]
+    fn each_field_is_checked() {
+        let w = Wanted::default;
+        check(w(), None);
+        check(Wanted { name: Some("a.b_c-1".into()), ..w() }, None);
+        check(Wanted { name: Some("A".into()), ..w() }, Some("name"));
+        check(Wanted { name: Some(String::new()), ..w() }, Some("name"));
+        check(Wanted { name: Some("sb-aaaaaaaaaaaaaaaa".into()), ..w() }, Some("name"));
+        check(Wanted { user: Some("a b".into()), ..w() }, Some("user"));
+        check(Wanted { workdir: Some("tmp".into()), ..w() }, Some("workdir"));
+        check(Wanted { memory_bytes: Some(1), ..w() }, Some("memory_bytes"));
+        check(Wanted { cpu_millis: Some(0), ..w() }, Some("cpu_millis"));
+        check(Wanted { pids: Some(1), ..w() }, Some("pids"));
+        check(Wanted { open_files: Some(1), ..w() }, Some("open_files"));
+        check(Wanted { hostname: Some("-a".into()), ..w() }, Some("hostname"));
+        check(Wanted { image: Some(Image::Directory("x".into())), ..w() }, Some("image"));
+        let env = BTreeMap::from([("A=".to_owned(), String::new())]);
+        check(Wanted { env, ..w() }, Some("env"));
+        let labels = BTreeMap::from([(String::new(), String::new())]);
+        check(Wanted { labels, ..w() }, Some("labels"));
+        check(Wanted { lifetime: Some(Duration::MAX), ..w() }, Some("lifetime_seconds"));
+    }
+
+    #[test]
+    fn a_lifetime_of_zero_is_none() {
+        let wanted = Wanted { lifetime: Some(Duration::ZERO), ..Wanted::default() };
+        assert_eq!(Plan::new(wanted, &Defaults::default()).unwrap().lifetime.length, None);
+    }
+
+    #[test]
+    fn equal_requests_share_a_fingerprint() {
+        let named = Wanted { name: Some("a".into()), ..Wanted::default() };
+        assert_eq!(fingerprint(&named), fingerprint(&named.clone()));
+        assert_ne!(fingerprint(&named), fingerprint(&Wanted::default()));
+    }
+}

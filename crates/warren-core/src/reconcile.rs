@@ -1,0 +1,173 @@
+//! At start: what the store remembers against what the runtime finds. Afterwards: the runtime's
+//! news, passed on to whom they concern.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::{
+    error::SandboxError,
+    events::{Draft, EventKind},
+    id::SandboxId,
+    runtime::{GuestState, RuntimeEvent},
+    sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle},
+    shared::Shared,
+    state::State,
+};
+
+/// What is to be done about one sandbox.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It lives: go on with it in this state.
+    Adopt { state: State, initialise: bool },
+    /// It ended while no server was there.
+    Ended(End),
+    /// It was being removed: finish that.
+    Remove,
+    /// It had ended before.
+    Keep,
+}
+
+/// Brings store and runtime together.
+///
+/// # Errors
+///
+/// When either cannot say what it has. What fails for one sandbox is logged and fails it alone.
+pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> {
+    let loaded =
+        shared.store.load().await.map_err(SandboxError::store("read the stored sandboxes"))?;
+    let found = shared.runtime.list().await;
+    let found = found.map_err(SandboxError::runtime("list the guests of this host"))?;
+    let mut found: HashMap<_, _> = found.into_iter().map(|guest| (guest.id, guest.state)).collect();
+    shared.restore_keys(loaded.keys);
+    for sandbox in loaded.sandboxes {
+        let guest = found.remove(&sandbox.id);
+        let gone = guest.is_none() || matches!(guest, Some(GuestState::Exited(_)));
+        let verdict = judge(shared, &sandbox, guest);
+        if gone || verdict == Verdict::Remove {
+            // Of an ended guest the host may still hold files.
+            destroy(shared, sandbox.id).await;
+        }
+        settle(shared, sandbox, verdict);
+    }
+    // Parked ones of a server before this, and those it had begun to make or to remove.
+    for id in found.into_keys() {
+        tracing::info!(sandbox.id = %id, "a guest that is nobody's is removed");
+        destroy(shared, id).await;
+    }
+    Ok(())
+}
+
+/// Decides about a stored sandbox, given what the runtime found of it.
+fn judge(shared: &Shared, sandbox: &Sandbox, guest: Option<GuestState>) -> Verdict {
+    let now = shared.clock.now();
+    match (sandbox.state, guest) {
+        (State::Stopped | State::Failed, _) => Verdict::Keep,
+        (_, None) => Verdict::Ended(End::host(
+            now,
+            "the sandbox went away while no server was there, with its host or by other hands",
+        )),
+        (_, Some(GuestState::Exited(exit))) => {
+            Verdict::Ended(End::from_exit(now, &exit, &sandbox.spec.limits))
+        }
+        (State::Stopping, Some(_)) => Verdict::Remove,
+        (State::Creating, Some(GuestState::Running)) => {
+            Verdict::Adopt { state: State::Creating, initialise: true }
+        }
+        (_, Some(GuestState::Running)) => {
+            Verdict::Adopt { state: State::Running, initialise: false }
+        }
+        (_, Some(GuestState::Paused)) => Verdict::Adopt { state: State::Paused, initialise: false },
+    }
+}
+
+fn settle(shared: &Arc<Shared>, mut sandbox: Sandbox, verdict: Verdict) {
+    match verdict {
+        Verdict::Adopt { state, initialise } => {
+            let paused_meanwhile = state == State::Paused && sandbox.state != State::Paused;
+            sandbox.state = state;
+            if paused_meanwhile {
+                sandbox.expires_at = None;
+                let paused = draft(shared, &sandbox, EventKind::Paused);
+                shared.store.save(Arc::new(sandbox.clone()), vec![paused]);
+            }
+            let name = sandbox.name.as_deref();
+            let admission = shared.readmit(&sandbox.owner, sandbox.id, name, &sandbox.spec.limits);
+            Driver::start(shared, sandbox, Birth::Adopt { admission, initialise });
+        }
+        Verdict::Ended(end) => {
+            sandbox.state = State::Stopped;
+            sandbox.expires_at = None;
+            let mut stopped = draft(shared, &sandbox, EventKind::Stopped);
+            stopped.detail.insert("message".to_owned(), end.message.clone());
+            sandbox.end = Some(end);
+            shared.store.save(Arc::new(sandbox.clone()), vec![stopped]);
+            register_ended(shared, sandbox);
+        }
+        Verdict::Remove => {
+            let deleted = draft(shared, &sandbox, EventKind::Deleted);
+            shared.store.forget(sandbox.id, vec![deleted]);
+        }
+        Verdict::Keep => register_ended(shared, sandbox),
+    }
+}
+
+/// Makes a sandbox known that has no driver any more.
+fn register_ended(shared: &Shared, sandbox: Sandbox) {
+    let (handle, _no_driver) = Handle::new(sandbox, Arc::clone(&shared.runtime));
+    shared.register(handle);
+}
+
+fn draft(shared: &Shared, sandbox: &Sandbox, kind: EventKind) -> Draft {
+    Draft {
+        time: shared.clock.now(),
+        kind,
+        owner: sandbox.owner.clone(),
+        sandbox: sandbox.id,
+        detail: Default::default(),
+    }
+}
+
+async fn destroy(shared: &Shared, id: SandboxId) {
+    if let Err(error) = shared.runtime.destroy(&id).await {
+        let cause = &error as &dyn std::error::Error;
+        tracing::error!(sandbox.id = %id, error = cause, "not removed: {error}");
+    }
+}
+
+/// Passes the runtime's news on, until dropped.
+pub(crate) async fn follow_exits(
+    shared: Arc<Shared>,
+    mut exits: broadcast::Receiver<RuntimeEvent>,
+) {
+    loop {
+        match exits.recv().await {
+            Ok(RuntimeEvent::Exited { id, exit }) => {
+                if let Some(handle) = shared.any(id) {
+                    handle.tell_exit(exit).await;
+                }
+            }
+            Err(RecvError::Lagged(_)) => catch_up(&shared).await,
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Finds the exits whose news were lost.
+async fn catch_up(shared: &Shared) {
+    match shared.runtime.list().await {
+        Ok(found) => {
+            for guest in found {
+                if let (GuestState::Exited(exit), Some(handle)) =
+                    (guest.state, shared.any(guest.id))
+                {
+                    handle.tell_exit(exit).await;
+                }
+            }
+        }
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(error = cause, "exits may be unnoticed: {error}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The one task that owns a sandbox. It alone changes it, one request after the other.
+//!
+//! ```text
+//!   requests (mailbox) ---+
+//!   runtime's exits    ---+--> driver --> State::on --> published snapshot, row, event
+//!   its own deadline   ---+       |
+//!                                 +--> runtime, guest agent
+//! ```
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    End, EndReason, Sandbox,
+    birth::Birth,
+    handle::{Command, DriverEnds, Handle, Reply},
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    error::SandboxError,
+    events::{Draft, EventKind},
+    guest::Guest,
+    runtime::{Deadline, DeadlineAction, Exit},
+    shared::{Admission, Shared},
+    state::{Event, State},
+};
+
+/// How long a freeze or a thaw may take before it counts as failed.
+const FREEZE: Duration = Duration::from_secs(5);
+
+/// A deadline is compared with the clock at least this often: the clock also runs while the host
+/// sleeps, timers do not.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) sandbox: Sandbox,
+    pub(super) guest: Arc<Guest>,
+    pub(super) admission: Option<Admission>,
+    mailbox: mpsc::Receiver<Command>,
+    publisher: watch::Sender<Arc<Sandbox>>,
+}
+
+impl Driver {
+    /// Starts the task that owns `sandbox`, and makes it known.
+    pub(crate) fn start(shared: &Arc<Shared>, sandbox: Sandbox, birth: Birth) -> Arc<Handle> {
+        let (handle, ends) = Handle::new(sandbox.clone(), Arc::clone(&shared.runtime));
+        let DriverEnds { mailbox, published, guest } = ends;
+        shared.register(Arc::clone(&handle));
+        let driver = Self {
+            shared: Arc::clone(shared),
+            sandbox,
+            guest,
+            admission: None,
+            mailbox,
+            publisher: published,
+        };
+        shared.store.tasks().spawn(driver.run(birth));
+        handle
+    }
+
+    async fn run(mut self, birth: Birth) {
+        if !self.be_born(birth).await {
+            return;
+        }
+        while self.sandbox.state.is_living() {
+            let deadline = reaches(&*self.shared.clock, self.sandbox.expires_at);
+            let command = tokio::select! {
+                command = self.mailbox.recv() => Some(command),
+                () = deadline => None,
+            };
+            match command {
+                Some(Some(command)) => self.obey(command).await,
+                // The server shuts down; the sandbox lives on.
+                Some(None) => return,
+                None => self.act_on_deadline().await,
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Claim(claim) => {
+                self.claim(*claim).await;
+            }
+            Command::Pause(reply) => {
+                let paused = self.pause().await;
+                answer(reply, paused.map(|()| self.published()));
+            }
+            Command::Resume(reply) => {
+                let resumed = self.resume().await;
+                answer(reply, resumed.map(|()| self.published()));
+            }
+            Command::Delete(reply) => {
+                let deleted = self.delete().await;
+                answer(reply, deleted);
+            }
+            Command::Exited(exit) => self.exited(&exit).await,
+        }
+    }
+
+    async fn pause(&mut self) -> Result<(), SandboxError> {
+        self.change(Event::Pause)?;
+        let frozen = self.shared.runtime.pause(&self.sandbox.id);
+        let frozen = match tokio::time::timeout(FREEZE, frozen).await {
+            Ok(frozen) => frozen.map_err(SandboxError::runtime("pause the sandbox")),
+            Err(_elapsed) => {
+                // It may be half frozen.
+                if let Err(error) = self.shared.runtime.resume(&self.sandbox.id).await {
+                    tracing::error!(sandbox.id = %self.sandbox.id, %error, "still half frozen");
+                }
+                Err(SandboxError::Broken("the guest did not freeze in time"))
+            }
+        };
+        if let Err(error) = frozen {
+            self.change(Event::PauseFailed)?;
+            return Err(error);
+        }
+        self.sandbox.expires_at = None;
+        self.change(Event::Frozen)?;
+        self.save([EventKind::Paused]);
+        self.tell_deadline().await;
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<(), SandboxError> {
+        self.change(Event::Resume)?;
+        let thawed = self.shared.runtime.resume(&self.sandbox.id);
+        let thawed = match tokio::time::timeout(FREEZE, thawed).await {
+            Ok(thawed) => thawed.map_err(SandboxError::runtime("resume the sandbox")),
+            Err(_elapsed) => Err(SandboxError::Broken("the guest did not thaw in time")),
+        };
+        if let Err(error) = thawed {
+            self.change(Event::ResumeFailed)?;
+            return Err(error);
+        }
+        let now = self.shared.clock.now();
+        self.sandbox.expires_at = self.sandbox.lifetime.length.map(|length| now + length);
+        self.change(Event::Resumed)?;
+        self.save([EventKind::Resumed]);
+        self.tell_deadline().await;
+        Ok(())
+    }
+
+    /// Removes the sandbox and its row.
+    async fn delete(&mut self) -> Result<(), SandboxError> {
+        self.change(Event::Stop)?;
+        let why = [("reason", "killed".to_owned())];
+        let events = match self.is_owned() {
+            true => vec![self.event(EventKind::Stopped, why), self.event(EventKind::Deleted, [])],
+            false => Vec::new(),
+        };
+        // The row goes while the guest goes. Should the server end in between, a guest without a
+        // row is removed at the next start.
+        let forgotten = self.shared.store.delete(self.sandbox.id, events);
+        let destroyed = self.shared.runtime.destroy(&self.sandbox.id);
+        let (forgotten, destroyed) = futures::join!(forgotten, destroyed);
+        if let Err(error) = destroyed {
+            let error = SandboxError::runtime("remove the sandbox")(error);
+            self.lose("the guest could not be removed").await;
+            return Err(error);
+        }
+        if let Err(error) = forgotten {
+            // A full disk must not keep a guest alive; the writer tries again.
+            tracing::warn!(sandbox.id = %self.sandbox.id, %error, "removed, its row is not yet");
+        }
+        self.shared.unregister(self.sandbox.id);
+        let message = "the sandbox was removed on request".to_owned();
+        self.end(End { at: self.now(), reason: EndReason::Killed, message, exit_code: None })
+    }
+
+    /// The guest ended without being asked to.
+    async fn exited(&mut self, exit: &Exit) {
+        let end = End::from_exit(self.now(), exit, &self.sandbox.spec.limits);
+        self.clean_up().await;
+        if !self.is_owned() {
+            // Nobody knew it, nobody hears of it.
+            self.shared.unregister(self.sandbox.id);
+            self.change(Event::Exited).ok();
+            return;
+        }
+        self.end_and_save(end);
+    }
+
+    async fn act_on_deadline(&mut self) {
+        let done = match self.sandbox.lifetime.action {
+            DeadlineAction::Kill => self.stop_at_deadline().await,
+            DeadlineAction::Pause => match self.pause().await {
+                // What cannot be frozen must not run on for ever.
+                Err(error) if self.sandbox.state == State::Running => {
+                    tracing::warn!(sandbox.id = %self.sandbox.id, %error, "not paused but stopped");
+                    self.stop_at_deadline().await
+                }
+                other => other,
+            },
+        };
+        if let Err(error) = done {
+            self.complain("deadline", &error);
+        }
+    }
+
+    async fn stop_at_deadline(&mut self) -> Result<(), SandboxError> {
+        self.change(Event::Stop)?;
+        if let Err(error) = self.shared.runtime.destroy(&self.sandbox.id).await {
+            self.lose("the guest could not be removed at the end of its lifetime").await;
+            return Err(SandboxError::runtime("remove the sandbox")(error));
+        }
+        self.end_and_save(End::timeout(self.now()));
+        Ok(())
+    }
+
+    /// Gives the sandbox up as failed.
+    pub(super) async fn lose(&mut self, message: &str) {
+        self.clean_up().await;
+        self.sandbox.expires_at = None;
+        self.sandbox.end = Some(End::host(self.now(), message));
+        self.change(Event::Fault).ok();
+        self.admission = None;
+        let why = [("message", message.to_owned())];
+        let failed = self.event(EventKind::Failed, why);
+        self.shared.store.save(self.published(), vec![failed]);
+    }
+
+    fn end_and_save(&mut self, end: End) {
+        let why = [("reason", reason(end.reason).to_owned()), ("message", end.message.clone())];
+        if self.end(end).is_ok() {
+            let stopped = self.event(EventKind::Stopped, why);
+            self.shared.store.save(self.published(), vec![stopped]);
+        }
+    }
+
+    /// The end of it, as everybody sees it.
+    fn end(&mut self, end: End) -> Result<(), SandboxError> {
+        self.sandbox.end = Some(end);
+        self.sandbox.expires_at = None;
+        self.guest.close_idle();
+        self.admission = None;
+        self.change(Event::Exited)
+    }
+
+    /// Whether somebody has it: a parked one is nobody's.
+    fn is_owned(&self) -> bool {
+        !self.sandbox.owner.as_str().is_empty()
+    }
+
+    /// Removes what the host still holds of a guest that ended.
+    async fn clean_up(&self) {
+        if let Err(error) = self.shared.runtime.destroy(&self.sandbox.id).await {
+            self.complain("not removed", &error);
+        }
+    }
+
+    /// Changes the state and publishes the sandbox as it is now.
+    pub(super) fn change(&mut self, event: Event) -> Result<(), SandboxError> {
+        self.sandbox.state = self.sandbox.state.on(event)?;
+        self.publisher.send_replace(Arc::new(self.sandbox.clone()));
+        tracing::debug!(sandbox.id = %self.sandbox.id, state = %self.sandbox.state, "changed");
+        Ok(())
+    }
+
+    /// The sandbox as it was published last.
+    pub(super) fn published(&self) -> Arc<Sandbox> {
+        Arc::clone(&self.publisher.borrow())
+    }
+
+    /// Writes the row soon, with one event of each kind.
+    pub(super) fn save<const N: usize>(&self, kinds: [EventKind; N]) {
+        let events = kinds.into_iter().map(|kind| self.event(kind, [])).collect();
+        self.shared.store.save(self.published(), events);
+    }
+
+    pub(super) fn event<const N: usize>(
+        &self,
+        kind: EventKind,
+        detail: [(&str, String); N],
+    ) -> Draft {
+        let mut detail: BTreeMap<_, _> =
+            detail.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if let Some(name) = &self.sandbox.name {
+            detail.insert("name".to_owned(), name.clone());
+        }
+        Draft {
+            time: self.now(),
+            kind,
+            owner: self.sandbox.owner.clone(),
+            sandbox: self.sandbox.id,
+            detail,
+        }
+    }
+
+    /// Lets the runtime know when to act should no server be there to do it.
+    pub(super) async fn tell_deadline(&self) {
+        let deadline = self.sandbox.expires_at.map(|at| Deadline {
+            after: at.since(self.now()),
+            action: self.sandbox.lifetime.action,
+        });
+        if let Err(error) = self.shared.runtime.set_deadline(&self.sandbox.id, deadline).await {
+            tracing::warn!(sandbox.id = %self.sandbox.id, %error, "no deadline beyond the server");
+        }
+    }
+
+    /// Logs a failure that no caller hears of.
+    pub(super) fn complain(&self, what: &str, error: &(dyn std::error::Error + 'static)) {
+        tracing::error!(sandbox.id = %self.sandbox.id, error, "{what}: {error}");
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}
+
+/// Waits until the clock shows `deadline`; for ever where there is none.
+async fn reaches(clock: &dyn Clock, deadline: Option<Timestamp>) {
+    let Some(deadline) = deadline else { return std::future::pending().await };
+    loop {
+        let left = deadline.since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(CLOCK_CHECK)).await;
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T, SandboxError>) {
+    // Whoever asked may have stopped waiting; the work is done all the same.
+    reply.send(result).ok();
+}
+
+fn reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Exit => "exit",
+        EndReason::Timeout => "timeout",
+        EndReason::OutOfMemory => "out_of_memory",
+        EndReason::Killed => "killed",
+        EndReason::Host => "host",
+    }
+}

@@ -1,0 +1,183 @@
+//! The way to a sandbox for everybody but its driver.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Sandbox;
+use crate::{
+    error::SandboxError,
+    exec::{Signal, no_such_exec},
+    guest::{Guest, GuestError},
+    id::{ExecId, SandboxId},
+    runtime::{Exit, Runtime},
+    sandbox::birth::Claim,
+    state::State,
+};
+
+/// How many requests may wait for a driver.
+const MAILBOX: usize = 32;
+
+/// How long a broken stream waits for the news that its sandbox ended.
+const NEWS: Duration = Duration::from_millis(500);
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, SandboxError>>;
+
+/// What a driver is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Give a parked sandbox to an owner.
+    Claim(Box<Claim>),
+    /// Freeze it.
+    Pause(Reply<Arc<Sandbox>>),
+    /// Let it go on.
+    Resume(Reply<Arc<Sandbox>>),
+    /// Remove it and forget it.
+    Delete(Reply<()>),
+    /// The runtime says that it ended.
+    Exited(Exit),
+}
+
+/// One sandbox: what is published of it, its mailbox, and its agent.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    id: SandboxId,
+    mailbox: mpsc::Sender<Command>,
+    published: watch::Receiver<Arc<Sandbox>>,
+    guest: Arc<Guest>,
+    runtime: Arc<dyn Runtime>,
+    /// The highest count of processes killed for want of memory that was seen so far.
+    oom_kills: AtomicU64,
+}
+
+/// The driver's ends of what a handle holds.
+#[derive(Debug)]
+pub(crate) struct DriverEnds {
+    pub(crate) mailbox: mpsc::Receiver<Command>,
+    pub(crate) published: watch::Sender<Arc<Sandbox>>,
+    pub(crate) guest: Arc<Guest>,
+}
+
+impl Handle {
+    pub(crate) fn new(sandbox: Sandbox, runtime: Arc<dyn Runtime>) -> (Arc<Self>, DriverEnds) {
+        let id = sandbox.id;
+        let (sender, receiver) = mpsc::channel(MAILBOX);
+        let (publisher, published) = watch::channel(Arc::new(sandbox));
+        let guest = Arc::new(Guest::new(id, Arc::clone(&runtime)));
+        let handle = Self {
+            id,
+            mailbox: sender,
+            published,
+            guest: Arc::clone(&guest),
+            runtime,
+            oom_kills: AtomicU64::new(0),
+        };
+        (Arc::new(handle), DriverEnds { mailbox: receiver, published: publisher, guest })
+    }
+
+    pub(crate) fn id(&self) -> SandboxId {
+        self.id
+    }
+
+    /// What was published last.
+    pub(crate) fn sandbox(&self) -> Arc<Sandbox> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Sandbox>> {
+        self.published.clone()
+    }
+
+    pub(crate) fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    /// Fails unless the sandbox runs.
+    pub(crate) fn require_running(&self) -> Result<(), SandboxError> {
+        match self.published.borrow().state {
+            State::Running => Ok(()),
+            state => Err(SandboxError::NotRunning { id: self.id, state }),
+        }
+    }
+
+    /// Asks the driver for something and waits. Dropping the future stops the waiting alone.
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, SandboxError> {
+        let (reply, answer) = oneshot::channel();
+        if self.mailbox.send(command(reply)).await.is_err() {
+            return Err(self.gone());
+        }
+        answer.await.unwrap_or_else(|_dropped| Err(self.gone()))
+    }
+
+    /// Passes the runtime's news on. A driver that is gone needs none.
+    pub(crate) async fn tell_exit(&self, exit: Exit) {
+        self.mailbox.send(Command::Exited(exit)).await.ok();
+    }
+
+    pub(crate) async fn signal(&self, exec: ExecId, signal: Signal) -> Result<(), SandboxError> {
+        let sent = self.guest.send_signal(exec, signal.number(), signal == Signal::KILL).await;
+        sent.map_err(|error| no_such_exec(self.explain(error), exec))
+    }
+
+    /// What a failed call to the agent means, given what is known of the sandbox.
+    pub(crate) fn explain(&self, error: GuestError) -> SandboxError {
+        match (error, self.require_running()) {
+            (error @ GuestError::Refused(_), _) | (error, Ok(())) => error.for_caller(self.id),
+            (_, Err(not_running)) => self.ended().unwrap_or(not_running),
+        }
+    }
+
+    /// What a stream that broke means. The news that the sandbox ended may still be on the way.
+    pub(crate) async fn explain_break(&self, error: GuestError) -> SandboxError {
+        if !matches!(error, GuestError::Refused(_)) {
+            let mut published = self.published.clone();
+            let stopped = published.wait_for(|sandbox| !sandbox.state.is_living());
+            // No news in time: then the agent is at fault.
+            tokio::time::timeout(NEWS, stopped).await.ok();
+        }
+        self.explain(error)
+    }
+
+    /// What a stream means that ended well and too early.
+    pub(crate) fn explain_silence(&self) -> SandboxError {
+        self.explain(GuestError::Missing("end event"))
+    }
+
+    pub(crate) fn oom_kills_seen(&self) -> u64 {
+        self.oom_kills.load(Ordering::Relaxed)
+    }
+
+    /// Whether processes were killed for want of memory since the count was `before`.
+    pub(crate) async fn lost_memory(&self, before: u64) -> bool {
+        match self.runtime.usage(&self.id).await {
+            Ok(usage) => {
+                self.oom_kills.fetch_max(usage.oom_kills, Ordering::Relaxed);
+                usage.oom_kills > before
+            }
+            Err(error) => {
+                tracing::debug!(sandbox.id = %self.id, %error, "usage is not known");
+                false
+            }
+        }
+    }
+
+    /// Why a driver does not answer: its sandbox ended.
+    fn gone(&self) -> SandboxError {
+        self.ended().unwrap_or(SandboxError::ShuttingDown)
+    }
+
+    fn ended(&self) -> Option<SandboxError> {
+        let sandbox = self.published.borrow();
+        let end = sandbox.end.as_ref()?;
+        Some(SandboxError::Ended { id: self.id, message: end.message.clone() })
+    }
+}

@@ -1,0 +1,388 @@
+//! What the edges call: every method takes a [`Caller`] and reaches that caller's sandboxes alone.
+//!
+//! Dropping the future of a method stops the waiting and not the work: the sandbox's driver
+//! finishes or undoes what it began.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    caller::Caller,
+    clock::Clock,
+    config::Config,
+    error::SandboxError,
+    events::{Draft, EventKind, EventStream},
+    id::SandboxId,
+    plan::{self, Plan},
+    pool::{self, Pool},
+    reap, reconcile,
+    runtime::{Capabilities, Runtime},
+    sandbox::{
+        Made, Sandbox, Wanted,
+        birth::{Birth, Claim},
+        driver::Driver,
+        handle::{Command, Handle},
+    },
+    shared::{KeyUse, Shared},
+    state::State,
+    store::{Key, Store},
+};
+
+mod exec;
+mod files;
+
+pub use files::{At, Download, FileInfo, FileKind, Range, Upload, Written};
+
+/// All sandboxes of this server. A clone is another handle to the same ones.
+#[derive(Clone, Debug)]
+pub struct Sandboxes {
+    pub(crate) shared: Arc<Shared>,
+    stop: CancellationToken,
+    /// What runs in the background until [`Sandboxes::shut_down`].
+    background: TaskTracker,
+}
+
+/// Which sandboxes to list; all conditions must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// In any of these states; all that live where empty.
+    pub states: Vec<State>,
+    /// With all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Of exactly this name.
+    pub name: Option<String>,
+    /// Behind this one in the order of the list.
+    pub after: Option<(crate::clock::Timestamp, SandboxId)>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// One page of a list, newest first.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The sandboxes.
+    pub sandboxes: Vec<Arc<Sandbox>>,
+    /// Whether there are more behind the last.
+    pub more: bool,
+}
+
+impl Sandboxes {
+    /// Opens the store's sandboxes on `runtime`: what lives is adopted, what ended meanwhile is
+    /// noted, what is nobody's is removed. Then the pool fills in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Store`] and [`SandboxError::Runtime`] when either cannot say what it has.
+    pub async fn open(
+        runtime: Arc<dyn Runtime>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Result<Self, SandboxError> {
+        // Subscribed before the comparison, so that no exit falls between the two.
+        let exits = runtime.events();
+        let shared = Arc::new(Shared::new(runtime, store, clock, config));
+        reconcile::reconcile(&shared).await?;
+        let stop = CancellationToken::new();
+        let background = TaskTracker::new();
+        let spawn = |task: futures::future::BoxFuture<'static, ()>| {
+            let stop = stop.clone();
+            background.spawn(async move { stop.run_until_cancelled(task).await });
+        };
+        spawn(Box::pin(reconcile::follow_exits(Arc::clone(&shared), exits)));
+        spawn(Box::pin(reap::run(Arc::clone(&shared))));
+        spawn(Box::pin(Pool::refill(Arc::clone(&shared))));
+        Ok(Self { shared, stop, background })
+    }
+
+    /// Makes a sandbox, or hands out a parked one, and waits until it runs.
+    ///
+    /// With an idempotency `key` (1 to 128 visible ASCII characters) a repeated request answers
+    /// with the sandbox that the first one made.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Invalid`], [`SandboxError::NameTaken`], [`SandboxError::Limit`],
+    /// [`SandboxError::KeyReused`], or why the runtime, the guest or the store failed; nothing is
+    /// left of the sandbox then.
+    pub async fn create(
+        &self,
+        caller: &Caller,
+        wanted: Wanted,
+        key: Option<&str>,
+    ) -> Result<Made, SandboxError> {
+        let _creating = self.shared.creating();
+        let cold = wanted.cold;
+        let fingerprint = key.map(|_| plan::fingerprint(&wanted));
+        let plan = Plan::new(wanted, &self.shared.config.defaults)?;
+        let id = SandboxId::mint();
+        let Some((key, fingerprint)) = key.zip(fingerprint) else {
+            return self.make(caller, id, plan, cold, None).await;
+        };
+        check_key(key)?;
+        let key = Key {
+            owner: caller.owner().clone(),
+            key: key.to_owned(),
+            fingerprint,
+            sandbox: id,
+            created_at: self.shared.clock.now(),
+        };
+        match self.shared.use_key(&key)? {
+            KeyUse::Made(id) => self.made_before(caller, id).await,
+            KeyUse::New => {
+                let made = self.make(caller, id, plan, true, Some(key.clone())).await;
+                if made.is_err() {
+                    self.shared.free_key(&key);
+                }
+                made
+            }
+        }
+    }
+
+    /// The caller's sandboxes that `filter` lets pass, newest first.
+    #[must_use]
+    pub fn list(&self, caller: &Caller, filter: &Filter) -> Page {
+        let mut found: Vec<_> = self
+            .shared
+            .all()
+            .into_iter()
+            .map(|handle| handle.sandbox())
+            .filter(|sandbox| sandbox.owner == *caller.owner() && filter.passes(sandbox))
+            .collect();
+        found.sort_unstable_by_key(|sandbox| std::cmp::Reverse((sandbox.created_at, sandbox.id)));
+        let more = found.len() > filter.limit;
+        found.truncate(filter.limit);
+        Page { sandboxes: found, more }
+    }
+
+    /// The caller's sandbox with this id or name.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`].
+    pub fn get(&self, caller: &Caller, id_or_name: &str) -> Result<Arc<Sandbox>, SandboxError> {
+        Ok(self.find(caller, id_or_name)?.sandbox())
+    }
+
+    /// Freezes a running sandbox; its memory is kept, its lifetime stands still.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Refused`], [`SandboxError::Unsupported`].
+    pub async fn pause(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        if !self.shared.runtime.capabilities().pause {
+            return Err(SandboxError::Unsupported { operation: "pause" });
+        }
+        handle.ask(Command::Pause).await
+    }
+
+    /// Lets a paused sandbox go on; its lifetime starts anew.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Refused`].
+    pub async fn resume(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        self.find(caller, id_or_name)?.ask(Command::Resume).await
+    }
+
+    /// Removes a sandbox, whatever it is doing, and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], also when somebody else removed it first.
+    pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<(), SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        if handle.sandbox().state.is_living() {
+            match handle.ask(Command::Delete).await {
+                // It ended by itself before its driver came to this.
+                Err(SandboxError::Ended { .. }) if self.shared.any(handle.id()).is_some() => {}
+                Err(SandboxError::Ended { .. }) => return Err(SandboxError::not_found(id_or_name)),
+                other => return other,
+            }
+        }
+        self.delete_ended(&handle).await
+    }
+
+    /// What happens to the caller's sandboxes from event `after` on, or from now on.
+    #[must_use]
+    pub fn events(
+        &self,
+        caller: &Caller,
+        sandbox: Option<SandboxId>,
+        after: Option<u64>,
+    ) -> EventStream {
+        EventStream::open(self.shared.store.clone(), caller, sandbox, after)
+    }
+
+    /// The runtime's name and what it can do here.
+    #[must_use]
+    pub fn runtime(&self) -> (&'static str, Capabilities) {
+        (self.shared.runtime.name(), self.shared.runtime.capabilities())
+    }
+
+    /// How many sandboxes live; parked ones do not count.
+    #[must_use]
+    pub fn living(&self) -> usize {
+        self.shared.living() as usize
+    }
+
+    /// How many sandboxes wait in the warm pool.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.shared.pool.parked()
+    }
+
+    /// Ends what this server does and leaves its sandboxes alone: they live on, and the next
+    /// server finds them. Parked ones are removed. Everything is written when this returns.
+    pub async fn shut_down(&self) {
+        self.stop.cancel();
+        self.background.close();
+        self.background.wait().await;
+        futures::future::join_all(self.shared.pool.close().iter().map(|it| pool::remove(it))).await;
+        self.shared.close();
+        if let Err(error) = self.shared.store.flush().await {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(error = cause, "the last changes are not stored: {error}");
+        }
+    }
+
+    pub(crate) fn find(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Arc<Handle>, SandboxError> {
+        self.shared.find(caller, id_or_name)
+    }
+
+    async fn make(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        plan: Plan,
+        cold: bool,
+        key: Option<Key>,
+    ) -> Result<Made, SandboxError> {
+        if !cold && let Some(made) = self.claim_parked(caller, &plan).await? {
+            return Ok(made);
+        }
+        let owner = caller.owner();
+        let admission = self.shared.admit(owner, id, plan.name.as_deref(), &plan.spec.limits)?;
+        let now = self.shared.clock.now();
+        let sandbox = Sandbox {
+            id,
+            owner: owner.clone(),
+            name: plan.name,
+            state: State::Creating,
+            spec: plan.spec,
+            labels: plan.labels,
+            setup: plan.setup,
+            lifetime: plan.lifetime,
+            created_at: now,
+            expires_at: plan.lifetime.length.map(|length| now + length),
+            end: None,
+            runtime: self.shared.runtime.name().into(),
+            warm: false,
+        };
+        let (reply, made) = oneshot::channel();
+        Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
+        made.await.unwrap_or(Err(SandboxError::ShuttingDown))
+    }
+
+    /// Hands a parked sandbox out; none where none matches or lives any more.
+    async fn claim_parked(
+        &self,
+        caller: &Caller,
+        plan: &Plan,
+    ) -> Result<Option<Made>, SandboxError> {
+        while let Some(handle) = self.shared.pool.take(&plan.spec) {
+            let owner = caller.owner().clone();
+            let name = plan.name.as_deref();
+            let admitted = self.shared.admit(&owner, handle.id(), name, &plan.spec.limits);
+            let admission = match admitted {
+                Ok(admission) => admission,
+                Err(error) => {
+                    self.shared.pool.put_back(handle);
+                    return Err(error);
+                }
+            };
+            let plan = plan.clone();
+            let claim = |reply| {
+                Command::Claim(Box::new(Claim { owner, plan, admission, key: None, reply }))
+            };
+            match handle.ask(claim).await {
+                Ok(made) => return Ok(Some(made)),
+                Err(error) => {
+                    let cause = &error as &dyn std::error::Error;
+                    tracing::warn!(sandbox.id = %handle.id(), error = cause, "not handed out");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the sandbox that an earlier request with the same key makes or made.
+    async fn made_before(&self, caller: &Caller, id: SandboxId) -> Result<Made, SandboxError> {
+        let handle = self.shared.any(id).ok_or(SandboxError::KeyFailed)?;
+        let mut watch = handle.watch();
+        let made = watch.wait_for(|sandbox| sandbox.state != State::Creating).await;
+        match made.map(|sandbox| Arc::clone(&sandbox)) {
+            Ok(sandbox) if sandbox.owner == *caller.owner() && self.shared.any(id).is_some() => {
+                Ok(Made { sandbox, steps: Vec::new() })
+            }
+            _ => Err(SandboxError::KeyFailed),
+        }
+    }
+
+    async fn delete_ended(&self, handle: &Handle) -> Result<(), SandboxError> {
+        let sandbox = handle.sandbox();
+        if sandbox.state == State::Failed {
+            // Perhaps something of it could not be removed before.
+            let destroyed = self.shared.runtime.destroy(&sandbox.id).await;
+            destroyed.map_err(SandboxError::runtime("remove the sandbox"))?;
+        }
+        self.shared.unregister(sandbox.id);
+        let deleted = Draft {
+            time: self.shared.clock.now(),
+            kind: EventKind::Deleted,
+            owner: sandbox.owner.clone(),
+            sandbox: sandbox.id,
+            detail: BTreeMap::new(),
+        };
+        if let Err(error) = self.shared.store.delete(sandbox.id, vec![deleted]).await {
+            tracing::warn!(sandbox.id = %sandbox.id, %error, "removed, its row is not yet");
+        }
+        Ok(())
+    }
+}
+
+impl Filter {
+    fn passes(&self, sandbox: &Sandbox) -> bool {
+        let state = match self.states.is_empty() {
+            true => sandbox.state.is_living(),
+            false => self.states.contains(&sandbox.state),
+        };
+        state
+            && self.name.as_ref().is_none_or(|name| sandbox.name.as_ref() == Some(name))
+            && self.labels.iter().all(|(key, value)| sandbox.labels.get(key) == Some(value))
+            && self.after.is_none_or(|after| (sandbox.created_at, sandbox.id) < after)
+    }
+}
+
+fn check_key(key: &str) -> Result<(), SandboxError> {
+    let good = (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    if good {
+        return Ok(());
+    }
+    Err(SandboxError::invalid("Idempotency-Key", "expected 1 to 128 visible ASCII characters"))
+}

@@ -1,0 +1,230 @@
+//! What the facade, the drivers and the background tasks share: the runtime, the store, and the
+//! registry of all sandboxes. Its one lock is never held across an await, and nothing under it
+//! takes longer than a look-up.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    caller::{Caller, Owner},
+    clock::Clock,
+    config::Config,
+    error::SandboxError,
+    id::SandboxId,
+    pool::Pool,
+    quota::InUse,
+    runtime::Runtime,
+    sandbox::handle::Handle,
+    spec::Limits,
+    store::{Key, Store},
+};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Config,
+    pub(crate) pool: Pool,
+    /// How many creates are under way: background work waits while there are any.
+    pub(crate) creating: watch::Sender<u32>,
+    registry: Mutex<Registry>,
+}
+
+/// Every sandbox by its id, and what must be unique among them.
+#[derive(Debug, Default)]
+struct Registry {
+    handles: HashMap<SandboxId, Arc<Handle>>,
+    /// The names of living sandboxes.
+    names: HashMap<(Owner, String), SandboxId>,
+    keys: HashMap<(Owner, String), Key>,
+    in_use: InUse,
+    closed: bool,
+}
+
+/// The right to exist: a place in the quota, and a name. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    shared: Weak<Shared>,
+    limits: Limits,
+    name: Option<(Owner, String)>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut registry = shared.lock();
+        registry.in_use.release(&self.limits);
+        if let Some(name) = &self.name {
+            registry.names.remove(name);
+        }
+    }
+}
+
+/// One create under way, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Creating<'a>(&'a watch::Sender<u32>);
+
+impl Drop for Creating<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// What came of looking for an idempotency key.
+#[derive(Debug)]
+pub(crate) enum KeyUse {
+    /// It is new.
+    New,
+    /// The same request made this sandbox before, or is making it.
+    Made(SandboxId),
+}
+
+impl Shared {
+    pub(crate) fn new(
+        runtime: Arc<dyn Runtime>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Self {
+        let pool = Pool::new(config.pool.clone());
+        let creating = watch::Sender::new(0);
+        Self { runtime, store, clock, config, pool, creating, registry: Mutex::default() }
+    }
+
+    /// Counts a create for as long as the guard lives.
+    pub(crate) fn creating(&self) -> Creating<'_> {
+        self.creating.send_modify(|count| *count += 1);
+        Creating(&self.creating)
+    }
+
+    /// A place for one more sandbox.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        owner: &Owner,
+        id: SandboxId,
+        name: Option<&str>,
+        limits: &Limits,
+    ) -> Result<Admission, SandboxError> {
+        let mut registry = self.lock();
+        if registry.closed {
+            return Err(SandboxError::ShuttingDown);
+        }
+        let name = name.map(|name| (owner.clone(), name.to_owned()));
+        if let Some(taken) = name.as_ref().filter(|name| registry.names.contains_key(name)) {
+            return Err(SandboxError::NameTaken { name: taken.1.clone() });
+        }
+        registry.in_use.admit(&self.config.quota, limits)?;
+        if let Some(name) = &name {
+            registry.names.insert(name.clone(), id);
+        }
+        Ok(Admission { shared: Arc::downgrade(self), limits: limits.clone(), name })
+    }
+
+    /// The place of a sandbox that exists already.
+    pub(crate) fn readmit(
+        self: &Arc<Self>,
+        owner: &Owner,
+        id: SandboxId,
+        name: Option<&str>,
+        limits: &Limits,
+    ) -> Admission {
+        let mut registry = self.lock();
+        registry.in_use.adopt(limits);
+        let name = name.map(|name| (owner.clone(), name.to_owned()));
+        if let Some(name) = &name {
+            registry.names.insert(name.clone(), id);
+        }
+        Admission { shared: Arc::downgrade(self), limits: limits.clone(), name }
+    }
+
+    /// Makes a sandbox known.
+    pub(crate) fn register(&self, handle: Arc<Handle>) {
+        self.lock().handles.insert(handle.id(), handle);
+    }
+
+    /// Makes a sandbox unknown.
+    pub(crate) fn unregister(&self, id: SandboxId) {
+        self.lock().handles.remove(&id);
+    }
+
+    /// The caller's sandbox with this id or name. Somebody else's is not found.
+    pub(crate) fn find(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Arc<Handle>, SandboxError> {
+        let registry = self.lock();
+        let id = match id_or_name.parse() {
+            Ok(id) => Some(id),
+            Err(_not_an_id) => {
+                registry.names.get(&(caller.owner().clone(), id_or_name.to_owned())).copied()
+            }
+        };
+        id.and_then(|id| registry.handles.get(&id))
+            .filter(|handle| handle.sandbox().owner == *caller.owner())
+            .cloned()
+            .ok_or_else(|| SandboxError::not_found(id_or_name))
+    }
+
+    /// The sandbox with this id, whosever it is.
+    pub(crate) fn any(&self, id: SandboxId) -> Option<Arc<Handle>> {
+        self.lock().handles.get(&id).cloned()
+    }
+
+    /// All sandboxes, parked ones too.
+    pub(crate) fn all(&self) -> Vec<Arc<Handle>> {
+        self.lock().handles.values().cloned().collect()
+    }
+
+    /// How many living sandboxes have an owner.
+    pub(crate) fn living(&self) -> u32 {
+        self.lock().in_use.sandboxes()
+    }
+
+    /// Looks for a key's first use, and takes it for `key.sandbox` where there was none.
+    pub(crate) fn use_key(&self, key: &Key) -> Result<KeyUse, SandboxError> {
+        let mut registry = self.lock();
+        match registry.keys.get(&(key.owner.clone(), key.key.clone())) {
+            None => {
+                registry.keys.insert((key.owner.clone(), key.key.clone()), key.clone());
+                Ok(KeyUse::New)
+            }
+            Some(first) if first.fingerprint == key.fingerprint => Ok(KeyUse::Made(first.sandbox)),
+            Some(_other_request) => Err(SandboxError::KeyReused),
+        }
+    }
+
+    /// Frees the key of a request that failed.
+    pub(crate) fn free_key(&self, key: &Key) {
+        self.lock().keys.remove(&(key.owner.clone(), key.key.clone()));
+    }
+
+    /// Remembers keys that were stored, or forgets those that `keep` refuses.
+    pub(crate) fn restore_keys(&self, keys: Vec<Key>) {
+        let keyed = keys.into_iter().map(|key| ((key.owner.clone(), key.key.clone()), key));
+        self.lock().keys.extend(keyed);
+    }
+
+    pub(crate) fn retain_keys(&self, keep: impl Fn(&Key) -> bool) {
+        self.lock().keys.retain(|_, key| keep(key));
+    }
+
+    /// Refuses new sandboxes and lets go of all handles, so that drivers end. Their sandboxes live
+    /// on.
+    pub(crate) fn close(&self) {
+        let mut registry = self.lock();
+        registry.closed = true;
+        let handles = std::mem::take(&mut registry.handles);
+        drop(registry);
+        drop(handles);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,310 @@
+//! What survives the server: one SQLite database, one task that writes it.
+//!
+//! Everything goes through that task, in order. It puts whatever waits into one transaction, so
+//! that a hundred creates at once cost a few commits, and one create costs one. A commit reaches
+//! the write-ahead log (`synchronous = NORMAL`): it survives the death of this process at once,
+//! and of the machine after the next checkpoint. Sandboxes do not survive their machine either.
+//! Checkpoints run on a connection of their own and never delay a commit.
+//!
+//! What is deliberately not here: what the rows mean, and any decision.
+
+use std::{path::Path, sync::Arc};
+
+use sqlx::{
+    ConnectOptions, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    caller::Owner,
+    clock::Timestamp,
+    events::{Draft, Event},
+    id::SandboxId,
+    sandbox::Sandbox,
+};
+
+mod row;
+mod sql;
+mod writer;
+
+/// How many events a slow subscriber may be behind before it must read the table again.
+const BROADCAST: usize = 1024;
+
+/// The database. A clone is another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct Store {
+    operations: mpsc::UnboundedSender<Operation>,
+    events: broadcast::WeakSender<Arc<Event>>,
+    tasks: TaskTracker,
+}
+
+/// The database cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It could not be opened.
+    #[error("could not open the database {path}")]
+    Open {
+        /// Where it is.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// Its schema could not be brought up to date.
+    #[error("could not migrate the database")]
+    Migrate {
+        /// Why.
+        #[source]
+        source: Arc<sqlx::migrate::MigrateError>,
+    },
+    /// A statement failed.
+    #[error("could not {operation} the database")]
+    Query {
+        /// `read` or `write`.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// A row does not say what it should.
+    #[error("row {id} of the database cannot be understood")]
+    Row {
+        /// Its key.
+        id: String,
+    },
+    /// The writer has ended: the server is shutting down.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl StoreError {
+    fn query(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Query { operation, source: Arc::new(source) }
+    }
+}
+
+/// What the database held when the server started.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) sandboxes: Vec<Sandbox>,
+    pub(crate) keys: Vec<Key>,
+}
+
+/// The first use of an idempotency key.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) owner: Owner,
+    pub(crate) key: String,
+    /// A hash of the request it came with.
+    pub(crate) fingerprint: u64,
+    pub(crate) sandbox: SandboxId,
+    pub(crate) created_at: Timestamp,
+}
+
+/// What of the past may go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prune {
+    /// So many of the newest events stay.
+    pub(crate) events: u64,
+    /// Keys from before this moment go.
+    pub(crate) keys_before: Timestamp,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+enum Operation {
+    /// Writes a new row. Dropped when it fails: the creator undoes the sandbox.
+    Insert { sandbox: Arc<Sandbox>, key: Option<Key>, events: Vec<Draft>, answer: Answer<()> },
+    /// Writes a changed row; tried again until it is written.
+    Save { sandbox: Arc<Sandbox>, events: Vec<Draft> },
+    /// Removes a row and its keys; tried again until it is written.
+    Delete { id: SandboxId, events: Vec<Draft>, answer: Option<Answer<()>> },
+    /// Removes what is too old; tried again at the next pruning.
+    Prune(Prune),
+    /// Reads everything needed to start.
+    Load { answer: Answer<Loaded> },
+    /// Reads events.
+    Events { query: EventQuery, answer: Answer<Vec<Arc<Event>>> },
+    /// Answers when everything before it was tried.
+    Flush { answer: Answer<()> },
+}
+
+#[derive(Debug)]
+struct EventQuery {
+    after: u64,
+    owner: Owner,
+    sandbox: Option<SandboxId>,
+    limit: u32,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it where there is none, and brings its schema up to
+    /// date. `tasks` runs the writer; it ends when the last handle is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`], [`StoreError::Migrate`].
+    pub async fn open(path: &Path, tasks: &TaskTracker) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            // The writer's own log must not stop a commit for a checkpoint.
+            .pragma("wal_autocheckpoint", "0")
+            .disable_statement_logging();
+        let name = path.display().to_string();
+        let checkpoints = connect(&options, &name).await?;
+        Self::start(connect(&options, &name).await?, Some(checkpoints), tasks).await
+    }
+
+    /// Opens a database that lives and dies with its handles; for tests.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Open`], [`StoreError::Migrate`].
+    pub async fn in_memory(tasks: &TaskTracker) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().filename(":memory:").disable_statement_logging();
+        Self::start(connect(&options, ":memory:").await?, None, tasks).await
+    }
+
+    async fn start(
+        mut connection: SqliteConnection,
+        checkpoints: Option<SqliteConnection>,
+        tasks: &TaskTracker,
+    ) -> Result<Self, StoreError> {
+        sql::migrations()
+            .run(&mut connection)
+            .await
+            .map_err(|source| StoreError::Migrate { source: Arc::new(source) })?;
+        let last = sql::last_event(&mut connection).await?;
+        let (operations, queue) = mpsc::unbounded_channel();
+        let (sender, _) = broadcast::channel(BROADCAST);
+        let events = sender.downgrade();
+        let writer = writer::Writer::new(connection, queue, sender, last);
+        let checkpoint = checkpoints.map(|connection| {
+            let (due, queue) = mpsc::channel(1);
+            tasks.spawn(writer::checkpoint(connection, queue));
+            due
+        });
+        tasks.spawn(writer.run(checkpoint));
+        Ok(Self { operations, events, tasks: tasks.clone() })
+    }
+
+    /// Everything needed to start, and the end of what cannot be read: such rows are passed over
+    /// with a line in the log, for one bad row must not keep all sandboxes out of reach.
+    pub(crate) async fn load(&self) -> Result<Loaded, StoreError> {
+        let (answer, loaded) = oneshot::channel();
+        self.send(Operation::Load { answer })?;
+        loaded.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Writes a new row, its key and its events in one transaction.
+    ///
+    /// The work starts with the call; the future answers when it is committed.
+    pub(crate) fn insert(
+        &self,
+        sandbox: Arc<Sandbox>,
+        key: Option<Key>,
+        events: Vec<Draft>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let (answer, done) = oneshot::channel();
+        let sent = self.send(Operation::Insert { sandbox, key, events, answer });
+        async move {
+            sent?;
+            done.await.unwrap_or(Err(StoreError::Closed))
+        }
+    }
+
+    /// Writes a changed row soon; nobody waits for it.
+    pub(crate) fn save(&self, sandbox: Arc<Sandbox>, events: Vec<Draft>) {
+        self.send_or_log(Operation::Save { sandbox, events });
+    }
+
+    /// Removes a row, its key, and adds the events; the future answers when it is committed.
+    pub(crate) fn delete(
+        &self,
+        id: SandboxId,
+        events: Vec<Draft>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let (answer, done) = oneshot::channel();
+        let sent = self.send(Operation::Delete { id, events, answer: Some(answer) });
+        async move {
+            sent?;
+            done.await.unwrap_or(Err(StoreError::Closed))
+        }
+    }
+
+    /// Removes a row soon; nobody waits for it.
+    pub(crate) fn forget(&self, id: SandboxId, events: Vec<Draft>) {
+        self.send_or_log(Operation::Delete { id, events, answer: None });
+    }
+
+    /// Removes what is too old, soon.
+    pub(crate) fn prune(&self, prune: Prune) {
+        self.send_or_log(Operation::Prune(prune));
+    }
+
+    /// The events behind `after`, at most `limit`, in order.
+    pub(crate) async fn events_after(
+        &self,
+        after: u64,
+        owner: &Owner,
+        sandbox: Option<SandboxId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let (answer, found) = oneshot::channel();
+        let query = EventQuery { after, owner: owner.clone(), sandbox, limit };
+        self.send(Operation::Events { query, answer })?;
+        found.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Waits until everything asked for before this was written or failed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Query`] when something is still unwritten.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let (answer, done) = oneshot::channel();
+        self.send(Operation::Flush { answer })?;
+        done.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// What is committed from now on.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        match self.events.upgrade() {
+            Some(sender) => sender.subscribe(),
+            // The writer has ended: a receiver that is closed from the start.
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// The tasks of the server; for the rest of core.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    fn send(&self, operation: Operation) -> Result<(), StoreError> {
+        self.operations.send(operation).map_err(|_closed| StoreError::Closed)
+    }
+
+    fn send_or_log(&self, operation: Operation) {
+        if self.send(operation).is_err() {
+            tracing::warn!("a change came after the database was closed and is not stored");
+        }
+    }
+}
+
+async fn connect(
+    options: &SqliteConnectOptions,
+    path: &str,
+) -> Result<SqliteConnection, StoreError> {
+    options
+        .connect()
+        .await
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) })
+}

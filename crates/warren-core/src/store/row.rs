@@ -1,0 +1,262 @@
+//! Rows as they are stored, and their way to and from the domain's types.
+//!
+//! These are the only types with `Serialize` in this crate. They are private to the store, so that
+//! the domain can change without changing what old databases hold: a field that is added here has
+//! a default.
+
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    caller::Owner,
+    clock::Timestamp,
+    runtime::DeadlineAction,
+    sandbox::{End, EndReason, Lifetime, Sandbox, Setup},
+    spec::{Image, Limits, Network, Profile, Spec},
+    state::State,
+};
+
+/// A row of `sandboxes`, as an element of the JSON array that a transaction is given.
+#[derive(Serialize)]
+pub(super) struct SandboxRow<'a> {
+    id: &'a str,
+    owner: &'a str,
+    state: &'static str,
+    created_at: u64,
+    ended_at: Option<u64>,
+    record: Record<'a>,
+}
+
+/// What of a sandbox has no column of its own.
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    #[serde(default)]
+    name: Option<Cow<'a, str>>,
+    image: ImageRow<'a>,
+    memory_bytes: u64,
+    cpu_millis: u32,
+    pids: u32,
+    open_files: u32,
+    #[serde(default)]
+    strict: bool,
+    #[serde(default)]
+    offline: bool,
+    #[serde(default)]
+    hostname: Option<Cow<'a, str>>,
+    #[serde(default)]
+    labels: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default)]
+    env: Cow<'a, BTreeMap<String, String>>,
+    user: Cow<'a, str>,
+    workdir: Cow<'a, str>,
+    #[serde(default)]
+    lifetime_ms: Option<u64>,
+    #[serde(default)]
+    pause_at_deadline: bool,
+    #[serde(default)]
+    expires_at: Option<u64>,
+    #[serde(default)]
+    end: Option<EndRow<'a>>,
+    runtime: Cow<'a, str>,
+    #[serde(default)]
+    warm: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", content = "of", rename_all = "snake_case")]
+enum ImageRow<'a> {
+    Host,
+    Directory(Cow<'a, PathBuf>),
+    Archive(Cow<'a, PathBuf>),
+    Oci(Cow<'a, str>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndRow<'a> {
+    reason: Cow<'a, str>,
+    message: Cow<'a, str>,
+    #[serde(default)]
+    exit_code: Option<i32>,
+}
+
+impl<'a> From<&'a Sandbox> for SandboxRow<'a> {
+    fn from(sandbox: &'a Sandbox) -> Self {
+        Self {
+            id: sandbox.id.as_str(),
+            owner: sandbox.owner.as_str(),
+            state: sandbox.state.name(),
+            created_at: sandbox.created_at.as_millis(),
+            ended_at: sandbox.end.as_ref().map(|end| end.at.as_millis()),
+            record: Record::from(sandbox),
+        }
+    }
+}
+
+impl<'a> From<&'a Sandbox> for Record<'a> {
+    fn from(sandbox: &'a Sandbox) -> Self {
+        let Spec { image, limits, profile, network, hostname } = &sandbox.spec;
+        Self {
+            name: sandbox.name.as_deref().map(Cow::Borrowed),
+            image: ImageRow::from(image),
+            memory_bytes: limits.memory_bytes,
+            cpu_millis: limits.cpu_millis,
+            pids: limits.pids,
+            open_files: limits.open_files,
+            strict: *profile == Profile::Strict,
+            offline: *network == Network::None,
+            hostname: hostname.as_deref().map(Cow::Borrowed),
+            labels: Cow::Borrowed(&sandbox.labels),
+            env: Cow::Borrowed(&sandbox.setup.env),
+            user: Cow::Borrowed(&sandbox.setup.user),
+            workdir: Cow::Borrowed(&sandbox.setup.workdir),
+            lifetime_ms: sandbox
+                .lifetime
+                .length
+                .map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
+            pause_at_deadline: sandbox.lifetime.action == DeadlineAction::Pause,
+            expires_at: sandbox.expires_at.map(Timestamp::as_millis),
+            end: sandbox.end.as_ref().map(|end| EndRow {
+                reason: Cow::Borrowed(reason_name(end.reason)),
+                message: Cow::Borrowed(&end.message),
+                exit_code: end.exit_code,
+            }),
+            runtime: Cow::Borrowed(&sandbox.runtime),
+            warm: sandbox.warm,
+        }
+    }
+}
+
+impl<'a> From<&'a Image> for ImageRow<'a> {
+    fn from(image: &'a Image) -> Self {
+        match image {
+            Image::Host => Self::Host,
+            Image::Directory(path) => Self::Directory(Cow::Borrowed(path)),
+            Image::Archive(path) => Self::Archive(Cow::Borrowed(path)),
+            Image::Oci(reference) => Self::Oci(Cow::Borrowed(reference)),
+        }
+    }
+}
+
+impl From<ImageRow<'_>> for Image {
+    fn from(row: ImageRow<'_>) -> Self {
+        match row {
+            ImageRow::Host => Self::Host,
+            ImageRow::Directory(path) => Self::Directory(path.into_owned()),
+            ImageRow::Archive(path) => Self::Archive(path.into_owned()),
+            ImageRow::Oci(reference) => Self::Oci(reference.into_owned()),
+        }
+    }
+}
+
+/// The columns of a row of `sandboxes`, as they are read.
+pub(super) struct Columns {
+    pub(super) id: String,
+    pub(super) owner: String,
+    pub(super) state: String,
+    pub(super) created_at: i64,
+    pub(super) ended_at: Option<i64>,
+    pub(super) record: String,
+}
+
+impl Columns {
+    /// The sandbox of this row, or `None` when it does not say what it should.
+    pub(super) fn into_sandbox(self) -> Option<Sandbox> {
+        let record: Record<'_> = serde_json::from_str(&self.record).ok()?;
+        let end = match (record.end, self.ended_at) {
+            (Some(end), Some(at)) => Some(End {
+                at: timestamp(at),
+                reason: reason_from_name(&end.reason)?,
+                message: end.message.into_owned(),
+                exit_code: end.exit_code,
+            }),
+            _ => None,
+        };
+        Some(Sandbox {
+            id: self.id.parse().ok()?,
+            owner: Owner::new(&self.owner),
+            name: record.name.map(Cow::into_owned),
+            state: State::from_name(&self.state)?,
+            spec: Spec {
+                image: record.image.into(),
+                limits: Limits {
+                    memory_bytes: record.memory_bytes,
+                    cpu_millis: record.cpu_millis,
+                    pids: record.pids,
+                    open_files: record.open_files,
+                },
+                profile: if record.strict { Profile::Strict } else { Profile::Default },
+                network: if record.offline { Network::None } else { Network::Open },
+                hostname: record.hostname.map(Cow::into_owned),
+            },
+            labels: record.labels.into_owned(),
+            setup: Setup {
+                env: record.env.into_owned(),
+                user: record.user.into_owned(),
+                workdir: record.workdir.into_owned(),
+            },
+            lifetime: Lifetime {
+                length: record.lifetime_ms.map(Duration::from_millis),
+                action: if record.pause_at_deadline {
+                    DeadlineAction::Pause
+                } else {
+                    DeadlineAction::Kill
+                },
+            },
+            created_at: timestamp(self.created_at),
+            expires_at: record.expires_at.map(Timestamp::from_millis),
+            end,
+            runtime: record.runtime.as_ref().into(),
+            warm: record.warm,
+        })
+    }
+}
+
+/// A row of `idempotency_keys`, as an element of the JSON array that a transaction is given.
+#[derive(Serialize)]
+pub(super) struct KeyRow<'a> {
+    pub(super) owner: &'a str,
+    pub(super) key: &'a str,
+    /// The bits of the hash as SQLite's signed integer.
+    pub(super) fingerprint: i64,
+    pub(super) sandbox_id: &'a str,
+    pub(super) created_at: u64,
+}
+
+/// A row of `events`, as an element of the JSON array that a transaction is given.
+#[derive(Serialize)]
+pub(super) struct EventRow<'a> {
+    pub(super) seq: u64,
+    pub(super) time: u64,
+    pub(super) kind: &'static str,
+    pub(super) owner: &'a str,
+    pub(super) sandbox_id: &'a str,
+    pub(super) detail: &'a BTreeMap<String, String>,
+}
+
+/// The moment of a column; negative ones do not exist here.
+pub(super) fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+fn reason_name(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Exit => "exit",
+        EndReason::Timeout => "timeout",
+        EndReason::OutOfMemory => "out_of_memory",
+        EndReason::Killed => "killed",
+        EndReason::Host => "host",
+    }
+}
+
+fn reason_from_name(name: &str) -> Option<EndReason> {
+    [
+        EndReason::Exit,
+        EndReason::Timeout,
+        EndReason::OutOfMemory,
+        EndReason::Killed,
+        EndReason::Host,
+    ]
+    .into_iter()
+    .find(|reason| reason_name(*reason) == name)
+}
