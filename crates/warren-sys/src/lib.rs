@@ -8,7 +8,14 @@
 
 pub mod channel;
 pub mod fork;
+pub mod memory;
 pub mod mount;
+pub mod netlink;
+pub mod netns;
 pub mod privilege;
 pub mod process;
+pub mod pty;
+pub mod reap;
 pub mod seccomp;
+pub mod spawn;
+pub mod users;
