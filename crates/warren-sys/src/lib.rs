@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "the one crate that may")]
 
+pub mod btrfs;
 pub mod channel;
 pub mod fork;
 pub mod memory;
@@ -13,6 +14,7 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod privilege;
+pub mod probe;
 pub mod process;
 pub mod pty;
 pub mod reap;
