@@ -25,6 +25,7 @@ mod dial;
 mod host;
 mod pair;
 mod removal;
+pub mod resolver;
 mod rules;
 mod subnet;
 mod worker;
@@ -282,7 +283,7 @@ impl Net {
     /// # Errors
     ///
     /// [`NetError`].
-    pub fn close(self) -> Result<(), NetError> {
+    pub fn close(&self) -> Result<(), NetError> {
         self.detach_all(&self.slots()?)?;
         rules::remove(&self.config.instance)?;
         let removed = self.socket().transact(

@@ -12,3 +12,4 @@
 mod attach;
 mod lab;
 mod policy;
+mod resolver;
