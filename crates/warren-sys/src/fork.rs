@@ -34,6 +34,9 @@ impl SingleThreaded {
 pub struct Namespaces(u64);
 
 impl Namespaces {
+    /// None: a plain fork.
+    pub const NONE: Self = Self(0);
+
     /// User, mount, pid, ipc and uts: all but the network, which is entered before, and the
     /// cgroup namespace, which a child makes once it is in its cgroup.
     pub const GUEST: Self = Self(

@@ -6,11 +6,14 @@
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code, reason = "the one crate that may")]
 
+pub mod beneath;
 pub mod btrfs;
 pub mod channel;
 pub mod fork;
+pub mod inotify;
 pub mod memory;
 pub mod mount;
+pub mod namespaces;
 pub mod netlink;
 pub mod netns;
 pub mod privilege;

@@ -58,6 +58,19 @@ pub fn signals_as_reads() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The number of the signal that says a child has ended.
+pub const SIGCHLD: u32 = libc::SIGCHLD as u32;
+
+/// The signals that have come at a descriptor of [`signals_as_reads`], possibly none.
+pub fn read_signals(signals: std::os::fd::BorrowedFd<'_>) -> Vec<u32> {
+    // The kernel gives whole records of struct signalfd_siginfo, whose first field is the number.
+    const RECORD: usize = 128;
+    let mut buffer = [0; 8 * RECORD];
+    let length = rustix::io::read(signals, &mut buffer).unwrap_or_default();
+    let records = buffer.get(..length).unwrap_or_default().chunks_exact(RECORD);
+    records.filter_map(|it| it.first_chunk().map(|number| u32::from_ne_bytes(*number))).collect()
+}
+
 /// Unblocks every signal for this thread.
 ///
 /// # Errors
