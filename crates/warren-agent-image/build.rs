@@ -16,7 +16,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
 };
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -41,7 +41,18 @@ const CLEARED: [&str; 13] = [
 /// Directories, seen from this crate, that the agent is made from.
 const SOURCES: [&str; 3] = ["../warren-agent", "../warren-proto", "../warren-sys"];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    if let Err(error) = run() {
+        #[expect(clippy::print_stderr, reason = "a log of many lines: `Debug` makes it one")]
+        {
+            eprintln!("error: {error}");
+        }
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn run() -> Result<()> {
     for name in ["WARREN_AGENT_BIN", "CARGO_NET_OFFLINE"] {
         println!("cargo::rerun-if-env-changed={name}");
     }

@@ -103,7 +103,7 @@ fn run_binary(workspace: &Workspace, binary: &Binary, total: &mut Report) -> Res
     let mut command = shell::command(&binary.executable);
     command.arg("--show-output").current_dir(&binary.directory);
     command.env("CARGO_MANIFEST_DIR", &binary.directory).env("CARGO_PKG_NAME", &binary.package);
-    command.env("WARREN_BIN", binaries::warren(workspace)).env("INSTA_UPDATE", "no");
+    command.env("TEST_WARREN_BIN", binaries::warren(workspace)).env("INSTA_UPDATE", "no");
     let ended = process::run(&mut command, LIMIT)?;
     let name = format!("{} {}", binary.package, binary.target);
     finish(binary.tier, &name, libtest::read(&name, &ended), &ended, total);

@@ -1,0 +1,19 @@
+//! A server of one's own, and ways to ask it.
+
+mod home;
+mod host;
+mod http;
+mod process;
+
+pub(crate) use home::{Home, Sandbox};
+pub(crate) use host::{Leftovers, is_root, processes_named, wait_until};
+pub(crate) use process::{Output, kill};
+
+/// Ends a test that cannot run here. The runner counts the line as a skip, not as a pass.
+macro_rules! skip {
+    ($($reason:tt)*) => {{
+        println!("SKIPPED: {}", format_args!($($reason)*));
+        return;
+    }};
+}
+pub(crate) use skip;

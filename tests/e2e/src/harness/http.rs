@@ -1,0 +1,101 @@
+//! The API as a stranger sees it: HTTP/1.1 bytes on a unix socket.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON; fails the test unless the request succeeded.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert!((200..300).contains(&self.status), "{}: {}", self.status, self.text());
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The error's code; fails the test if the request succeeded.
+    #[track_caller]
+    pub(crate) fn error_code(&self) -> String {
+        assert!(self.status >= 400, "{}: {}", self.status, self.text());
+        let body: Value = serde_json::from_slice(&self.body).expect("an error body");
+        body["code"].as_str().expect("an error code").to_owned()
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// A request; `accept` chooses between one answer and a stream of lines.
+pub(crate) fn send(socket: &Path, method: &str, path: &str, accept: &str, body: &[u8]) -> Answer {
+    let mut stream = open(socket, method, path, accept, body);
+    let mut rest = Vec::new();
+    let (status, chunked) = head(&mut stream);
+    stream.read_to_end(&mut rest).expect("read the answer");
+    let body = if chunked { unchunk(&rest) } else { rest };
+    Answer { status, body }
+}
+
+/// Writes a request and gives the connection, with nothing of the answer read.
+pub(crate) fn open(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    accept: &str,
+    body: &[u8],
+) -> BufReader<UnixStream> {
+    let mut stream = UnixStream::connect(socket).expect("connect to the server");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
+    let kind =
+        if body.first() == Some(&b'{') { "application/json" } else { "application/octet-stream" };
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: warren\r\nconnection: close\r\naccept: {accept}\r\n\
+         content-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("write a request");
+    stream.write_all(body).expect("write a body");
+    BufReader::new(stream)
+}
+
+/// Reads the head of an answer: its status, and whether the body comes in chunks.
+pub(crate) fn head(stream: &mut BufReader<UnixStream>) -> (u16, bool) {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("read the head of an answer");
+        if line.trim().is_empty() {
+            break;
+        }
+        lines.push(line.to_ascii_lowercase());
+    }
+    let status = lines[0].split(' ').nth(1).expect("a status").parse().expect("a status");
+    let chunked = lines.iter().any(|line| line.starts_with("transfer-encoding: chunked"));
+    (status, chunked)
+}
+
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
+        let size = std::str::from_utf8(&bytes[..end]).expect("a chunk size");
+        let size = usize::from_str_radix(size, 16).expect("a chunk size");
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(&bytes[end + 2..end + 2 + size]);
+        bytes = &bytes[end + 4 + size..];
+    }
+    body
+}

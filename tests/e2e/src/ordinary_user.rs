@@ -1,0 +1,55 @@
+//! The main job without rights.
+
+use serde_json::json;
+
+use crate::harness::{Home, is_root, skip};
+
+/// A user that nobody is.
+const UID: u32 = 47_110;
+
+/// A home of somebody without rights, or why there is none.
+fn somebody() -> Result<Home, String> {
+    if !is_root() {
+        return Ok(Home::new());
+    }
+    let allowed = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    if allowed.trim() == "0" {
+        return Err("user namespaces are switched off".to_owned());
+    }
+    Ok(Home::of_user(UID))
+}
+
+#[test]
+fn an_ordinary_user_runs_a_program() {
+    let home = match somebody() {
+        Ok(home) => home,
+        Err(why) => skip!("{why}"),
+    };
+    let said = home.warren(&["run", "--", "sh", "-c", "echo hello; exit 3"]);
+    assert_eq!((said.text().as_str(), said.code()), ("hello\n", 3), "{}", said.errors());
+}
+
+#[test]
+fn an_ordinary_users_sandbox_says_what_is_weaker() {
+    let home = match somebody() {
+        Ok(home) => home,
+        Err(why) => skip!("{why}"),
+    };
+    let sandbox = home.create(&json!({}));
+    assert!(sandbox.created["warnings"].is_array(), "{}", sandbox.created);
+    assert_eq!(sandbox.exec(&["echo", "in"])["stdout"], "in\n");
+    assert_eq!(sandbox.api("DELETE", "", b"").status, 204);
+    let report = home.warren(&["doctor", "--json"]).text();
+    assert!(report.contains("checks"), "{report}");
+}
+
+#[test]
+fn an_ordinary_users_sandbox_outlives_its_server() {
+    let home = match somebody() {
+        Ok(home) => home,
+        Err(why) => skip!("{why}"),
+    };
+    let sandbox = home.create(&json!({}));
+    home.kill_server();
+    assert_eq!(home.warren(&["exec", &sandbox.id, "--", "echo", "on"]).good().text(), "on\n");
+}
