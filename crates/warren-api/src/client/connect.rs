@@ -1,6 +1,6 @@
 //! How a connection to the server comes about.
 
-use std::{fmt, future::Future, io, path::PathBuf, pin::Pin};
+use std::{fmt, future::Future, io, path::PathBuf, pin::Pin, sync::Arc};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,6 +22,12 @@ pub type Connecting<'a> =
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
     /// Opens one connection.
     fn connect(&self) -> Connecting<'_>;
+}
+
+impl<T: Connect> Connect for Arc<T> {
+    fn connect(&self) -> Connecting<'_> {
+        (**self).connect()
+    }
 }
 
 /// A server that listens on a unix socket.

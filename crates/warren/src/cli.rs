@@ -1,0 +1,124 @@
+//! The command line: what can be said, not what it does.
+
+use std::{ffi::OsStr, io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    commands::{
+        create::CreateArgs, doctor::DoctorArgs, exec::ExecArgs, info::InfoArgs, list::ListArgs,
+        pause::PauseArgs, resume::ResumeArgs, rm::RmArgs, run::RunArgs, serve::ServeArgs,
+        shell::ShellArgs, version::VersionArgs,
+    },
+    config::Overrides,
+    error::Kind,
+    output::OutputArgs,
+};
+
+/// The exit status of `run`, `exec` and `shell` when the command could not be run.
+pub(crate) const COULD_NOT_RUN: u8 = 125;
+
+/// Give every agent a computer of its own
+///
+/// Warren makes isolated Linux sandboxes in milliseconds, on this machine, without a daemon to
+/// set up: the first command that needs a server starts one in the background.
+#[derive(Parser, Debug)]
+#[command(name = "warren", version, max_term_width = 100, subcommand_required = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Every command.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    Create(CreateArgs),
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    Info(InfoArgs),
+    Exec(ExecArgs),
+    Shell(ShellArgs),
+    Rm(RmArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
+    Serve(ServeArgs),
+    Doctor(DoctorArgs),
+    Version(VersionArgs),
+}
+
+impl Command {
+    /// How failures of this command become exit statuses.
+    ///
+    /// Those that pass on the exit status of somebody else's command have one of their own for
+    /// "it could not be run", so that the two can be told apart.
+    pub(crate) fn failed_status(&self) -> fn(Kind) -> u8 {
+        match self {
+            Self::Run(_) | Self::Exec(_) | Self::Shell(_) => |kind| match kind {
+                Kind::BrokenPipe | Kind::Interrupted(_) => kind.status(),
+                Kind::Usage | Kind::Refused(_) | Kind::Unreachable | Kind::Local => COULD_NOT_RUN,
+            },
+            _ => Kind::status,
+        }
+    }
+}
+
+/// Answers a command line that was not understood, or that asked for help or the version.
+pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || printed.is_err() {
+        drop(std::io::stdout().flush()); // a reader that left early has what it wanted
+        return ExitCode::SUCCESS;
+    }
+    let word = std::env::args_os().skip(1).find(|word| !starts_with_dash(word));
+    let runs = ["run", "exec", "shell"].iter().any(|it| word.as_deref() == Some(OsStr::new(it)));
+    ExitCode::from(if runs { COULD_NOT_RUN } else { Kind::Usage.status() })
+}
+
+fn starts_with_dash(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Help of every command, as `docs/cli.md` has it.
+    fn page() -> String {
+        let mut page = String::from(
+            "# The command line\n\n<!-- Generated from crates/warren/src/commands. To write it anew:\n     \
+             UPDATE=1 cargo test -p warren cli_page -->\n",
+        );
+        let mut root = Cli::command().term_width(96);
+        root.build();
+        page.push_str(&format!("\n## `warren`\n\n```text\n{}```\n", trimmed(&mut root)));
+        for command in root.get_subcommands_mut().filter(|it| it.get_name() != "help") {
+            let help = trimmed(command);
+            page.push_str(&format!("\n## `warren {}`\n\n```text\n{help}```\n", command.get_name()));
+        }
+        page
+    }
+
+    fn trimmed(command: &mut clap::Command) -> String {
+        let help = command.render_long_help().to_string();
+        help.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+
+    #[test]
+    fn the_cli_page_is_what_help_says() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        crate::golden::check(file, &page());
+    }
+}

@@ -1,0 +1,120 @@
+//! The commands, one file each. They hold no policy: a command is a few calls of the API.
+
+pub(crate) mod create;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod info;
+pub(crate) mod list;
+pub(crate) mod pause;
+pub(crate) mod resume;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod shell;
+pub(crate) mod version;
+
+mod wanted;
+
+use std::{process::ExitCode, sync::Arc};
+
+use warren_api::client::Client;
+
+use crate::{
+    background::LocalServer,
+    cli::{Cli, Command},
+    config::{self, Config, Environment, Overrides},
+    dirs::Dirs,
+    error::{CliError, Kind},
+    output::Output,
+};
+
+/// What a command has to work with.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) output: Output,
+    pub(crate) environment: &'a Environment,
+    pub(crate) dirs: Dirs,
+    pub(crate) client: Client,
+}
+
+/// Runs a command and gives its exit status.
+pub(crate) fn run(
+    cli: Cli,
+    environment: &Environment,
+    output: Output,
+) -> Result<ExitCode, CliError> {
+    let is_root = rustix::process::geteuid().is_root();
+    let loaded = config::load(environment, &cli.overrides, is_root);
+    let setup = Setup { environment, overrides: &cli.overrides, output };
+    match cli.command {
+        // The doctor also tells what is wrong with the configuration.
+        Command::Doctor(args) => doctor::doctor(&setup, args, loaded),
+        Command::Serve(args) => serve::serve(&setup, &args, &loaded?),
+        Command::Run(args) => setup.client(&loaded?, async |cx| run::run(cx, args).await),
+        Command::Create(args) => setup.client(&loaded?, async |cx| create::create(cx, args).await),
+        Command::List(args) => setup.client(&loaded?, async |cx| list::list(cx, args).await),
+        Command::Info(args) => setup.client(&loaded?, async |cx| info::info(cx, args).await),
+        Command::Exec(args) => setup.client(&loaded?, async |cx| exec::exec(cx, args).await),
+        Command::Shell(args) => setup.client(&loaded?, async |cx| shell::shell(cx, args).await),
+        Command::Rm(args) => setup.client(&loaded?, async |cx| rm::rm(cx, args).await),
+        Command::Pause(args) => setup.client(&loaded?, async |cx| pause::pause(cx, args).await),
+        Command::Resume(args) => setup.client(&loaded?, async |cx| resume::resume(cx, args).await),
+        Command::Version(args) => version::version(&setup, &args, &loaded?),
+    }
+}
+
+/// What is known before a command runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) overrides: &'a Overrides,
+    pub(crate) output: Output,
+}
+
+impl Setup<'_> {
+    /// Runs a command that is a client of the server, on this thread alone: a pool of threads
+    /// would cost more than the whole command.
+    fn client(
+        &self,
+        config: &Config,
+        command: impl AsyncFnOnce(&Context<'_>) -> Result<ExitCode, CliError>,
+    ) -> Result<ExitCode, CliError> {
+        let dirs = Dirs::open(config, self.environment).map_err(|error| {
+            CliError::new(Kind::Local, error).hint("WARREN_DATA_DIR names another data directory")
+        })?;
+        let arguments = self.overrides.to_arguments();
+        let server = LocalServer::new(dirs.clone(), self.environment, arguments, self.output);
+        let server = Arc::new(server);
+        let cx = Context {
+            output: self.output,
+            environment: self.environment,
+            dirs,
+            client: Client::new(Arc::clone(&server)),
+        };
+        let result = block_on(command(&cx))?;
+        result.map_err(|error| with_last_words(error, &server, &cx.dirs))
+    }
+}
+
+/// Runs a future on a runtime of this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::local("start the event loop"))?;
+    Ok(runtime.block_on(future))
+}
+
+/// Adds what the server that we started wrote before it went away.
+fn with_last_words(error: CliError, server: &LocalServer, dirs: &Dirs) -> CliError {
+    if error.kind != Kind::Unreachable {
+        return error;
+    }
+    let error = match server.last_words() {
+        Some(words) => error.hint(format!("the server's last words: {words}")),
+        None => error,
+    };
+    error
+        .hint(format!("its log is {}", dirs.log().display()))
+        .hint("`warren doctor` looks for what is missing on this machine")
+}

@@ -1,0 +1,67 @@
+//! `warren info`
+
+use std::process::ExitCode;
+
+use warren_api::sandbox::{Network, Profile, Sandbox};
+
+use super::Context;
+use crate::{
+    config::{Cpus, Size},
+    error::CliError,
+};
+
+/// Show one sandbox
+#[derive(clap::Args, Debug)]
+pub(crate) struct InfoArgs {
+    /// Its id or name
+    sandbox: String,
+}
+
+pub(crate) async fn info(cx: &Context<'_>, args: InfoArgs) -> Result<ExitCode, CliError> {
+    let sandbox = cx.client.get_sandbox(&args.sandbox).await?;
+    if cx.output.json {
+        cx.output.value(&sandbox)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, value) in facts(&sandbox) {
+        cx.output.line(&format!("{:<12}{value}", format!("{name}:")))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a person wants to know, in that order.
+fn facts(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("id", sandbox.id.clone())];
+    let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("name", sandbox.name.clone());
+    add("state", Some(sandbox.state.to_string()));
+    add("ended", sandbox.end.as_ref().map(|end| end.message.clone()));
+    add("image", Some(sandbox.image.clone()));
+    add("runtime", Some(sandbox.runtime.clone()));
+    let profile = match sandbox.profile {
+        Profile::Default => "default",
+        Profile::Strict => "strict",
+    };
+    add("profile", Some(profile.to_owned()));
+    let network = match sandbox.network {
+        Network::Open => "open",
+        Network::None => "none",
+    };
+    add("network", Some(network.to_owned()));
+    add("cpus", Some(Cpus(sandbox.limits.cpu_millis).to_string()));
+    add("memory", Some(Size(sandbox.limits.memory_bytes).to_string()));
+    add("pids", Some(sandbox.limits.pids.to_string()));
+    add("open files", Some(sandbox.limits.open_files.to_string()));
+    add("user", Some(sandbox.user.clone()));
+    add("workdir", Some(sandbox.workdir.clone()));
+    let labels: Vec<_> =
+        sandbox.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    add("labels", (!labels.is_empty()).then(|| labels.join(" ")));
+    add("created", Some(sandbox.created_at.to_string()));
+    add("expires", sandbox.expires_at.map(|at| at.to_string()));
+    add("ended at", sandbox.ended_at.map(|at| at.to_string()));
+    for warning in &sandbox.warnings {
+        add("note", Some(warning.clone()));
+    }
+    facts
+}

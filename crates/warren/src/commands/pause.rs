@@ -1,0 +1,26 @@
+//! `warren pause`
+
+use std::process::ExitCode;
+
+use super::Context;
+use crate::error::CliError;
+
+/// Freeze the processes of sandboxes; their memory is kept
+#[derive(clap::Args, Debug)]
+pub(crate) struct PauseArgs {
+    /// Their ids or names
+    #[arg(required = true, value_name = "SANDBOX")]
+    sandboxes: Vec<String>,
+}
+
+pub(crate) async fn pause(cx: &Context<'_>, args: PauseArgs) -> Result<ExitCode, CliError> {
+    for sandbox in &args.sandboxes {
+        let sandbox = cx.client.pause_sandbox(sandbox).await?;
+        if cx.output.json {
+            cx.output.value(&sandbox)?;
+        } else {
+            cx.output.talk(&format!("{} is {}", sandbox.id, sandbox.state));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

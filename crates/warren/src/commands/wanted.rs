@@ -1,0 +1,176 @@
+//! The flags that describe a new sandbox, shared by the commands that make one.
+
+use std::{collections::BTreeMap, path::Path};
+
+use clap::ValueEnum;
+use warren_api::sandbox::{CreateSandbox, Network, OnDeadline, Profile};
+
+use crate::{
+    config::{Cpus, Environment, Lasting, Size},
+    error::CliError,
+};
+
+/// What the sandbox is to be.
+#[derive(clap::Args, Debug, Default)]
+#[command(next_help_heading = "Sandbox")]
+pub(crate) struct WantedArgs {
+    /// What the root filesystem is made from: `host`, `dir:PATH` or `tar:PATH`
+    #[arg(long)]
+    image: Option<String>,
+    /// A name for it, by which every command finds it
+    #[arg(long)]
+    name: Option<String>,
+    /// A label to find it by; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// How many processor cores it may use, such as `1.5`
+    #[arg(long, value_name = "CORES")]
+    cpus: Option<Cpus>,
+    /// How much memory it may use, such as `512MiB`
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// How many processes and threads it may have
+    #[arg(long, value_name = "NUMBER")]
+    pids: Option<u32>,
+    /// How many files one process may have open
+    #[arg(long, value_name = "NUMBER")]
+    open_files: Option<u32>,
+    /// How long it lives at most, such as `10m`; `0` for no limit
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<Lasting>,
+    /// What it may reach
+    #[arg(long, value_name = "open|none")]
+    network: Option<NetworkArg>,
+    /// How much its root may do
+    #[arg(long, value_name = "default|strict")]
+    profile: Option<ProfileArg>,
+    /// The name it sees as its own
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Make it now instead of taking one from the warm pool
+    #[arg(long)]
+    cold: bool,
+}
+
+/// [`Network`], as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NetworkArg {
+    /// The internet, and nothing near.
+    Open,
+    /// Its own loopback alone.
+    None,
+}
+
+/// [`Profile`], as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProfileArg {
+    /// `sudo` works.
+    Default,
+    /// Never root.
+    Strict,
+}
+
+impl WantedArgs {
+    /// The request that these flags describe.
+    pub(crate) fn request(self) -> Result<CreateSandbox, CliError> {
+        Ok(CreateSandbox {
+            image: self.image.map(|image| absolute(&image)).transpose()?,
+            name: self.name,
+            labels: pairs("--label", &self.labels)?,
+            cpu_millis: self.cpus.map(|cpus| cpus.0),
+            memory_bytes: self.memory.map(|memory| memory.0),
+            pids: self.pids,
+            open_files: self.open_files,
+            lifetime_seconds: self.ttl.map(|ttl| whole_seconds(ttl.0)),
+            on_deadline: None::<OnDeadline>,
+            network: self.network.map(|network| match network {
+                NetworkArg::Open => Network::Open,
+                NetworkArg::None => Network::None,
+            }),
+            profile: self.profile.map(|profile| match profile {
+                ProfileArg::Default => Profile::Default,
+                ProfileArg::Strict => Profile::Strict,
+            }),
+            hostname: self.hostname,
+            warm: self.cold.then_some(false),
+            ..CreateSandbox::default()
+        })
+    }
+}
+
+/// Rounds up: a lifetime of half a second must not become one without limit.
+pub(crate) fn whole_seconds(length: std::time::Duration) -> u64 {
+    length.as_secs() + u64::from(length.subsec_nanos() > 0)
+}
+
+/// The server has another working directory: paths are sent absolute.
+fn absolute(image: &str) -> Result<String, CliError> {
+    for kind in ["dir:", "tar:"] {
+        if let Some(path) = image.strip_prefix(kind) {
+            let path = std::path::absolute(Path::new(path))
+                .map_err(CliError::local("find the image's absolute path"))?;
+            return Ok(format!("{kind}{}", path.display()));
+        }
+    }
+    Ok(image.to_owned())
+}
+
+/// Takes `KEY=VALUE` texts apart.
+pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>, CliError> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(CliError::usage(format!("`{flag} {text}`: expected KEY=VALUE"))),
+    };
+    texts.iter().map(pair).collect()
+}
+
+/// Takes `KEY=VALUE` texts apart; a `KEY` alone has the value that it has here, if any.
+pub(crate) fn variables(
+    texts: &[String],
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let (with, without): (Vec<_>, Vec<_>) = texts.iter().cloned().partition(|it| it.contains('='));
+    let mut all = pairs("--env", &with)?;
+    for key in without {
+        if let Some(value) = environment.get(&key) {
+            all.insert(key, value.to_owned());
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_image_is_sent_absolute() {
+        let sent = absolute("dir:root").unwrap();
+        assert!(sent.starts_with("dir:/") && sent.ends_with("/root"), "{sent}");
+        assert_eq!(absolute("host").unwrap(), "host");
+    }
+
+    #[test]
+    fn a_variable_without_a_value_is_taken_from_here() {
+        let environment = Environment::of(&[("LANG", "C")]);
+        let texts = ["A=b=c".to_owned(), "LANG".to_owned(), "ABSENT".to_owned()];
+        let all = variables(&texts, &environment).unwrap();
+        assert_eq!(
+            all.into_iter().collect::<Vec<_>>(),
+            [("A".to_owned(), "b=c".to_owned()), ("LANG".to_owned(), "C".to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_pair_has_two_sides() {
+        let error = pairs("--label", &["x".to_owned()]).unwrap_err();
+        assert_eq!(error.source.to_string(), "`--label x`: expected KEY=VALUE");
+        assert!(pairs("--label", &["=x".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_short_lifetime_is_not_none() {
+        assert_eq!(whole_seconds(std::time::Duration::from_millis(500)), 1);
+        assert_eq!(whole_seconds(std::time::Duration::from_secs(2)), 2);
+    }
+}

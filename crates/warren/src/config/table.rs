@@ -1,0 +1,120 @@
+//! The table of settings: the only list of them.
+
+use std::path::PathBuf;
+
+use warren_api::sandbox::{Network, Profile};
+
+use super::value::{Cpus, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value};
+
+/// One row of the table, for the reference page and for messages.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name in `warren.toml`; in the environment upper case after `WARREN_`.
+    pub(crate) name: &'static str,
+    /// Its value where nobody says otherwise; `None` where that is found out at run time.
+    pub(crate) default: Option<&'static str>,
+    /// What it takes.
+    pub(crate) kind: fn() -> String,
+    /// What it does.
+    pub(crate) text: &'static str,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $text:literal])+ $name:ident: $type:ty = $default:expr,)+) => {
+        /// Every setting, with its value.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(crate) struct Config {
+            $($(#[doc = $text])+ pub(crate) $name: $type,)+
+        }
+
+        /// Every setting, in the order of the reference page.
+        pub(crate) const SETTINGS: &[Setting] = &[
+            $(Setting {
+                name: stringify!($name),
+                default: $default,
+                kind: <$type as Value>::kind,
+                text: concat!($($text),+),
+            },)+
+        ];
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: <$type as Value>::initial($default),)+ }
+            }
+        }
+
+        impl Config {
+            /// Sets one setting: `None` when there is none of that name, an error that says what
+            /// was expected when it does not take that value.
+            pub(super) fn set(&mut self, name: &str, text: &str) -> Option<Result<(), String>> {
+                match name {
+                    $(stringify!($name) => {
+                        let value = <$type as Value>::read(text);
+                        Some(value.map(|value| self.$name = value).ok_or_else(<$type as Value>::kind))
+                    })+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where sandboxes, images and the database are kept. `/var/lib/warren` for root, else
+    /// `$XDG_DATA_HOME/warren`, which usually is `~/.local/share/warren`. Each data directory has
+    /// a server of its own.
+    data_dir: Option<PathBuf> = None,
+    /// Where sockets and locks are kept; at most 80 bytes. A directory named after the data
+    /// directory's path: in `/run/warren` for root, else in `$XDG_RUNTIME_DIR/warren`, else in
+    /// `/tmp/warren-UID`.
+    run_dir: Option<PathBuf> = None,
+    /// How new sandboxes are isolated.
+    runtime: Runtime = Some("namespace"),
+    /// What the root filesystem of a sandbox is made from where the request does not say: `host`,
+    /// `dir:PATH` or `tar:PATH`.
+    image: String = Some("host"),
+    /// How long a sandbox lives where the request does not say.
+    lifetime: Lasting = Some("24h"),
+    /// The longest lifetime that a request may ask for.
+    lifetime_max: Lasting = Some("0"),
+    /// Memory of a sandbox where the request does not say.
+    memory: Size = Some("1 GiB"),
+    /// Processor time of a sandbox where the request does not say.
+    cpus: Cpus = Some("2"),
+    /// Processes and threads of a sandbox where the request does not say.
+    pids: u32 = Some("512"),
+    /// Open files of one process where the request does not say.
+    open_files: u32 = Some("4096"),
+    /// Disk space of a sandbox. Reserved.
+    disk: Option<Disk> = None,
+    /// How much the root of a sandbox may do where the request does not say.
+    profile: Profile = Some("default"),
+    /// What a sandbox may reach where the request does not say.
+    network: Network = Some("open"),
+    /// The addresses of sandboxes. It must not overlap a network that the host reaches; without
+    /// it the server takes one that does not.
+    subnet: Option<Subnet> = None,
+    /// How many sandboxes are kept ready but for their image; every template uses them.
+    blanks: u32 = Some("8"),
+    /// How many fully started sandboxes of the default template are kept.
+    parked: u32 = Some("2"),
+    /// After how long without a sandbox and without a request a server ends that a command has
+    /// started in the background; `0` for never.
+    idle_exit: Lasting = Some("5m"),
+    /// Where the files of sandboxes are kept.
+    storage: Storage = Some("dir"),
+    /// How much the server writes to its log.
+    log: Level = Some("info"),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_reads() {
+        let config = Config::default();
+        assert_eq!(config.memory, Size(1 << 30));
+        assert_eq!((config.data_dir, config.disk), (None, None));
+    }
+}

@@ -1,0 +1,224 @@
+//! A conversation with a command in a sandbox: its output here, our input, terminal and signals
+//! there.
+
+use std::io::{self, Read as _};
+
+use bytes::Bytes;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+use warren_api::{
+    client::{Client, ExecMessage, ExecReceiver, ExecSender},
+    exec::{ExecEnd, ExecEvent, ExecInput, ExecRequest, OutputStream},
+};
+
+use crate::{
+    error::{CliError, Kind},
+    output::Output,
+    terminal::{self, RawMode},
+};
+
+/// How much of standard input is read at once.
+const INPUT_BYTES: usize = 64 << 10;
+
+/// What a signal to this process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnSignal {
+    /// Ends the conversation with [`Kind::Interrupted`].
+    Leave,
+    /// Goes to the command; a second one of the same kind ends the conversation.
+    Forward,
+}
+
+/// Signals that ask this process to end, watched from before there is anything to clean up.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    resize: Signal,
+}
+
+impl Signals {
+    /// Starts to watch; from here on these signals do nothing by themselves.
+    pub(crate) fn watch() -> Result<Self, CliError> {
+        let watch = |kind| signal(kind).map_err(CliError::local("watch for signals"));
+        Ok(Self {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+            hangup: watch(SignalKind::hangup())?,
+            resize: watch(SignalKind::window_change())?,
+        })
+    }
+
+    /// Waits for a signal that asks us to end, as the error that a command ends with.
+    pub(crate) async fn end(&mut self) -> CliError {
+        loop {
+            if let Notice::End { name, number } = self.next().await {
+                return interrupted(name, number);
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Notice {
+        tokio::select! {
+            _ = self.interrupt.recv() => Notice::End { name: "INT", number: 2 },
+            _ = self.terminate.recv() => Notice::End { name: "TERM", number: 15 },
+            _ = self.hangup.recv() => Notice::End { name: "HUP", number: 1 },
+            _ = self.resize.recv() => Notice::Resize,
+        }
+    }
+}
+
+/// What a signal says.
+#[derive(Clone, Copy, Debug)]
+enum Notice {
+    /// This process is asked to end.
+    End { name: &'static str, number: i32 },
+    /// The terminal has another size.
+    Resize,
+}
+
+fn interrupted(name: &str, number: i32) -> CliError {
+    CliError::new(Kind::Interrupted(number), format!("ended by SIG{name}"))
+}
+
+/// Runs `request` in a sandbox and converses with it until it ends.
+///
+/// With `request.stdin` our standard input is its; with `request.tty` our terminal is raw for as
+/// long, when it is one.
+pub(crate) async fn converse(
+    client: &Client,
+    sandbox: &str,
+    request: &ExecRequest,
+    on_signal: OnSignal,
+    signals: &mut Signals,
+    output: Output,
+) -> Result<ExecEnd, CliError> {
+    let (sender, receiver) = client.exec_socket(sandbox, request).await?;
+    let raw = (request.tty.is_some() && request.stdin && terminal::is_input())
+        .then(RawMode::enter)
+        .transpose()
+        .map_err(CliError::local("set up the terminal"))?;
+    let input = request.stdin.then(read_input);
+    let mut conversation = Conversation { sender, receiver, input, output, forwarded: None };
+    let end = conversation.go_on(on_signal, signals).await;
+    drop(raw);
+    end
+}
+
+struct Conversation {
+    sender: ExecSender,
+    receiver: ExecReceiver,
+    input: Option<mpsc::Receiver<Bytes>>,
+    output: Output,
+    /// The last signal that was passed on.
+    forwarded: Option<i32>,
+}
+
+impl Conversation {
+    async fn go_on(
+        &mut self,
+        on_signal: OnSignal,
+        signals: &mut Signals,
+    ) -> Result<ExecEnd, CliError> {
+        loop {
+            tokio::select! {
+                message = self.receiver.next() => {
+                    if let Some(end) = self.hear(message?)? {
+                        return Ok(end);
+                    }
+                }
+                bytes = next_input(&mut self.input) => self.speak(bytes).await?,
+                notice = signals.next() => match notice {
+                    Notice::End { name, number } => self.signal(on_signal, name, number).await?,
+                    Notice::Resize => {
+                        let size = terminal::size();
+                        let resize = ExecInput::Resize { cols: size.cols, rows: size.rows };
+                        self.sender.control(&resize).await?;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes a message; gives the command's end when it is that.
+    fn hear(&self, message: Option<ExecMessage>) -> Result<Option<ExecEnd>, CliError> {
+        match message {
+            Some(ExecMessage::Output(OutputStream::Stderr, bytes)) => {
+                self.output.bytes(&mut io::stderr().lock(), &bytes)?;
+            }
+            Some(ExecMessage::Output(OutputStream::Stdout | OutputStream::Tty, bytes)) => {
+                self.output.bytes(&mut io::stdout().lock(), &bytes)?;
+            }
+            Some(ExecMessage::Event(ExecEvent::End(end))) => return Ok(Some(end)),
+            Some(ExecMessage::Event(ExecEvent::Error(body))) => {
+                return Err(warren_api::client::ClientError::Refused(body).into());
+            }
+            Some(ExecMessage::Event(_)) => {}
+            None => {
+                let cause = "the server ended the conversation before the command ended";
+                return Err(CliError::new(Kind::Unreachable, cause));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes a piece of input on, or its end.
+    async fn speak(&mut self, bytes: Option<Bytes>) -> Result<(), CliError> {
+        match bytes {
+            Some(bytes) => Ok(self.sender.stdin(bytes).await?),
+            None => {
+                self.input = None;
+                Ok(self.sender.control(&ExecInput::StdinClose).await?)
+            }
+        }
+    }
+
+    async fn signal(
+        &mut self,
+        on_signal: OnSignal,
+        name: &str,
+        number: i32,
+    ) -> Result<(), CliError> {
+        if on_signal == OnSignal::Leave || self.forwarded == Some(number) {
+            return Err(interrupted(name, number));
+        }
+        self.forwarded = Some(number);
+        Ok(self.sender.control(&ExecInput::Signal { signal: name.to_owned() }).await?)
+    }
+}
+
+/// The next piece of input; never, when there is none to pass on.
+async fn next_input(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    match input {
+        Some(input) => input.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads standard input on a thread of its own.
+///
+/// A terminal or a pipe could be read without one, but only by making it non-blocking, and that
+/// would change it for whoever else has it open. The thread ends with the process.
+fn read_input() -> mpsc::Receiver<Bytes> {
+    let (sender, receiver) = mpsc::channel(1); // what is not wanted yet stays where it is
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; INPUT_BYTES];
+        let mut input = io::stdin().lock();
+        loop {
+            match input.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return,
+                Ok(read) => {
+                    let piece = Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default());
+                    if sender.blocking_send(piece).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    });
+    receiver
+}
