@@ -5,12 +5,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::daemon::pool::Pool;
+use crate::filesystem::Watchers;
 use crate::process::Processes;
 
 /// Everything that requests share.
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) processes: Processes,
+    pub(crate) watchers: Watchers,
     pub(crate) pool: Pool,
     pub(crate) tasks: Tasks,
     /// Whether other users' ids can be taken on; if not, all runs as the one there is.
@@ -35,6 +37,7 @@ impl Agent {
     pub(crate) fn new() -> Self {
         Self {
             processes: Processes::new(),
+            watchers: Watchers::new(),
             pool: Pool::new(),
             tasks: Tasks,
             switches_users: warren_sys::users::may_switch_users(),

@@ -18,6 +18,7 @@ use warren_proto::{Code, Codec, Status, WireMessage};
 
 use super::call;
 use crate::daemon::Agent;
+use crate::filesystem::service as filesystem;
 use crate::process::service as process;
 
 /// Bytes of one request, or of one message of a stream of them.
@@ -64,15 +65,23 @@ pub(crate) struct Methods(Arc<Agent>);
 impl Dispatcher for Methods {
     fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
         Some(match path {
-            "process.Process/Start" | "process.Process/Connect" => {
-                MethodDescriptor::server_streaming()
-            }
+            "process.Process/Start"
+            | "process.Process/Connect"
+            | "filesystem.Filesystem/WatchDir" => MethodDescriptor::server_streaming(),
             "process.Process/StreamInput" => MethodDescriptor::client_streaming(),
             "process.Process/List"
             | "process.Process/Update"
             | "process.Process/SendInput"
             | "process.Process/SendSignal"
-            | "process.Process/CloseStdin" => MethodDescriptor::unary(false),
+            | "process.Process/CloseStdin"
+            | "filesystem.Filesystem/Stat"
+            | "filesystem.Filesystem/MakeDir"
+            | "filesystem.Filesystem/Move"
+            | "filesystem.Filesystem/ListDir"
+            | "filesystem.Filesystem/Remove"
+            | "filesystem.Filesystem/CreateWatcher"
+            | "filesystem.Filesystem/GetWatcherEvents"
+            | "filesystem.Filesystem/RemoveWatcher" => MethodDescriptor::unary(false),
             _ => return None,
         })
     }
@@ -91,6 +100,14 @@ impl Dispatcher for Methods {
             "process.Process/SendInput" => unary(raw, process::send_input),
             "process.Process/SendSignal" => unary(raw, process::send_signal),
             "process.Process/CloseStdin" => unary(raw, process::close_stdin),
+            "filesystem.Filesystem/Stat" => unary(raw, filesystem::stat),
+            "filesystem.Filesystem/MakeDir" => unary(raw, filesystem::make_directory),
+            "filesystem.Filesystem/Move" => unary(raw, filesystem::rename),
+            "filesystem.Filesystem/ListDir" => unary(raw, filesystem::list_directory),
+            "filesystem.Filesystem/Remove" => unary(raw, filesystem::remove),
+            "filesystem.Filesystem/CreateWatcher" => unary(raw, filesystem::create_watcher),
+            "filesystem.Filesystem/GetWatcherEvents" => unary(raw, filesystem::get_watcher_events),
+            "filesystem.Filesystem/RemoveWatcher" => unary(raw, filesystem::remove_watcher),
             path => Box::pin(std::future::ready(Err(no_method(path)))),
         }
     }
@@ -106,6 +123,7 @@ impl Dispatcher for Methods {
         match path {
             "process.Process/Start" => streaming(raw, process::start),
             "process.Process/Connect" => streaming(raw, process::connect),
+            "filesystem.Filesystem/WatchDir" => streaming(raw, filesystem::watch_directory),
             path => Box::pin(std::future::ready(Err(no_method(path)))),
         }
     }
