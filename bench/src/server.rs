@@ -41,10 +41,10 @@ impl Server {
         let mut serve = warren_command(warren, &data);
         serve.arg("serve").stdout(Stdio::null()).stderr(fs::File::create(data.join("bench.log"))?);
         if let Some(blanks) = pool.blanks {
-            serve.env("WARREN_POOL_BLANKS", blanks.to_string());
+            serve.env("WARREN_BLANKS", blanks.to_string());
         }
         if let Some(parked) = pool.parked {
-            serve.env("WARREN_POOL_PARKED", parked.to_string());
+            serve.env("WARREN_PARKED", parked.to_string());
         }
         let child = serve.spawn().context("start warren serve")?;
         let mut server = Self { warren: warren.to_owned(), data, socket: PathBuf::new(), child };

@@ -25,11 +25,25 @@ pub(crate) fn check(files: &[TextFile], report: &mut Report) {
         if file.path.ends_with(".rs") {
             long_file(file, report);
             unsafe_code(file, report);
-            printing(file, report);
-            environment(file, report);
             unfinished(file, report);
+            if !is_test_module(file, files) {
+                printing(file, report);
+                environment(file, report);
+            }
         }
     }
+}
+
+/// Whether the file is a module that its crate declares for tests only.
+fn is_test_module(file: &TextFile, files: &[TextFile]) -> bool {
+    let Some((directory, name)) = file.path.rsplit_once('/') else { return false };
+    let Some(name) = name.strip_suffix(".rs") else { return false };
+    let declared = format!("#[cfg(test)]\nmod {name};");
+    let may_declare = |other: &&TextFile| {
+        other.path.rsplit_once('/').is_some_and(|(it, _)| it == directory)
+            || other.path == format!("{directory}.rs")
+    };
+    files.iter().filter(may_declare).any(|other| other.text.contains(&declared))
 }
 
 /// Lock files name the source of each package; their tool writes them.
@@ -64,9 +78,16 @@ fn unsafe_code(file: &TextFile, report: &mut Report) {
     }
 }
 
-/// Only the binary, tools, build scripts and tests speak to people.
+/// Only programs, tools, build scripts and tests speak to people.
 fn printing(file: &TextFile, report: &mut Report) {
-    let speaks = ["crates/warren/", "xtask/", "bench/", "tests/", "fuzz/"];
+    let speaks = [
+        "crates/warren/",
+        "crates/warren-agent/src/main.rs",
+        "xtask/",
+        "bench/",
+        "tests/",
+        "fuzz/",
+    ];
     let is_test = file.path.contains("/tests/") || file.path.contains("/examples/");
     if speaks.iter().any(|prefix| file.path.starts_with(prefix))
         || is_test
@@ -175,6 +196,19 @@ mod tests {
         let text = "fn f() { let _x = std::env::var(\"HOME\"); }\n";
         assert_eq!(findings("crates/warren/src/config/sources.rs", text), [""; 0]);
         assert_eq!(findings("crates/warren/src/main.rs", text).len(), 1);
+    }
+
+    #[test]
+    fn a_module_for_tests_may_print_and_ask() {
+        let file = |path: &str, text: &str| TextFile { path: path.into(), text: text.into() };
+        let files = [
+            file("crates/a/src/lib.rs", "#[cfg(test)]\nmod golden;\nmod real;\n"),
+            file("crates/a/src/golden.rs", "fn f() { println!(); }\n"),
+            file("crates/a/src/real.rs", "fn f() { println!(); }\n"),
+        ];
+        let mut report = Report::default();
+        check(&files, &mut report);
+        assert_eq!(report.findings, ["crates/a/src/real.rs:1 prints; only `warren` does"]);
     }
 
     #[test]
