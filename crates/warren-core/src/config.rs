@@ -34,6 +34,8 @@ pub struct Defaults {
     pub network: Network,
     /// How long it lives; none for no limit.
     pub lifetime: Option<Duration>,
+    /// The longest that a request may ask for; none for no limit.
+    pub longest_lifetime: Option<Duration>,
     /// What happens then.
     pub on_deadline: DeadlineAction,
     /// Who commands run as.
@@ -50,6 +52,7 @@ impl Default for Defaults {
             profile: Profile::Default,
             network: Network::Open,
             lifetime: Some(Duration::from_secs(3600)),
+            longest_lifetime: None,
             on_deadline: DeadlineAction::Kill,
             user: "user".to_owned(),
             workdir: None,

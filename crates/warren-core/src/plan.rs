@@ -38,11 +38,7 @@ impl Plan {
         let workdir =
             wanted.workdir.or_else(|| defaults.workdir.clone()).unwrap_or_else(|| home(&user));
         check_absolute("workdir", &workdir)?;
-        let length = match wanted.lifetime {
-            None => defaults.lifetime,
-            Some(Duration::ZERO) => None,
-            Some(length) => Some(check_lifetime(length)?),
-        };
+        let length = lifetime(wanted.lifetime, defaults)?;
         if let Some(hostname) = &wanted.hostname {
             check_hostname(hostname)?;
         }
@@ -187,6 +183,29 @@ fn check_limits(limits: &Limits) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// How long the sandbox lives: what was asked for, within what the operator allows.
+fn lifetime(
+    wanted: Option<Duration>,
+    defaults: &Defaults,
+) -> Result<Option<Duration>, SandboxError> {
+    let longest = defaults.longest_lifetime;
+    let Some(length) = wanted else {
+        return Ok(defaults
+            .lifetime
+            .map_or(longest, |it| Some(longest.map_or(it, |max| it.min(max)))));
+    };
+    let length = (!length.is_zero()).then_some(check_lifetime(length)?);
+    match longest {
+        Some(longest) if length.is_none_or(|length| length > longest) => {
+            Err(SandboxError::invalid(
+                "lifetime_seconds",
+                format!("at most {} here", longest.as_secs()),
+            ))
+        }
+        _ => Ok(length),
+    }
+}
+
 fn check_lifetime(length: Duration) -> Result<Duration, SandboxError> {
     const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     if length <= LONGEST {
@@ -235,6 +254,22 @@ mod tests {
         let labels = BTreeMap::from([(String::new(), String::new())]);
         check(Wanted { labels, ..w() }, Some("labels"));
         check(Wanted { lifetime: Some(Duration::MAX), ..w() }, Some("lifetime_seconds"));
+    }
+
+    #[test]
+    fn nobody_asks_for_more_than_the_longest_lifetime() {
+        let seconds = Duration::from_secs;
+        let defaults = Defaults { longest_lifetime: Some(seconds(60)), ..Defaults::default() };
+        for (asked, given) in [
+            (None, Some(Some(seconds(60)))),
+            (Some(seconds(60)), Some(Some(seconds(60)))),
+            (Some(seconds(61)), None),
+            (Some(Duration::ZERO), None),
+        ] {
+            assert_eq!(lifetime(asked, &defaults).ok(), given, "{asked:?}");
+        }
+        let without = Defaults { lifetime: None, ..defaults };
+        assert_eq!(lifetime(None, &without).unwrap(), Some(seconds(60)));
     }
 
     #[test]
