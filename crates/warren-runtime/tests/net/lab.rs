@@ -46,7 +46,7 @@ pub(crate) struct Lab {
 /// Runs a test on a thread whose network namespace is its host.
 pub(crate) fn in_lab(test: impl FnOnce(&Lab) + Send) {
     if let Err(reason) = possible() {
-        eprintln!("skipped: {reason}");
+        println!("SKIPPED: {reason}");
         return;
     }
     thread::scope(|scope| {
