@@ -25,7 +25,9 @@ pub(crate) fn version(
         Err(error) => return Err(error.into()),
     };
     if setup.output.json {
-        let value = serde_json::json!({ "version": ours, "server": server });
+        // Clients that are no `warren` learn here where the API listens.
+        let value =
+            serde_json::json!({ "version": ours, "socket": dirs.socket(), "server": server });
         setup.output.value(&value)?;
         return Ok(ExitCode::SUCCESS);
     }
