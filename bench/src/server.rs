@@ -109,8 +109,10 @@ pub(crate) fn warren_command(warren: &Path, data: &Path) -> std::process::Comman
     warren
 }
 
+/// Where the server listens, once it does.
 fn socket_in(version: &[u8]) -> Option<PathBuf> {
     let version: Value = serde_json::from_slice(version).ok()?;
+    version.get("server").filter(|server| !server.is_null())?;
     Some(PathBuf::from(version.get("socket")?.as_str()?))
 }
 

@@ -1,8 +1,12 @@
 //! Single requests to a live sandbox, and the end of one.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::Size;
 use crate::{
@@ -36,15 +40,15 @@ pub(super) fn destroy(server: &Server, size: Size, figures: &mut Figures) -> Res
     const RETURNS: &str = "destroy returns";
     const GONE: &str = "destroy, all host objects gone";
     figures.declare(RETURNS, Unit::Time, "1 ms", "");
-    figures.declare(GONE, Unit::Time, "20 ms", "its directory, its cgroups and its processes");
+    figures.declare(GONE, Unit::Time, "20 ms", "its process, interface and files");
     let mut client = server.client()?;
     for _ in 0..size.samples.div_ceil(4) {
         let (id, _) = api::create(&mut client, Source::OnDemand)?;
-        let processes = processes_in(&id);
+        let guest = Guest::of(server, &id)?;
         let start = Instant::now();
         api::destroy(&mut client, &id)?;
         figures.time(RETURNS, start.elapsed());
-        while !is_gone(server, &id, &processes) {
+        while !guest.is_gone(server, &id) {
             if start.elapsed().as_secs() > 10 {
                 bail!("something of {id} is still there ten seconds after it was destroyed");
             }
@@ -55,17 +59,32 @@ pub(super) fn destroy(server: &Server, size: Size, figures: &mut Figures) -> Res
     Ok(())
 }
 
-fn is_gone(server: &Server, id: &str, processes: &[String]) -> bool {
-    let directory = server.data.join("sandboxes").join(id);
-    !directory.exists() && processes.iter().all(|process| !Path::new(process).exists())
+/// What a sandbox has on the host, from its journal entry.
+struct Guest {
+    slot: String,
+    process: PathBuf,
 }
 
-/// The `/proc` directories of processes whose cgroup names the sandbox.
-fn processes_in(id: &str) -> Vec<String> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let directories = processes.flatten().map(|entry| entry.path().display().to_string());
-    let named = |directory: &String| {
-        fs::read_to_string(format!("{directory}/cgroup")).is_ok_and(|text| text.contains(id))
-    };
-    directories.filter(named).collect()
+impl Guest {
+    fn of(server: &Server, id: &str) -> Result<Self> {
+        let path = server.data.join("sandboxes").join(id).join("guest");
+        let record =
+            fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let field = |name: &str| {
+            let found = record.lines().find_map(|line| line.strip_prefix(name));
+            found.with_context(|| format!("no {name}in the journal entry of {id}"))
+        };
+        let process = Path::new("/proc").join(field("pid ")?);
+        Ok(Self { slot: field("slot ")?.to_owned(), process })
+    }
+
+    fn is_gone(&self, server: &Server, id: &str) -> bool {
+        let interface = Path::new("/sys/class/net").join(format!("wrn{}", self.slot));
+        let trash = fs::read_dir(server.data.join("trash")).into_iter().flatten().flatten();
+        let mut names = trash.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        !self.process.exists()
+            && !server.data.join("sandboxes").join(id).exists()
+            && !interface.exists()
+            && !names.any(|name| name.starts_with(id))
+    }
 }
