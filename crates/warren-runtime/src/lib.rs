@@ -1,3 +1,12 @@
-//! To be filled.
+//! Making, finding and removing guests on this host.
+//!
+//! Runtimes act and do not decide: what a sandbox is, whose it is and how long it lives is the
+//! business of `warren-core`, whose [`Runtime`](warren_core::runtime::Runtime) trait they
+//! implement. Read [`namespace`] first; the other modules are what it is made of.
 
+mod image;
+mod journal;
+pub mod namespace;
 pub mod net;
+pub mod rootless;
+pub mod storage;

@@ -1,0 +1,203 @@
+//! What is on the host: one directory per guest, which exists before anything else of it does.
+//!
+//! ```text
+//! <data>/blanks/<slot>/      a blank: guest, disk/
+//!   -- rename --> <data>/sandboxes/<id>/
+//!   -- rename --> <data>/trash/<name>/   removed in the background
+//! ```
+//!
+//! Every other host object's name follows from the slot: the cgroups, the network interface, the
+//! sockets, the id range. So whoever reads an entry can find and remove all of it, whatever line
+//! the last server died at. Nothing is synced: the journal must survive the death of the process
+//! and not of the machine, with which all but the files are gone anyway.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use warren_core::id::SandboxId;
+
+/// The directories of a server's guests.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    blanks: PathBuf,
+    sandboxes: PathBuf,
+    trash: PathBuf,
+    boot_id: String,
+}
+
+/// A guest's process, as far as it can be told after its server's death.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// The guest's number on this host.
+    pub(crate) slot: u32,
+    /// Its first process; absent while it was not forked.
+    pub(crate) process: Option<Process>,
+    /// Whether its processes lived in this boot of the host.
+    pub(crate) this_boot: bool,
+}
+
+/// A process that cannot be mistaken for a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) start_time: u64,
+}
+
+impl Process {
+    /// Reads when the process started.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let start_time = warren_sys::process::start_time(i32::try_from(pid).unwrap_or(-1))?;
+        Ok(Self { pid, start_time })
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn lives(self) -> bool {
+        Self::of(self.pid).is_ok_and(|now| now == self)
+    }
+}
+
+impl Journal {
+    /// Opens the journal below `data_dir` and makes its directories.
+    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
+        let journal = Self {
+            blanks: data_dir.join("blanks"),
+            sandboxes: data_dir.join("sandboxes"),
+            trash: data_dir.join("trash"),
+            boot_id: warren_sys::process::boot_id()?,
+        };
+        for directory in [&journal.blanks, &journal.sandboxes, &journal.trash] {
+            fs::create_dir_all(directory)?;
+        }
+        Ok(journal)
+    }
+
+    /// Begins an entry: from here on the slot's host objects can be found.
+    pub(crate) fn begin(&self, slot: u32) -> io::Result<PathBuf> {
+        let entry = self.blank(slot);
+        fs::create_dir(&entry)?;
+        self.write(&entry, slot, None)?;
+        Ok(entry)
+    }
+
+    /// Adds the guest's process to its entry.
+    pub(crate) fn forked(&self, entry: &Path, slot: u32, process: Process) -> io::Result<()> {
+        self.write(entry, slot, Some(process))
+    }
+
+    fn write(&self, entry: &Path, slot: u32, process: Option<Process>) -> io::Result<()> {
+        let mut text = format!("slot {slot}\nboot {}\n", self.boot_id);
+        if let Some(Process { pid, start_time }) = process {
+            text.push_str(&format!("pid {pid}\nstart {start_time}\n"));
+        }
+        fs::write(entry.join("guest.new"), text)?;
+        fs::rename(entry.join("guest.new"), entry.join("guest"))
+    }
+
+    /// Where the entry of a blank is.
+    pub(crate) fn blank(&self, slot: u32) -> PathBuf {
+        self.blanks.join(slot.to_string())
+    }
+
+    /// Gives a blank to a sandbox. Fails if the sandbox has an entry already.
+    pub(crate) fn assign(&self, slot: u32, id: &SandboxId) -> io::Result<PathBuf> {
+        let entry = self.sandboxes.join(id.as_str());
+        fs::rename(self.blank(slot), &entry)?;
+        Ok(entry)
+    }
+
+    /// Takes an entry out of sight; the place of what is left of it to remove.
+    pub(crate) fn discard(&self, entry: &Path) -> io::Result<PathBuf> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = self.trash.join(format!("{name}.{}.{number}", std::process::id()));
+        fs::rename(entry, &place)?;
+        Ok(place)
+    }
+
+    /// The blanks' entries.
+    pub(crate) fn blanks(&self) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
+        Ok(children(&self.blanks)?.into_iter().map(|it| (it.clone(), self.read(&it))).collect())
+    }
+
+    /// The sandboxes' entries. What is not named by an id is not ours and left alone.
+    pub(crate) fn sandboxes(&self) -> io::Result<Vec<(SandboxId, PathBuf, Option<Record>)>> {
+        let entries = children(&self.sandboxes)?.into_iter().filter_map(|path| {
+            let id = path.file_name()?.to_str()?.parse().ok()?;
+            let record = self.read(&path);
+            Some((id, path, record))
+        });
+        Ok(entries.collect())
+    }
+
+    /// What an earlier server had discarded and not yet removed.
+    pub(crate) fn trash(&self) -> io::Result<Vec<PathBuf>> {
+        children(&self.trash)
+    }
+
+    fn read(&self, entry: &Path) -> Option<Record> {
+        let text = fs::read_to_string(entry.join("guest")).ok()?;
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let process = match (field("pid"), field("start")) {
+            (Some(pid), Some(start)) => {
+                Some(Process { pid: pid.parse().ok()?, start_time: start.parse().ok()? })
+            }
+            _ => None,
+        };
+        Some(Record {
+            slot: field("slot")?.parse().ok()?,
+            process,
+            this_boot: field("boot") == Some(&self.boot_id),
+        })
+    }
+}
+
+fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(directory)?.map(|entry| entry.map(|it| it.path())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_goes_from_blank_to_sandbox_to_trash() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path()).unwrap();
+        let entry = journal.begin(7).unwrap();
+        let process = Process::of(std::process::id()).unwrap();
+        journal.forked(&entry, 7, process).unwrap();
+        let record = Record { slot: 7, process: Some(process), this_boot: true };
+        assert_eq!(journal.blanks().unwrap(), [(entry, Some(record.clone()))]);
+
+        let id = SandboxId::mint();
+        let entry = journal.assign(7, &id).unwrap();
+        assert!(journal.blanks().unwrap().is_empty());
+        assert_eq!(journal.sandboxes().unwrap(), [(id, entry.clone(), Some(record))]);
+
+        let place = journal.discard(&entry).unwrap();
+        assert!(journal.sandboxes().unwrap().is_empty());
+        assert_eq!(journal.trash().unwrap(), [place]);
+    }
+
+    #[test]
+    fn an_entry_cut_short_is_found_without_a_record() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path()).unwrap();
+        fs::create_dir(data.path().join("blanks/3")).unwrap();
+        let blanks = journal.blanks().unwrap();
+        assert_eq!(blanks.len(), 1);
+        assert_eq!(blanks[0].1, None);
+    }
+
+    #[test]
+    fn a_process_that_ended_does_not_live_on_in_a_later_one() {
+        let process = Process::of(std::process::id()).unwrap();
+        assert!(process.lives());
+        assert!(!Process { start_time: process.start_time + 1, ..process }.lives());
+    }
+}

@@ -1,0 +1,38 @@
+//! What the namespace runtime is told when it is opened.
+
+use std::path::PathBuf;
+
+use warren_core::spec::Limits;
+
+use crate::{net::NetConfig, storage::Driver};
+
+/// Settings of a [`super::NamespaceRuntime`].
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where sandboxes, images and blanks live. Must be mode 0700: files in it may carry set-id
+    /// bits that a guest made.
+    pub data_dir: PathBuf,
+    /// Where sockets live; short, and empty after a reboot.
+    pub run_dir: PathBuf,
+    /// A name that is unique among the servers of this host, 8 hex digits.
+    pub instance: String,
+    /// The guest agent's static binary.
+    pub agent: &'static [u8],
+    /// How many blanks wait for the next creates.
+    pub blanks: usize,
+    /// The limits that blanks are made with, so that a create with the same need not set them.
+    pub limits: Limits,
+    /// How the writable part of a root filesystem is stored.
+    pub storage: Driver,
+    /// Addresses and names.
+    pub network: Network,
+}
+
+/// How guests reach the outside.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// No guest does, and why.
+    Off(String),
+    /// By routed veth pairs and NAT. `instance` and `index` are filled in by the runtime.
+    On(NetConfig),
+}

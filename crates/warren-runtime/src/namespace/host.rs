@@ -1,0 +1,625 @@
+//! What all guests of a server share, and the one way in which a guest is removed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    net::{Ipv4Addr, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::sync::{broadcast, oneshot};
+use warren_core::{
+    id::SandboxId,
+    runtime::{Exit, ExitReason, GuestState, RuntimeError, RuntimeEvent},
+    spec,
+};
+use warren_proto::keeper::{Cause, Ending, Request};
+
+use super::{
+    Config, KILL_TIMEOUT, Network, adopt,
+    blank::Blank,
+    cgroup::{self, Hierarchy},
+    keeper::{self, Exited, Keeper},
+    root::{self, Mounter},
+    slots::Slots,
+};
+use crate::{
+    image::Images,
+    journal::{Journal, Process},
+    net::Net,
+    storage::Pool,
+};
+
+/// Exits that a slow listener may fall behind by.
+const EVENT_BACKLOG: usize = 4096;
+/// How often the janitor tries to remove a cgroup whose last process is still going.
+const CGROUP_TRIES: u32 = 50;
+
+/// Everything of the host that guests are made of.
+#[derive(Debug)]
+pub(crate) struct Host {
+    run_dir: PathBuf,
+    agent: &'static [u8],
+    /// How many ids the server's own user namespace has, where it was started in one.
+    pub(crate) nested: Option<u32>,
+    pub(crate) limits: spec::Limits,
+    pub(crate) slots: Slots,
+    pub(crate) journal: Journal,
+    pub(crate) pool: Pool,
+    pub(crate) images: Images,
+    pub(crate) cgroups: Hierarchy,
+    pub(crate) net: Option<Net>,
+    no_network: Option<String>,
+    pub(crate) mounter: Mounter,
+    /// Every keeper of ours that lives. The one that forks comes last.
+    keepers: Mutex<Vec<Arc<Keeper>>>,
+    generation: AtomicU32,
+    guests: Mutex<Guests>,
+    pub(crate) events: broadcast::Sender<RuntimeEvent>,
+    janitor: Mutex<Option<mpsc::Sender<Leftover>>>,
+    me: Weak<Host>,
+}
+
+/// Guests that belong to a sandbox.
+#[derive(Debug, Default)]
+struct Guests {
+    by_id: HashMap<SandboxId, Arc<Guest>>,
+    by_slot: HashMap<u32, SandboxId>,
+    /// Who waits for a slot's guest to have ended.
+    waiting: HashMap<u32, oneshot::Sender<()>>,
+}
+
+/// The guest of one sandbox.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) slot: u32,
+    /// `None` when it was not forked by a keeper that lives.
+    pub(crate) keeper: Option<Arc<Keeper>>,
+    pub(crate) process: Option<Process>,
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) network: Option<OwnedFd>,
+    pub(crate) entry: PathBuf,
+    pub(crate) exit: Mutex<Option<Exit>>,
+}
+
+/// What the janitor removes.
+#[derive(Debug)]
+struct Leftover {
+    slot: u32,
+    entry: PathBuf,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Host {
+    pub(super) fn open(config: Config) -> Result<Arc<Self>, RuntimeError> {
+        fn step<T>(name: &'static str, result: io::Result<T>) -> Result<T, RuntimeError> {
+            result.map_err(RuntimeError::host(name))
+        }
+        let nested = crate::rootless::nested_ids();
+        for name in ["s", "exits"] {
+            step("make the run directory", fs::create_dir_all(config.run_dir.join(name)))?;
+        }
+        let journal = step("open the journal", Journal::open(&config.data_dir))?;
+        let registry = match nested {
+            // What a slot names is in the server's own namespaces.
+            Some(_) => config.run_dir.join("slots"),
+            None => PathBuf::from("/run/warren/slots"),
+        };
+        let used = step("read the journal", adopt::used_slots(&journal))?;
+        let slots = step("claim slots", Slots::open(&registry, &config.run_dir, &used))?;
+        let cgroups = Hierarchy::open(&config.instance);
+        if matches!(cgroups, Hierarchy::V1(_)) && nested.is_none() {
+            if let Err(error) = cgroup::favor_dynamic_modifications() {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "no favordynmods: every create may wait 10 ms");
+            }
+        }
+        let (net, no_network) = open_network(config.network, &config.instance, slots.index());
+        let scratch = config.run_dir.join("mounts");
+        let mounter = Mounter::start(&scratch, nested.is_some(), root::layers_by());
+        let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
+        let images = step("open the images", Images::open(&config.data_dir))?;
+        let mounter = step("start the mounting threads", mounter)?;
+        let host = Arc::new_cyclic(|me| Self {
+            run_dir: config.run_dir,
+            agent: config.agent,
+            nested,
+            limits: config.limits,
+            slots,
+            journal,
+            pool,
+            images,
+            cgroups,
+            net,
+            no_network,
+            mounter,
+            keepers: Mutex::default(),
+            generation: AtomicU32::new(0),
+            guests: Mutex::default(),
+            events: broadcast::channel(EVENT_BACKLOG).0,
+            janitor: Mutex::default(),
+            me: Weak::clone(me),
+        });
+        step("start the janitor", host.start_janitor())?;
+        Ok(host)
+    }
+
+    /// What is weaker here than it could be.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Hierarchy::None { reason } = &self.cgroups {
+            warnings.push(format!(
+                "no cgroup is writable ({reason}): limits are per process and pause is missing"
+            ));
+        }
+        if let Some(reason) = &self.no_network {
+            warnings.push(format!("sandboxes have no network: {reason}"));
+        }
+        match self.nested {
+            Some(1) => warnings.push(
+                "one user id: everything in a sandbox runs as one user, and sandboxes are not \
+                 kept apart by id"
+                    .to_owned(),
+            ),
+            Some(_) => warnings
+                .push("all sandboxes share one range of ids, that of the server's user".to_owned()),
+            None => {}
+        }
+        warnings
+    }
+
+    /// The sockets of the agent in `slot`.
+    pub(crate) fn sockets(&self, slot: u32) -> PathBuf {
+        self.run_dir.join("s").join(slot.to_string())
+    }
+
+    pub(super) fn exit_records(&self) -> PathBuf {
+        self.run_dir.join("exits")
+    }
+
+    pub(super) fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    /// Where guests send their name look-ups.
+    pub(crate) fn resolver(&self) -> Option<Ipv4Addr> {
+        self.net.as_ref().map(Net::gateway)
+    }
+
+    /// What blanks in the pool reach.
+    pub(crate) fn default_reach(&self) -> spec::Network {
+        if self.net.is_some() { spec::Network::Open } else { spec::Network::None }
+    }
+
+    /// Refuses a network where there is none to be had.
+    pub(super) fn allowed_reach(
+        &self,
+        wanted: spec::Network,
+    ) -> Result<spec::Network, RuntimeError> {
+        match (wanted, &self.net) {
+            (spec::Network::Open, None) => {
+                Err(RuntimeError::Unsupported { operation: "give sandboxes a network" })
+            }
+            _ => Ok(wanted),
+        }
+    }
+
+    /// The network namespace of a new guest.
+    pub(crate) fn attach_network(
+        &self,
+        slot: u32,
+        reach: spec::Network,
+    ) -> Result<OwnedFd, RuntimeError> {
+        let failed = RuntimeError::host("make a network namespace");
+        match (reach, &self.net) {
+            (spec::Network::Open, Some(net)) => net.attach(slot).map(|it| it.netns).map_err(failed),
+            (_, Some(net)) => net.isolated().map_err(failed),
+            // Without the means to set a network up there is still one to be apart in.
+            (_, None) => isolated().map_err(RuntimeError::host("make a network namespace")),
+        }
+    }
+
+    /// The keeper that forks; started when there is none or the last one is worn.
+    pub(crate) fn keeper(&self) -> Result<Arc<Keeper>, RuntimeError> {
+        let mut keepers = lock(&self.keepers);
+        let newest = keepers.last().filter(|it| it.runs(self.agent) && !it.is_worn());
+        if let Some(keeper) = newest {
+            return Ok(Arc::clone(keeper));
+        }
+        for old in keepers.iter() {
+            // One that does not hear it has gone already.
+            drop(old.tell(&Request::Drain));
+        }
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let path = keeper::start(&self.run_dir, self.agent, generation, &self.exit_records())
+            .map_err(RuntimeError::host("start a keeper"))?;
+        let (keeper, _none) = self.connect_keeper(&path)?;
+        crate::rootless::hold(&self.run_dir, keeper.pid())
+            .map_err(RuntimeError::host("write down who holds the namespaces"))?;
+        keepers.push(Arc::clone(&keeper));
+        Ok(keeper)
+    }
+
+    /// Connects to a keeper and hears of its guests from then on.
+    pub(super) fn connect_keeper(
+        &self,
+        path: &Path,
+    ) -> Result<(Arc<Keeper>, Vec<(u32, u32)>), RuntimeError> {
+        let (me, other) = (self.me.clone(), self.me.clone());
+        let name = path.to_owned();
+        let exited = move |event: Exited| {
+            if let Some(host) = me.upgrade() {
+                host.exited(&event);
+            }
+        };
+        let closed = move || {
+            if let Some(host) = other.upgrade() {
+                host.keeper_gone(&name);
+            }
+        };
+        let (keeper, guests) = Keeper::connect(path, exited, closed)
+            .map_err(RuntimeError::host("connect to the keeper"))?;
+        Ok((Arc::new(keeper), guests))
+    }
+
+    /// Takes a keeper of an earlier server into use.
+    pub(super) fn add_keeper(&self, keeper: Arc<Keeper>) {
+        self.generation.fetch_max(keeper.generation() + 1, Ordering::Relaxed);
+        let mut keepers = lock(&self.keepers);
+        keepers.push(keeper);
+        let agent = self.agent;
+        keepers.sort_by_key(|it| (it.runs(agent), it.generation()));
+    }
+
+    /// A keeper has ended or died. Its guests live on, watched by this server from now on.
+    fn keeper_gone(&self, path: &Path) {
+        lock(&self.keepers).retain(|it| !it.is_at(path));
+        drop(fs::remove_file(path));
+        let orphans: Vec<_> = self
+            .guests()
+            .into_iter()
+            .filter(|(_, guest)| guest.keeper.as_ref().is_some_and(|it| it.is_at(path)))
+            .collect();
+        if !orphans.is_empty() {
+            tracing::warn!(guests = orphans.len(), "a keeper died; its guests go on");
+        }
+        for (id, guest) in orphans {
+            adopt::watch(self, id, &guest);
+        }
+    }
+
+    /// Makes a guest findable. Its entry is the sandbox's by now.
+    pub(super) fn enroll(&self, id: SandboxId, guest: Guest) -> Arc<Guest> {
+        let guest = Arc::new(guest);
+        let mut guests = lock(&self.guests);
+        guests.by_slot.insert(guest.slot, id);
+        guests.by_id.insert(id, Arc::clone(&guest));
+        guest
+    }
+
+    pub(super) fn guest(&self, id: &SandboxId) -> Result<Arc<Guest>, RuntimeError> {
+        let guests = lock(&self.guests);
+        guests.by_id.get(id).map(Arc::clone).ok_or(RuntimeError::NotFound { id: *id })
+    }
+
+    pub(super) fn guests(&self) -> Vec<(SandboxId, Arc<Guest>)> {
+        lock(&self.guests).by_id.iter().map(|(id, guest)| (*id, Arc::clone(guest))).collect()
+    }
+
+    /// What a guest is doing now.
+    pub(super) fn state(&self, guest: &Guest) -> GuestState {
+        if let Some(exit) = lock(&guest.exit).clone() {
+            return GuestState::Exited(exit);
+        }
+        match guest.process {
+            Some(process) if process.lives() => {
+                if self.cgroups.of(guest.slot).is_frozen() {
+                    GuestState::Paused
+                } else {
+                    GuestState::Running
+                }
+            }
+            _ => GuestState::Exited(Exit { reason: ExitReason::Unknown, oom_kills: 0 }),
+        }
+    }
+
+    /// Notes the end of a guest and tells whoever wants to know.
+    pub(super) fn exited(&self, event: &Exited) {
+        let mut guests = lock(&self.guests);
+        let waiting = guests.waiting.remove(&event.slot);
+        let guest = guests.by_slot.get(&event.slot).copied().and_then(|id| {
+            let guest = guests.by_id.get(&id)?;
+            // The slot may have a later guest by now.
+            (guest.process?.pid == event.pid).then(|| (id, Arc::clone(guest)))
+        });
+        drop(guests);
+        if let Some((id, guest)) = guest {
+            let exit = exit_of(event.ending);
+            *lock(&guest.exit) = Some(exit.clone());
+            // Without a listener there is nobody to tell.
+            drop(self.events.send(RuntimeEvent::Exited { id, exit }));
+        }
+        if let Some(waiting) = waiting {
+            // Who waited may have given up.
+            waiting.send(()).ok();
+        }
+    }
+
+    /// Kills a guest and waits until it is gone.
+    pub(super) async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let gone = lock(&guest.exit).is_some() || !guest.process.is_some_and(Process::lives);
+        if gone {
+            return Ok(());
+        }
+        let (tell, told) = oneshot::channel();
+        lock(&self.guests).waiting.insert(guest.slot, tell);
+        match &guest.keeper {
+            Some(keeper) => {
+                let request = Request::Kill { slot: guest.slot };
+                keeper.tell(&request).map_err(RuntimeError::host("kill the guest"))?;
+            }
+            None => self.kill_orphan(guest),
+        }
+        // An exit between the look above and the registration would go unheard.
+        if guest.process.is_some_and(Process::lives) {
+            let ended = tokio::time::timeout(KILL_TIMEOUT, told).await;
+            ended.map_err(RuntimeError::host("see the guest's end"))?.ok();
+        }
+        lock(&self.guests).waiting.remove(&guest.slot);
+        Ok(())
+    }
+
+    fn kill_orphan(&self, guest: &Guest) {
+        if let Some(pidfd) = &guest.pidfd {
+            // One that has gone is what was wanted.
+            pidfd_send_signal(pidfd, Signal::KILL).ok();
+        }
+        // A frozen process takes its signal when it is thawed.
+        drop(self.cgroups.of(guest.slot).thaw());
+    }
+
+    /// Forgets a sandbox whose guest has ended, and has the rest of it removed.
+    pub(super) fn dismiss(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let mut guests = lock(&self.guests);
+        let Some(guest) = guests.by_id.remove(id) else { return Ok(()) };
+        guests.by_slot.remove(&guest.slot);
+        drop(guests);
+        self.remove_slot(guest.slot, guest.process, &guest.entry);
+        Ok(())
+    }
+
+    /// Has everything removed that is named by a slot; its processes have been killed.
+    ///
+    /// The entry leaves its place at once; the janitor does the rest. If the server dies in
+    /// between, the next one finds the entry in the trash and the rest by its slot.
+    pub(crate) fn remove_slot(&self, slot: u32, process: Option<Process>, entry: &Path) {
+        if let Some(process) = process.filter(|it| it.lives()) {
+            kill(process);
+        }
+        let entry = self.journal.discard(entry).unwrap_or_else(|_gone| entry.to_owned());
+        let leftover = Leftover { slot, entry };
+        match lock(&self.janitor).as_ref() {
+            Some(janitor) => drop(janitor.send(leftover)),
+            None => self.clean(&leftover),
+        }
+    }
+
+    /// Ends a guest that belongs to nobody.
+    pub(super) fn discard_blank(&self, blank: Blank) {
+        let (slot, process) = (blank.slot, blank.process);
+        pidfd_send_signal(&blank.pidfd, Signal::KILL).ok();
+        drop(blank);
+        self.remove_slot(slot, Some(process), &self.journal.blank(slot));
+    }
+
+    fn start_janitor(self: &Arc<Self>) -> io::Result<()> {
+        let (leftovers, queue) = mpsc::channel();
+        let me = Arc::downgrade(self);
+        std::thread::Builder::new().name("janitor".to_owned()).spawn(move || {
+            while let (Ok(leftover), Some(host)) = (queue.recv(), me.upgrade()) {
+                host.clean(&leftover);
+            }
+        })?;
+        *lock(&self.janitor) = Some(leftovers);
+        Ok(())
+    }
+
+    fn clean(&self, leftover: &Leftover) {
+        let slot = leftover.slot;
+        let mut clean = true;
+        let mut note = |what: &'static str, result: Result<(), String>| {
+            if let Err(error) = result {
+                clean = false;
+                tracing::warn!(guest.slot = slot, error, "could not remove {what}");
+            }
+        };
+        note("a cgroup", self.remove_cgroup(slot).map_err(|error| error.to_string()));
+        if let Some(net) = &self.net {
+            note("an interface", net.detach(slot).map_err(|error| error.to_string()));
+        }
+        note("sockets", remove_all(&self.sockets(slot)));
+        note("an exit record", remove_file(&self.exit_records().join(slot.to_string())));
+        let disk = leftover.entry.join("disk");
+        note("a disk", self.pool.remove(&disk).map_err(|error| error.to_string()));
+        note("a journal entry", remove_all(&leftover.entry));
+        if clean {
+            self.slots.give_back(slot);
+        }
+    }
+
+    /// The last process may still be on its way out when the first one was reaped.
+    fn remove_cgroup(&self, slot: u32) -> io::Result<()> {
+        let cgroup = self.cgroups.of(slot);
+        let mut result = cgroup.remove();
+        for _ in 0..CGROUP_TRIES {
+            if result.is_ok() {
+                break;
+            }
+            for pid in cgroup.processes() {
+                if let Ok(process) = Process::of(pid.unsigned_abs()) {
+                    kill(process);
+                }
+            }
+            drop(cgroup.thaw());
+            std::thread::park_timeout(Duration::from_millis(2));
+            result = cgroup.remove();
+        }
+        result
+    }
+
+    pub(super) fn dial(&self, guest: &Guest, port: u16) -> Result<TcpStream, RuntimeError> {
+        let (Some(net), Some(network)) = (&self.net, &guest.network) else {
+            return Err(RuntimeError::Unsupported { operation: "dial a port" });
+        };
+        net.dial(network.as_fd(), port).map_err(RuntimeError::host("connect to the port"))
+    }
+
+    /// Removes the files of an entry that has no host objects.
+    pub(super) fn remove_files(&self, entry: &Path) {
+        let removed = self
+            .pool
+            .remove(&entry.join("disk"))
+            .map_err(|error| error.to_string())
+            .and_then(|()| remove_all(entry));
+        if let Err(error) = removed {
+            tracing::warn!(error, "could not remove what an earlier server left");
+        }
+    }
+
+    /// Removes a cgroup that no entry has, with whatever runs in it.
+    pub(super) fn remove_cgroup_of(&self, slot: u32) {
+        if let Err(error) = self.remove_cgroup(slot) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, guest.slot = slot, "could not remove a stray cgroup");
+        }
+    }
+
+    /// Removes the sockets and exit records of slots that no entry has.
+    pub(super) fn remove_stray_sockets(&self, living: &BTreeSet<u32>) {
+        for directory in [self.run_dir.join("s"), self.exit_records()] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            for entry in entries {
+                let slot = entry.file_name().to_string_lossy().parse::<u32>();
+                if slot.is_ok_and(|slot| living.contains(&slot)) {
+                    continue;
+                }
+                let path = entry.path();
+                let removed = if path.is_dir() { remove_all(&path) } else { remove_file(&path) };
+                if let Err(error) = removed {
+                    tracing::warn!(error, "could not remove what an earlier server left");
+                }
+            }
+        }
+    }
+
+    /// A counted handle on this.
+    pub(super) fn handle(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// Waits for the janitor, and gives the host's own things back where no guest is left.
+    pub(super) fn close(&self) {
+        lock(&self.janitor).take();
+        let keepers = std::mem::take(&mut *lock(&self.keepers));
+        for keeper in keepers {
+            // It ends with its last guest, now if there is none.
+            drop(keeper.tell(&Request::Drain));
+        }
+        if !self.guests().is_empty() {
+            return;
+        }
+        if let Some(Err(error)) = self.net.as_ref().map(Net::close) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "could not take the network down");
+        }
+        self.cgroups.close();
+        self.slots.close();
+    }
+}
+
+/// A network namespace with nothing in it, made on a thread that ends with it.
+fn isolated() -> io::Result<OwnedFd> {
+    let thread = std::thread::Builder::new().spawn(|| {
+        warren_sys::netns::unshare()?;
+        warren_sys::netns::current()
+    })?;
+    thread.join().map_err(|_panic| io::ErrorKind::Other)?
+}
+
+/// Kills a process if it is still the one that was meant.
+fn kill(process: Process) {
+    let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let Some(pid) = pid else { return };
+    let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
+        return;
+    };
+    // The descriptor now holds whatever has the pid: only now is the look at its start certain.
+    if process.lives() {
+        pidfd_send_signal(&pidfd, Signal::KILL).ok();
+    }
+}
+
+fn remove_all(path: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => Ok(()),
+    }
+}
+
+/// What a keeper's record means.
+pub(super) fn exit_of(ending: Ending) -> Exit {
+    let reason = match (ending.cause, ending.signaled) {
+        (Cause::Killed, _) => ExitReason::Killed,
+        (Cause::Deadline, _) => ExitReason::Deadline,
+        (Cause::Own, false) => ExitReason::Status(ending.code),
+        (Cause::Own, true) if ending.oom_kills > 0 => ExitReason::OutOfMemory,
+        (Cause::Own, true) => ExitReason::Signal(ending.code),
+    };
+    Exit { reason, oom_kills: ending.oom_kills }
+}
+
+fn open_network(network: Network, instance: &str, index: u32) -> (Option<Net>, Option<String>) {
+    match network {
+        Network::Off(reason) => (None, Some(reason)),
+        Network::On(mut config) => {
+            config.instance = instance.to_owned();
+            config.index = u8::try_from(index).unwrap_or(u8::MAX);
+            match Net::open(config) {
+                Ok(net) => (Some(net), None),
+                Err(error) => (None, Some(chain(&error))),
+            }
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |it| it.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// The time of `CLOCK_BOOTTIME` after this long, in nanoseconds.
+pub(super) fn boottime_ns(after: Duration) -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or_default();
+    now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,315 @@
+//! Guests in Linux namespaces: the default runtime, which needs neither Docker nor KVM.
+//!
+//! ```text
+//! create:  blank (pool, or made now) -> journal entry becomes the sandbox's -> limits
+//!          -> root attached, privileges dropped -> agent serves
+//! destroy: keeper kills pid 1, the kernel the rest -> entry to the trash -> the janitor removes
+//!          cgroups, interface, sockets, disk -> the slot is free again
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `slots` | numbers that are unique on the host; ids, address and names follow from them |
+//! | `keeper` | the process that guests are forked from |
+//! | `host` | what all guests share, enrolling and removing them |
+//! | `blank` | guests without image and owner, and the pool of them |
+//! | `root` | overlay and id mapping |
+//! | `cgroup` | limits, freezing, counting |
+//! | `adopt` | finding what an earlier server left |
+
+mod adopt;
+mod blank;
+mod cgroup;
+pub mod config;
+mod host;
+mod keeper;
+mod root;
+mod slots;
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use tokio::{net::UnixStream, sync::broadcast, task::spawn_blocking};
+use warren_core::{
+    id::SandboxId,
+    runtime::{
+        Capabilities, Created, Deadline, DeadlineAction, Duplex, Found, Runtime, RuntimeError,
+        RuntimeEvent, Service, Usage,
+    },
+    spec::{Limits, Spec},
+};
+use warren_proto::keeper::Request;
+
+pub use config::{Config, Network};
+
+use self::{
+    blank::{Blank, Blanks},
+    host::Host,
+};
+use crate::{image::Image, net::Net};
+
+/// How long a killed guest may take to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much later than the server the keeper acts on a deadline.
+const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+
+/// The runtime.
+#[derive(Debug)]
+pub struct NamespaceRuntime {
+    host: Arc<Host>,
+    blanks: Arc<Blanks>,
+}
+
+impl NamespaceRuntime {
+    /// Prepares the host, takes over what an earlier server left, and begins to fill the pool.
+    ///
+    /// Guests of sandboxes are adopted ([`Runtime::list`] tells which); blanks, half-made and
+    /// half-removed guests of an earlier server are removed.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::Host`] with the step that failed.
+    pub fn open(config: Config) -> Result<Arc<Self>, RuntimeError> {
+        let wanted = config.blanks;
+        let host = Host::open(config)?;
+        adopt::adopt(&host)?;
+        let blanks = Arc::<Blanks>::default();
+        let (host_for_pool, pool) = (Arc::clone(&host), Arc::clone(&blanks));
+        std::thread::Builder::new()
+            .name("blanks".to_owned())
+            .spawn(move || pool.refill(&host_for_pool, wanted))
+            .map_err(RuntimeError::host("start the pool"))?;
+        Ok(Arc::new(Self { host, blanks }))
+    }
+
+    /// How many blanks wait for a create.
+    #[must_use]
+    pub fn blanks(&self) -> usize {
+        self.blanks.len()
+    }
+
+    /// Where the resolver for guests is to answer, if they have a network.
+    #[must_use]
+    pub fn network(&self) -> Option<&Net> {
+        self.host.net.as_ref()
+    }
+
+    /// Ends the pool and gives back what is not in use. Guests of sandboxes go on.
+    ///
+    /// With no guest left, keepers end and the host is as it was before [`Self::open`].
+    pub fn close(&self) {
+        for blank in self.blanks.stop() {
+            self.host.discard_blank(blank);
+        }
+        self.host.close();
+    }
+
+    fn create_now(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
+        let mut steps = Steps::new();
+        let host = &self.host;
+        let reach = host.allowed_reach(spec.network)?;
+        let image = host.images.resolve(&spec.image)?;
+        steps.done("image");
+        let mut blank = match self.blanks.take(reach) {
+            Some(blank) => blank,
+            None => blank::make(host, reach, None)?,
+        };
+        steps.done("blank");
+        let slot = blank.slot;
+        let entry = match host.journal.assign(slot, id) {
+            Ok(entry) => entry,
+            Err(error) => {
+                host.discard_blank(blank);
+                return Err(RuntimeError::host("write the journal")(error));
+            }
+        };
+        // From here on whatever fails is undone by way of the sandbox's entry.
+        let bound = finish(host, &mut blank, &entry, spec, &image, id, &mut steps);
+        match bound {
+            Ok(()) => {
+                host.enroll(*id, blank.into_guest(entry));
+                Ok(Created { steps: steps.0 })
+            }
+            Err(error) => {
+                rustix::process::pidfd_send_signal(&blank.pidfd, rustix::process::Signal::KILL)
+                    .ok();
+                host.remove_slot(slot, Some(blank.process), &entry);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// How long each step took.
+struct Steps(Vec<(&'static str, Duration)>, Instant);
+
+impl Steps {
+    fn new() -> Self {
+        Self(Vec::with_capacity(6), Instant::now())
+    }
+
+    fn done(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.0.push((name, now - self.1));
+        self.1 = now;
+    }
+}
+
+/// Turns a fresh blank into the guest of a sandbox.
+fn finish(
+    host: &Host,
+    blank: &mut Blank,
+    entry: &Path,
+    spec: &Spec,
+    image: &Arc<Image>,
+    id: &SandboxId,
+    steps: &mut Steps,
+) -> Result<(), RuntimeError> {
+    let disk = entry.join("disk");
+    let hostname = spec.hostname.as_deref().unwrap_or(id.as_str());
+    blank::write_hostname(&disk, hostname).map_err(RuntimeError::host("write to a disk"))?;
+    if spec.limits != blank.limits {
+        let cgroup = host.cgroups.of(blank.slot);
+        cgroup.set_limits(&spec.limits).map_err(RuntimeError::host("set limits"))?;
+    }
+    steps.done("disk and limits");
+    blank.bind(host, &disk, image, spec, hostname)?;
+    steps.done("guest");
+    Ok(())
+}
+
+#[async_trait]
+impl Runtime for NamespaceRuntime {
+    fn name(&self) -> &'static str {
+        "namespace"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let limited = self.host.cgroups.works();
+        Capabilities {
+            pause: limited,
+            dial: self.host.net.is_some(),
+            network: self.host.net.is_some(),
+            memory_limit: limited,
+            cpu_limit: limited,
+            pids_limit: limited,
+            usage: limited,
+            users: self.host.nested != Some(1),
+            warnings: self.host.warnings(),
+        }
+    }
+
+    async fn create(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
+        let this = Self { host: Arc::clone(&self.host), blanks: Arc::clone(&self.blanks) };
+        let (id, spec) = (*id, spec.clone());
+        let _busy = self.blanks.busy();
+        blocking(move || this.create_now(&id, &spec)).await
+    }
+
+    async fn connect(
+        &self,
+        id: &SandboxId,
+        service: Service,
+    ) -> Result<Box<dyn Duplex>, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let name = match service {
+            Service::Control => "control.sock",
+            Service::Envd => "envd.sock",
+        };
+        let path = self.host.sockets(guest.slot).join(name);
+        let stream =
+            UnixStream::connect(path).await.map_err(RuntimeError::host("connect to the guest"))?;
+        Ok(Box::new(stream))
+    }
+
+    async fn destroy(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let Ok(guest) = self.host.guest(id) else { return Ok(()) };
+        self.host.kill(&guest).await?;
+        let (host, id) = (Arc::clone(&self.host), *id);
+        blocking(move || host.dismiss(&id)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
+        let host = Arc::clone(&self.host);
+        blocking(move || {
+            let guests = host.guests();
+            Ok(guests
+                .into_iter()
+                .map(|(id, guest)| Found { id, state: host.state(&guest) })
+                .collect())
+        })
+        .await
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.host.events.subscribe()
+    }
+
+    async fn set_deadline(
+        &self,
+        id: &SandboxId,
+        deadline: Option<Deadline>,
+    ) -> Result<(), RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let request = Request::Deadline {
+            slot: guest.slot,
+            at_ns: deadline.map_or(0, |it| host::boottime_ns(it.after + DEADLINE_GRACE)),
+            freeze: deadline.is_some_and(|it| it.action == DeadlineAction::Pause),
+        };
+        match &guest.keeper {
+            Some(keeper) => keeper.tell(&request).map_err(RuntimeError::host("set a deadline")),
+            // Its keeper has died: while the server lives, the server's own timer must do.
+            None => Ok(()),
+        }
+    }
+
+    async fn dial(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let host = Arc::clone(&self.host);
+        let stream = blocking(move || host.dial(&guest, port)).await?;
+        let stream = tokio::net::TcpStream::from_std(stream)
+            .map_err(RuntimeError::host("connect to the port"))?;
+        Ok(Box::new(stream))
+    }
+
+    async fn pause(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let cgroup = self.host.cgroups.of(guest.slot);
+        blocking(move || cgroup.freeze().map_err(RuntimeError::host("freeze the guest"))).await
+    }
+
+    async fn resume(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let cgroup = self.host.cgroups.of(guest.slot);
+        blocking(move || cgroup.thaw().map_err(RuntimeError::host("thaw the guest"))).await
+    }
+
+    async fn usage(&self, id: &SandboxId) -> Result<Usage, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        if !self.host.cgroups.works() {
+            return Err(RuntimeError::Unsupported { operation: "measure usage" });
+        }
+        let cgroup = self.host.cgroups.of(guest.slot);
+        cgroup.usage().map_err(RuntimeError::host("read the guest's usage"))
+    }
+
+    async fn update_limits(&self, id: &SandboxId, limits: &Limits) -> Result<(), RuntimeError> {
+        let guest = self.host.guest(id)?;
+        if !self.host.cgroups.works() {
+            return Err(RuntimeError::Unsupported { operation: "change limits" });
+        }
+        let cgroup = self.host.cgroups.of(guest.slot);
+        cgroup.set_limits(limits).map_err(RuntimeError::host("set limits"))
+    }
+}
+
+/// Runs system calls where they may block.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    spawn_blocking(act).await.map_err(RuntimeError::host("finish a blocking step"))?
+}

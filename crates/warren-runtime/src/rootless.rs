@@ -1,0 +1,276 @@
+//! A server of an ordinary user: the same code, inside one outer user namespace.
+//!
+//! Before any thread starts, the server enters a user, mount and network namespace of its own in
+//! which it is root, and everything else works as for root: overlays, network namespaces, rules.
+//! The ids that it has there are the user's own and, where `/etc/subuid` grants some and
+//! `newuidmap` is installed, a range of further ones; else everything runs as one id.
+//!
+//! The namespaces outlive the server with its keeper; the next server enters them again.
+//!
+//! ```text
+//! server, before threads        helper (forked, stays outside)
+//!   fork ----------------------->
+//!   unshare user
+//!   "maps" --------------------->  newuidmap, newgidmap for the server's pid
+//!   <------------------- "done"
+//!   become 0, unshare mounts and network
+//! ```
+
+use std::{
+    ffi::CString,
+    fs, io,
+    io::{Read, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use warren_sys::{
+    fork::{self, Forked, Namespaces, SingleThreaded},
+    namespaces, netns, privilege,
+    spawn::{Program, Streams, spawn},
+};
+
+use crate::journal::Process;
+
+/// Set in a server that runs in the outer namespaces: how many ids it has there.
+static NESTED: OnceLock<u32> = OnceLock::new();
+/// The file that names a process which holds the outer namespaces.
+const HOLDER: &str = "outer";
+/// Where `newuidmap` and `newgidmap` are looked for.
+const TOOL_DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"];
+
+/// Why a server of an ordinary user cannot run.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {operation}{}", hint.map(|it| format!(" ({it})")).unwrap_or_default())]
+pub struct RootlessError {
+    operation: &'static str,
+    hint: Option<&'static str>,
+    #[source]
+    source: io::Error,
+}
+
+fn step(operation: &'static str) -> impl FnOnce(io::Error) -> RootlessError {
+    move |source| RootlessError { operation, hint: None, source }
+}
+
+/// What [`enter`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// Nothing: this server has the power that it needs.
+    NotNeeded,
+    /// It made new namespaces. They have no way out yet.
+    New,
+    /// It entered those of an earlier server, whose guests live on in them.
+    Again,
+}
+
+/// How many ids the server's own user namespace has; `None` where it was not started in one.
+#[must_use]
+pub fn nested_ids() -> Option<u32> {
+    NESTED.get().copied()
+}
+
+/// Enters the outer namespaces if this process is not root. To be called before any thread starts.
+///
+/// # Errors
+///
+/// [`RootlessError`] with what to do where the host forbids user namespaces.
+pub fn enter(run_dir: &Path) -> Result<Entered, RootlessError> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(Entered::NotNeeded);
+    }
+    if let Some((holder, count)) = holder(run_dir) {
+        enter_again(holder).map_err(step("enter the namespaces of the running sandboxes"))?;
+        // Set once: this runs once, before threads.
+        NESTED.set(count).ok();
+        return Ok(Entered::Again);
+    }
+    let count = enter_new()?;
+    NESTED.set(count).ok();
+    Ok(Entered::New)
+}
+
+/// Writes down a process that holds the outer namespaces for as long as guests live.
+pub(crate) fn hold(run_dir: &Path, pid: u32) -> io::Result<()> {
+    let Some(count) = nested_ids() else { return Ok(()) };
+    let Process { pid, start_time } = Process::of(pid)?;
+    fs::write(run_dir.join(HOLDER), format!("{pid} {start_time} {count}\n"))
+}
+
+fn holder(run_dir: &Path) -> Option<(Process, u32)> {
+    let text = fs::read_to_string(run_dir.join(HOLDER)).ok()?;
+    let mut fields = text.split_ascii_whitespace();
+    let process =
+        Process { pid: fields.next()?.parse().ok()?, start_time: fields.next()?.parse().ok()? };
+    let count = fields.next()?.parse().ok()?;
+    process.lives().then_some((process, count))
+}
+
+fn enter_again(holder: Process) -> io::Result<()> {
+    let open = |name: &str| fs::File::open(format!("/proc/{}/ns/{name}", holder.pid));
+    let (users, network) = (open("user")?, open("net")?);
+    namespaces::enter_users(users.as_fd())?;
+    netns::enter(network.as_fd())?;
+    privilege::become_user(0, 0).or_else(|_single_id| Ok::<_, io::Error>(()))?;
+    leave_mounts()
+}
+
+fn enter_new() -> Result<u32, RootlessError> {
+    let proof = SingleThreaded::check().map_err(step("enter a user namespace"))?;
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let ranges = Ranges::find(uid);
+    let (mut ask, mut asked) =
+        (io::pipe().map_err(step("make a pipe"))?, io::pipe().map_err(step("make a pipe"))?);
+    let me = std::process::id();
+    let helper = fork::fork_into(&proof, Namespaces::NONE, None).map_err(step("fork"))?;
+    if matches!(helper, Forked::Child) {
+        let mapped = ask.0.read_exact(&mut [0]).and_then(|()| match &ranges {
+            Some(ranges) => ranges.map(me, uid, gid),
+            None => Err(io::ErrorKind::NotFound.into()),
+        });
+        let answer = [u8::from(mapped.is_ok())];
+        let told = asked.1.write_all(&answer);
+        fork::exit_now(i32::from(told.is_err()));
+    }
+    namespaces::leave_users().map_err(|source| RootlessError {
+        operation: "make a user namespace",
+        hint: Some("`warren doctor` says what forbids it here"),
+        source,
+    })?;
+    ask.1.write_all(&[0]).map_err(step("speak to the id mapping helper"))?;
+    let mut answer = [0];
+    asked.0.read_exact(&mut answer).map_err(step("hear from the id mapping helper"))?;
+    let count = match (ranges, answer) {
+        (Some(ranges), [1]) => 1 + ranges.count,
+        _ => {
+            map_one(uid, gid).map_err(step("map the user's own id"))?;
+            1
+        }
+    };
+    if count > 1 {
+        privilege::become_user(0, 0).map_err(step("become root of the user namespace"))?;
+    }
+    netns::unshare().map_err(step("make a network namespace"))?;
+    leave_mounts().map_err(step("make a mount namespace"))?;
+    Ok(count)
+}
+
+fn leave_mounts() -> io::Result<()> {
+    use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
+    namespaces::leave_mounts()?;
+    Ok(mount_change("/", Propagation::DOWNSTREAM | Propagation::REC)?)
+}
+
+/// One id for everything: what every user may do without help.
+fn map_one(uid: u32, gid: u32) -> io::Result<()> {
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))
+}
+
+/// The further ids that a user may use.
+#[derive(Debug, PartialEq, Eq)]
+struct Ranges {
+    first_uid: u32,
+    first_gid: u32,
+    count: u32,
+    new_uid_map: PathBuf,
+    new_gid_map: PathBuf,
+}
+
+impl Ranges {
+    fn find(uid: u32) -> Option<Self> {
+        let tool = |name: &str| {
+            TOOL_DIRECTORIES.iter().map(|it| Path::new(it).join(name)).find(|it| it.exists())
+        };
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let name = name_of(&passwd, uid);
+        let range = |file: &str| {
+            granted(&fs::read_to_string(file).unwrap_or_default(), name.as_deref(), uid)
+        };
+        let (first_uid, uids) = range("/etc/subuid")?;
+        let (first_gid, gids) = range("/etc/subgid")?;
+        Some(Self {
+            first_uid,
+            first_gid,
+            count: uids.min(gids),
+            new_uid_map: tool("newuidmap")?,
+            new_gid_map: tool("newgidmap")?,
+        })
+    }
+
+    fn map(&self, pid: u32, uid: u32, gid: u32) -> io::Result<()> {
+        run(&self.new_uid_map, pid, &[(0, uid, 1), (1, self.first_uid, self.count)])?;
+        run(&self.new_gid_map, pid, &[(0, gid, 1), (1, self.first_gid, self.count)])
+    }
+}
+
+fn run(tool: &Path, pid: u32, ranges: &[(u32, u32, u32)]) -> io::Result<()> {
+    let mut arguments = vec![tool.to_string_lossy().into_owned(), pid.to_string()];
+    for (inside, outside, count) in ranges {
+        arguments.extend([inside, outside, count].map(ToString::to_string));
+    }
+    let arguments: Vec<CString> =
+        arguments.into_iter().map(CString::new).collect::<Result<_, _>>()?;
+    let null = fs::File::options().read(true).write(true).open("/dev/null")?;
+    let path = arguments.first().cloned().unwrap_or_default();
+    let program = Program {
+        path: &path,
+        arguments: &arguments,
+        environment: &[],
+        directory: c"/",
+        identity: None,
+        streams: Streams::Each([null.as_fd(), null.as_fd(), null.as_fd()]),
+        open_files: None,
+    };
+    let tool = spawn(&program).map_err(|error| error.source)?;
+    let id = rustix::process::WaitId::PidFd(tool.pidfd.as_fd());
+    let status = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED)?;
+    match status.and_then(|it| it.exit_status()) {
+        Some(0) => Ok(()),
+        status => Err(io::Error::other(format!("status {status:?}"))),
+    }
+}
+
+fn name_of(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// The first range of at least 1,001 ids that a file like `subuid(5)` grants: start and count.
+fn granted(text: &str, name: Option<&str>, uid: u32) -> Option<(u32, u32)> {
+    let number = uid.to_string();
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let owner = fields.next()?;
+        let (start, count): (u32, u32) =
+            (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+        let ours = Some(owner) == name || owner == number;
+        (ours && count > 1000 && start.checked_add(count).is_some()).then_some((start, count))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_found_by_name_or_number_and_must_be_large_enough() {
+        let text = "other:100000:65536\nme:165536:10\nme:300000:65536\n1007:500000:2000\n";
+        assert_eq!(granted(text, Some("me"), 1000), Some((300_000, 65_536)));
+        assert_eq!(granted(text, None, 1007), Some((500_000, 2000)));
+        assert_eq!(granted(text, Some("nobody"), 65_534), None);
+        assert_eq!(granted("me:x:y\nme\n", Some("me"), 1), None);
+    }
+
+    #[test]
+    fn names_are_read_from_passwd() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nbroken\n";
+        assert_eq!(name_of(passwd, 1000).as_deref(), Some("me"));
+        assert_eq!(name_of(passwd, 5), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! Where the writable part of a root filesystem lives: the pool's drivers.
+//!
+//! A *disk* is one directory with `upper` and `work` in it, on one filesystem, as overlayfs wants
+//! them. Ids in it are those of the inside (0, 1000), whatever range the guest runs in.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+use warren_sys::btrfs;
+
+/// How disks are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The best one that the data directory's filesystem has.
+    #[default]
+    Auto,
+    /// Plain directories, on any filesystem.
+    Directory,
+    /// One btrfs subvolume per disk.
+    Btrfs,
+}
+
+/// What an operation of a driver costs, for capabilities and documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// The same whatever the disk holds.
+    Constant,
+    /// Grows with what the disk holds.
+    ProportionalToDisk,
+}
+
+/// An opened storage pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool {
+    btrfs: bool,
+}
+
+impl Pool {
+    /// Opens the pool at `directory`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` when btrfs was asked for and the directory is not on one.
+    pub fn open(driver: Driver, directory: &Path) -> io::Result<Self> {
+        let on_btrfs = btrfs::is_btrfs(directory)?;
+        match driver {
+            Driver::Directory => Ok(Self { btrfs: false }),
+            Driver::Auto => Ok(Self { btrfs: on_btrfs }),
+            Driver::Btrfs if on_btrfs => Ok(Self { btrfs: true }),
+            Driver::Btrfs => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("{} is not on btrfs, expected for this driver", directory.display()),
+            )),
+        }
+    }
+
+    /// The driver's name: `dir` or `btrfs`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        if self.btrfs { "btrfs" } else { "dir" }
+    }
+
+    /// What it costs to copy a disk.
+    #[must_use]
+    pub fn snapshot_cost(&self) -> Cost {
+        if self.btrfs { Cost::Constant } else { Cost::ProportionalToDisk }
+    }
+
+    /// Makes an empty disk at `place`, which must not exist.
+    ///
+    /// # Errors
+    ///
+    /// The system's error; nothing is left at `place` then.
+    pub fn create(&self, place: &Path) -> io::Result<()> {
+        if self.btrfs {
+            btrfs::create_subvolume(place)?;
+        } else {
+            fs::create_dir(place)?;
+        }
+        let made = ["upper", "work"].iter().try_for_each(|name| {
+            let directory = place.join(name);
+            fs::create_dir(&directory)?;
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
+        });
+        if made.is_err() {
+            // The first error is the one to tell.
+            drop(self.remove(place));
+        }
+        made
+    }
+
+    /// Removes a disk. One that is gone is not an error.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    pub fn remove(&self, place: &Path) -> io::Result<()> {
+        if self.btrfs && btrfs::is_subvolume(place) {
+            return match btrfs::delete_subvolume(place) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+        }
+        match fs::remove_dir_all(place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_disk_is_made_and_removed() {
+        let data = tempfile::tempdir().unwrap();
+        let pool = Pool::open(Driver::Directory, data.path()).unwrap();
+        let place = data.path().join("disk");
+        pool.create(&place).unwrap();
+        assert!(place.join("upper").is_dir() && place.join("work").is_dir());
+        fs::write(place.join("upper/file"), "x").unwrap();
+        pool.remove(&place).unwrap();
+        assert!(!place.exists());
+        pool.remove(&place).unwrap();
+    }
+
+    #[test]
+    fn btrfs_is_refused_elsewhere_and_says_so() {
+        let data = tempfile::tempdir().unwrap();
+        if btrfs::is_btrfs(data.path()).unwrap() {
+            return;
+        }
+        let error = Pool::open(Driver::Btrfs, data.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    }
+}
