@@ -20,6 +20,9 @@ const FORBIDDEN: [(&str, &[&str]); 5] = [
 const BUDGETS: [(&str, usize); 3] =
     [("warren-agent", 12), ("warren-proto", 5), ("warren-core", 15)];
 
+/// How many packages the lock file may name. Raising it is a decision, not an accident.
+const MOST_PACKAGES: usize = 340;
+
 /// What the table of `ARCHITECTURE.md` says about one crate.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Row {
@@ -40,10 +43,19 @@ pub(crate) fn check(workspace: &Workspace, files: &[TextFile], report: &mut Repo
         }
         foreign(package, report);
     }
+    packages(files, report);
     for name in table.keys().filter(|name| workspace.package(name).is_none()) {
         report.finding(format!("ARCHITECTURE.md's crate table names {name}, which does not exist"));
     }
     Ok(())
+}
+
+fn packages(files: &[TextFile], report: &mut Report) {
+    let lock = files.iter().find(|file| file.path == "Cargo.lock");
+    let count = lock.map_or(0, |file| file.text.matches("[[package]]").count());
+    if count > MOST_PACKAGES {
+        report.finding(format!("Cargo.lock names {count} packages, ceiling {MOST_PACKAGES}"));
+    }
 }
 
 fn edges(workspace: &Workspace, package: &Package, row: &Row, report: &mut Report) {
