@@ -33,7 +33,7 @@ pub struct Command {
     pub workdir: Option<String>,
     /// After this long its whole process tree is killed.
     pub timeout: Option<Duration>,
-    /// Whether its standard input stays open for [`Exec::write`].
+    /// Whether its standard input stays open for [`ExecInput::write`].
     pub stdin: bool,
     /// What it reads first from its standard input, which is closed behind it unless `stdin`.
     pub stdin_data: Option<Bytes>,
@@ -72,6 +72,14 @@ pub struct Exec {
     /// When it was started, where that was now.
     started: Option<Instant>,
     oom_kills_before: u64,
+}
+
+/// Standard input, terminal and signals of a command.
+#[derive(Clone, Debug)]
+pub struct ExecInput {
+    id: ExecId,
+    handle: Arc<Handle>,
+    terminal: bool,
 }
 
 type Feeding = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -243,7 +251,8 @@ impl Exec {
         match event {
             Ok(Some(Event::Data(data))) => Ok(output(data)),
             Ok(Some(Event::End(end))) => {
-                let end = self.end(&end).await;
+                let (handle, before) = (Arc::clone(&self.handle), self.oom_kills_before);
+                let end = account(&handle, &end, self.started, before).await;
                 if let Some(stream) = self.stream.take() {
                     self.handle.guest().keep_stream(stream);
                 }
@@ -284,13 +293,59 @@ impl Exec {
         Err(self.handle.explain_silence())
     }
 
+    /// What is left of sending it its first input, for a caller who will not read its events. It
+    /// must be awaited, or the command misses some of its input.
+    pub fn take_feeding(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        self.feeding.take()
+    }
+
+    /// The way to influence it while its events are awaited.
+    #[must_use]
+    pub fn input(&self) -> ExecInput {
+        ExecInput { id: self.id, handle: Arc::clone(&self.handle), terminal: self.terminal }
+    }
+
+    /// Waits for the first event, which is the proof that it runs.
+    async fn read_start(&mut self) -> Result<(), SandboxError> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        match stream.next().await {
+            Ok(Some(Event::Start(start))) => {
+                self.pid = start.pid;
+                Ok(())
+            }
+            Ok(_) => Err(self.handle.explain_silence()),
+            Err(error) => Err(self.handle.explain_break(error).await),
+        }
+    }
+
+    fn feed(&self, data: Bytes, close: bool) -> Feeding {
+        let input = self.input();
+        async move {
+            let fed = input.write(data).await;
+            // A command that ends without reading everything is no failure.
+            if fed.is_ok() && close {
+                input.close_stdin().await.ok();
+            }
+        }
+        .boxed()
+    }
+}
+
+impl ExecInput {
     /// Writes to its standard input, or to its terminal.
     ///
     /// # Errors
     ///
     /// [`SandboxError::Guest`] when it has no standard input any more.
     pub async fn write(&self, bytes: Bytes) -> Result<(), SandboxError> {
-        feed(&self.handle, self.id, bytes, self.terminal).await
+        let (handle, terminal) = (&self.handle, self.terminal);
+        let mut bytes = bytes;
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(INPUT_BYTES));
+            let sent = handle.guest().send_input(self.id, piece, terminal).await;
+            sent.map_err(|error| handle.explain(error))?;
+        }
+        Ok(())
     }
 
     /// Ends its standard input.
@@ -320,41 +375,6 @@ impl Exec {
     pub async fn resize(&self, size: TerminalSize) -> Result<(), SandboxError> {
         let resized = self.handle.guest().resize(self.id, size).await;
         resized.map_err(|error| self.handle.explain(error))
-    }
-
-    /// Waits for the first event, which is the proof that it runs.
-    async fn read_start(&mut self) -> Result<(), SandboxError> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
-        match stream.next().await {
-            Ok(Some(Event::Start(start))) => {
-                self.pid = start.pid;
-                Ok(())
-            }
-            Ok(_) => Err(self.handle.explain_silence()),
-            Err(error) => Err(self.handle.explain_break(error).await),
-        }
-    }
-
-    fn feed(&self, data: Bytes, close: bool) -> Feeding {
-        let (handle, id, terminal) = (Arc::clone(&self.handle), self.id, self.terminal);
-        async move {
-            let fed = feed(&handle, id, data, terminal).await;
-            // A command that ends without reading everything is no failure.
-            if fed.is_ok() && close {
-                handle.guest().close_stdin(id).await.ok();
-            }
-        }
-        .boxed()
-    }
-
-    async fn end(&self, event: &EndEvent) -> ExecEnd {
-        let mut end = convert_end(event);
-        end.duration = self.started.map(|started| started.elapsed());
-        let perhaps = end.signal == Some(9) || end.exit_code == 128 + 9;
-        if perhaps && !end.timed_out && self.handle.lost_memory(self.oom_kills_before).await {
-            end.out_of_memory = Some(self.handle.sandbox().spec.limits.memory_bytes);
-        }
-        end
     }
 }
 
@@ -417,19 +437,20 @@ impl Signal {
     }
 }
 
-/// Sends bytes in pieces of bounded size.
-async fn feed(
+/// How a command ended, with what the host knows about it.
+async fn account(
     handle: &Handle,
-    id: ExecId,
-    mut bytes: Bytes,
-    terminal: bool,
-) -> Result<(), SandboxError> {
-    while !bytes.is_empty() {
-        let piece = bytes.split_to(bytes.len().min(INPUT_BYTES));
-        let sent = handle.guest().send_input(id, piece, terminal).await;
-        sent.map_err(|error| handle.explain(error))?;
+    event: &EndEvent,
+    started: Option<Instant>,
+    oom_kills_before: u64,
+) -> ExecEnd {
+    let mut end = convert_end(event);
+    end.duration = started.map(|started| started.elapsed());
+    let perhaps = end.signal == Some(9) || end.exit_code == 128 + 9;
+    if perhaps && !end.timed_out && handle.lost_memory(oom_kills_before).await {
+        end.out_of_memory = Some(handle.sandbox().spec.limits.memory_bytes);
     }
-    Ok(())
+    end
 }
 
 fn output(data: warren_proto::process::process_event::DataEvent) -> Option<ExecEvent> {

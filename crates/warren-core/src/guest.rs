@@ -160,15 +160,22 @@ impl Guest {
         user: Option<&str>,
         question: &Q,
     ) -> Result<A, GuestError> {
-        let answered = async {
-            let body = Codec::Proto.encode(question).map_err(GuestError::Codec)?;
-            let request = rpc(path, user, Codec::Proto.unary_content_type())
-                .body(connection::full(body))
-                .map_err(GuestError::Request)?;
-            let answer = self.expect_success(self.send(request).await?).await?;
-            Codec::Proto.decode(&answer).map_err(GuestError::Codec)
-        };
-        within(CALL, answered).await
+        within(CALL, self.unhurried(path, user, question)).await
+    }
+
+    /// One call that may take as long as it takes.
+    pub(crate) async fn unhurried<Q: WireMessage, A: WireMessage>(
+        &self,
+        path: &'static str,
+        user: Option<&str>,
+        question: &Q,
+    ) -> Result<A, GuestError> {
+        let body = Codec::Proto.encode(question).map_err(GuestError::Codec)?;
+        let request = rpc(path, user, Codec::Proto.unary_content_type())
+            .body(connection::full(body))
+            .map_err(GuestError::Request)?;
+        let answer = self.expect_success(self.send(request).await?).await?;
+        Codec::Proto.decode(&answer).map_err(GuestError::Codec)
     }
 
     /// Sends a request on an idle connection, or on a new one.

@@ -132,7 +132,7 @@ impl Sandboxes {
         match self.shared.use_key(&key)? {
             KeyUse::Made(id) => self.made_before(caller, id).await,
             KeyUse::New => {
-                let made = self.make(caller, id, plan, true, Some(key.clone())).await;
+                let made = self.make(caller, id, plan, cold, Some(key.clone())).await;
                 if made.is_err() {
                     self.shared.free_key(&key);
                 }
@@ -273,8 +273,11 @@ impl Sandboxes {
         cold: bool,
         key: Option<Key>,
     ) -> Result<Made, SandboxError> {
-        if !cold && let Some(made) = self.claim_parked(caller, &plan).await? {
+        if !cold && let Some(made) = self.claim_parked(caller, &plan, key.as_ref()).await? {
             return Ok(made);
+        }
+        if let Some(key) = &key {
+            self.shared.point_key(key);
         }
         let owner = caller.owner();
         let admission = self.shared.admit(owner, id, plan.name.as_deref(), &plan.spec.limits)?;
@@ -304,6 +307,7 @@ impl Sandboxes {
         &self,
         caller: &Caller,
         plan: &Plan,
+        key: Option<&Key>,
     ) -> Result<Option<Made>, SandboxError> {
         while let Some(handle) = self.shared.pool.take(&plan.spec) {
             let owner = caller.owner().clone();
@@ -317,9 +321,12 @@ impl Sandboxes {
                 }
             };
             let plan = plan.clone();
-            let claim = |reply| {
-                Command::Claim(Box::new(Claim { owner, plan, admission, key: None, reply }))
-            };
+            let key = key.map(|key| Key { sandbox: handle.id(), ..key.clone() });
+            if let Some(key) = &key {
+                self.shared.point_key(key);
+            }
+            let claim =
+                |reply| Command::Claim(Box::new(Claim { owner, plan, admission, key, reply }));
             match handle.ask(claim).await {
                 Ok(made) => return Ok(Some(made)),
                 Err(error) => {

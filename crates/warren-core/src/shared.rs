@@ -199,6 +199,11 @@ impl Shared {
         }
     }
 
+    /// Makes a key that was taken point to another sandbox.
+    pub(crate) fn point_key(&self, key: &Key) {
+        self.lock().keys.insert((key.owner.clone(), key.key.clone()), key.clone());
+    }
+
     /// Frees the key of a request that failed.
     pub(crate) fn free_key(&self, key: &Key) {
         self.lock().keys.remove(&(key.owner.clone(), key.key.clone()));

@@ -1,1 +1,29 @@
-//! To be filled.
+//! HTTP to core and back: extract, one call of core, convert.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`app`] | what handlers share |
+//! | [`routes`] | the table of contents: every route |
+//! | [`mod@serve`] | listeners, connections, and the end of them |
+//! | `face` | what every request passes: identity, span, request id |
+//! | `auth` | who asks |
+//! | `rest` | the handlers of the native API |
+//! | `extract` | requests, with refusals in our envelope |
+//! | `convert`, `error` | core's types as the API's |
+//!
+//! What is deliberately not here: decisions, backends, SQL.
+
+pub mod app;
+pub mod routes;
+pub mod serve;
+
+mod auth;
+mod convert;
+mod error;
+mod extract;
+mod face;
+mod rest;
+
+pub use app::{Activity, App};
+pub use face::Face;
+pub use serve::serve;

@@ -13,7 +13,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     convert::Infallible,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -62,6 +65,7 @@ pub struct FakeAgent {
     gone: CancellationToken,
     /// It hangs up instead of answering its initialisation.
     mute: bool,
+    connections: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -84,12 +88,23 @@ struct Process {
 
 impl FakeAgent {
     pub(super) fn new(tasks: TaskTracker, mute: bool) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), tasks, gone: CancellationToken::new(), mute })
+        Arc::new(Self {
+            state: Mutex::default(),
+            tasks,
+            gone: CancellationToken::new(),
+            mute,
+            connections: AtomicUsize::new(0),
+        })
     }
 
     /// The bodies of its initialisations, in order.
     pub fn initialised(&self) -> Vec<serde_json::Value> {
         self.lock().initialised.clone()
+    }
+
+    /// How many connections were opened to it.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// A file inside.
@@ -106,6 +121,7 @@ impl FakeAgent {
         if self.gone.is_cancelled() {
             return None;
         }
+        self.connections.fetch_add(1, Ordering::Relaxed);
         let (host, guest) = tokio::io::duplex(PIPE_BYTES);
         let agent = Arc::clone(self);
         self.tasks.spawn(async move {

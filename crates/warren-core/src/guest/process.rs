@@ -61,7 +61,8 @@ impl Guest {
         self.unary("/process.Process/List", None, &ListRequest {}).await
     }
 
-    /// Writes to a process's standard input, or to its terminal.
+    /// Writes to a process's standard input, or to its terminal. Takes as long as the process
+    /// takes to read.
     pub(crate) async fn send_input(
         &self,
         exec: ExecId,
@@ -72,7 +73,7 @@ impl Guest {
         let input = ProcessInput { input: Some(input) };
         let request = SendInputRequest { process: select(exec).into(), input: input.into() };
         let _sent: SendInputResponse =
-            self.unary("/process.Process/SendInput", None, &request).await?;
+            self.unhurried("/process.Process/SendInput", None, &request).await?;
         Ok(())
     }
 

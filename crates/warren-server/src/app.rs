@@ -1,0 +1,124 @@
+//! What all handlers share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_core::Sandboxes;
+
+/// The server's state. A clone is another handle to the same one.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub(crate) sandboxes: Sandboxes,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    version: String,
+    started: Instant,
+    in_flight: AtomicUsize,
+    /// Milliseconds from `started` to the end of the last request, or its beginning.
+    last_activity_ms: AtomicU64,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What a background server needs to know to decide whether anybody needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// Sandboxes that live; parked ones do not count.
+    pub living: usize,
+    /// Requests whose answers are not complete.
+    pub in_flight: usize,
+    /// How long ago the last request began or ended; since the start where there was none.
+    pub idle_for: Duration,
+}
+
+/// A request under way, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Inner>);
+
+impl App {
+    /// The application on these sandboxes. `version` is what `GET /v1/version` answers.
+    #[must_use]
+    pub fn new(sandboxes: Sandboxes, version: impl Into<String>) -> Self {
+        let inner = Inner {
+            version: version.into(),
+            started: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            last_activity_ms: AtomicU64::new(0),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Self { sandboxes, inner: Arc::new(inner) }
+    }
+
+    /// What goes on, for the decision to exit when idle.
+    #[must_use]
+    pub fn activity(&self) -> Activity {
+        let last = Duration::from_millis(self.inner.last_activity_ms.load(Ordering::Acquire));
+        Activity {
+            living: self.sandboxes.living(),
+            in_flight: self.inner.in_flight.load(Ordering::Acquire),
+            idle_for: self.inner.started.elapsed().saturating_sub(last),
+        }
+    }
+
+    /// Cancelled once the server is asked to end, by [`App::stop`] or over the API. Every
+    /// [`crate::serve()`] ends then.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.inner.stopping
+    }
+
+    /// Asks every listener to end and every stream to come to its end.
+    pub fn stop(&self) {
+        self.inner.stopping.cancel();
+    }
+
+    /// Waits for the connections of all listeners, then ends core. Sandboxes live on.
+    ///
+    /// Call it when every [`crate::serve()`] has returned.
+    pub async fn shut_down(&self) {
+        self.stop();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.sandboxes.shut_down().await;
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.inner.version
+    }
+
+    /// The connections.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
+    }
+
+    /// Counts a request for as long as the guard lives.
+    pub(crate) fn busy(&self) -> Busy {
+        self.inner.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.inner.touch();
+        Busy(Arc::clone(&self.inner))
+    }
+}
+
+impl Inner {
+    fn touch(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_activity_ms.store(now, Ordering::Release);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,114 @@
+//! Failures as responses. The one place that builds an error body.
+
+use axum::{
+    Json,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use warren_api::{Code, ErrorBody};
+use warren_core::{SandboxError, error::GuestRefusal};
+
+/// A failure on its way to the caller.
+#[derive(Debug)]
+pub(crate) struct ApiError(Box<ErrorBody>);
+
+impl ApiError {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self(Box::new(ErrorBody::new(code, message)))
+    }
+
+    /// A part of the request that can never be right.
+    pub(crate) fn invalid(what: &str, reason: impl std::fmt::Display) -> Self {
+        Self::new(Code::InvalidArgument, format!("{what}: {reason}"))
+    }
+
+    /// The failure as a part of a stream.
+    pub(crate) fn into_body(self) -> ErrorBody {
+        *self.0
+    }
+}
+
+impl From<SandboxError> for ApiError {
+    fn from(error: SandboxError) -> Self {
+        let code = code(&error);
+        if code == Code::Internal {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(error = cause, "request failed: {error}{}", causes(cause));
+            // The cause is for the log.
+            return Self::new(code, "internal error; the server's log has the cause");
+        }
+        if let SandboxError::Unresponsive { .. } = &error {
+            let cause = &error as &dyn std::error::Error;
+            tracing::warn!(error = cause, "{error}{}", causes(cause));
+        }
+        Self::new(code, error.to_string())
+    }
+}
+
+/// What an error means to the caller. Without a wildcard: a new variant must choose.
+fn code(error: &SandboxError) -> Code {
+    use SandboxError as E;
+    match error {
+        E::NotFound { .. } | E::NoSuchExec { .. } => Code::NotFound,
+        E::NameTaken { .. } => Code::AlreadyExists,
+        E::Invalid { .. } => Code::InvalidArgument,
+        E::Refused(_) | E::NotRunning { .. } | E::KeyReused => Code::FailedPrecondition,
+        E::Ended { .. } | E::KeyFailed => Code::Aborted,
+        E::Limit { .. } | E::Exhausted { .. } => Code::ResourceExhausted,
+        E::Unsupported { .. } => Code::Unimplemented,
+        E::Guest { kind, .. } => guest_code(*kind),
+        E::Unresponsive { .. } | E::ShuttingDown => Code::Unavailable,
+        E::Denied { .. } => Code::PermissionDenied,
+        E::Store { .. } | E::Runtime { .. } | E::Broken(_) => Code::Internal,
+    }
+}
+
+fn guest_code(refusal: GuestRefusal) -> Code {
+    use GuestRefusal as R;
+    match refusal {
+        // The user is a part of the request: the caller itself is known.
+        R::InvalidArgument | R::UnknownUser => Code::InvalidArgument,
+        R::NotFound => Code::NotFound,
+        R::AlreadyExists => Code::AlreadyExists,
+        R::PermissionDenied => Code::PermissionDenied,
+        R::FailedPrecondition => Code::FailedPrecondition,
+        R::ResourceExhausted => Code::ResourceExhausted,
+        R::OutOfRange => Code::OutOfRange,
+        R::Unimplemented => Code::Unimplemented,
+        R::DeadlineExceeded => Code::DeadlineExceeded,
+        // The guest's failure is not ours.
+        R::Internal => Code::Unavailable,
+    }
+}
+
+/// The chain behind an error, for one line of the log.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self.0)).into_response()
+    }
+}
+
+/// Answers a path that is none of ours.
+pub(crate) async fn no_such_route(uri: Uri) -> ApiError {
+    ApiError::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+}
+
+/// Answers a method that a path of ours does not have.
+pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Response {
+    let message = format!("{} cannot be asked with {method}", uri.path());
+    let body = ApiError::new(Code::Unimplemented, message).into_body();
+    (StatusCode::METHOD_NOT_ALLOWED, Json(body)).into_response()
+}

@@ -1,0 +1,135 @@
+//! Parts of requests, with refusals in our envelope.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::request::Parts,
+};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use warren_api::Code;
+
+use crate::error::ApiError;
+
+/// The largest body of a request that is not a file.
+const BODY_BYTES: usize = 16 << 20;
+
+/// A JSON body. An empty one reads as `{}`.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let bytes = read(request).await?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        json(text).map(Self)
+    }
+}
+
+/// Reads JSON from a caller.
+pub(crate) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(text).map_err(|error| ApiError::invalid("request body", error))
+}
+
+async fn read(request: Request) -> Result<Bytes, ApiError> {
+    match Limited::new(request.into_body(), BODY_BYTES).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let message = format!("a request body has at most {BODY_BYTES} bytes");
+            Err(ApiError::new(Code::ResourceExhausted, message))
+        }
+        Err(error) => Err(ApiError::invalid("request body", error)),
+    }
+}
+
+/// The `{id}` of a path: a sandbox's id or name.
+#[derive(Debug)]
+pub(crate) struct SandboxPath(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for SandboxPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::invalid("path", error.body_text()))?;
+        Ok(Self(id))
+    }
+}
+
+/// The `{id}` and `{exec_id}` of a path.
+#[derive(Debug)]
+pub(crate) struct ExecPath {
+    pub(crate) sandbox: String,
+    pub(crate) exec: warren_core::id::ExecId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ExecPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((sandbox, exec)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| ApiError::invalid("path", error.body_text()))?;
+        let exec = exec.parse().map_err(|error| ApiError::invalid("exec_id", error))?;
+        Ok(Self { sandbox, exec })
+    }
+}
+
+/// The parameters of a query, each taken out by name; what is left over is refused.
+#[derive(Debug)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map(|Query(pairs)| Self(pairs))
+            .map_err(|error| ApiError::invalid("query", error.body_text()))
+    }
+}
+
+impl Parameters {
+    /// Every value of a parameter, in order.
+    pub(crate) fn all(&mut self, name: &str) -> Vec<String> {
+        let (taken, left) =
+            std::mem::take(&mut self.0).into_iter().partition(|(known, _)| known == name);
+        self.0 = left;
+        let taken: Vec<(String, String)> = taken;
+        taken.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// The value of a parameter that is given at most once.
+    pub(crate) fn one(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        let mut values = self.all(name);
+        match values.len() {
+            0 | 1 => Ok(values.pop()),
+            _ => Err(ApiError::invalid(name, "given more than once")),
+        }
+    }
+
+    /// The value of a parameter that must be given.
+    pub(crate) fn required(&mut self, name: &str) -> Result<String, ApiError> {
+        self.one(name)?.ok_or_else(|| ApiError::invalid(name, "missing from the query"))
+    }
+
+    /// A number.
+    pub(crate) fn number<T: std::str::FromStr>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_not_one| ApiError::invalid(name, "expected a number"))
+    }
+
+    /// Refuses what nobody took.
+    pub(crate) fn finish(self) -> Result<(), ApiError> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(ApiError::invalid(name, "not a parameter of this request")),
+        }
+    }
+}

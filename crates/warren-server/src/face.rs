@@ -1,0 +1,113 @@
+//! What every request passes on its way to the routes: it is counted, gets an id and a span, and
+//! learns who asks.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderName, HeaderValue, Request, Response},
+};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tracing::Instrument;
+use warren_core::Caller;
+
+use crate::{
+    app::{App, Busy},
+    routes,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The routes, as one caller sees them. A listener makes one for each connection.
+#[derive(Clone, Debug)]
+pub struct Face {
+    app: App,
+    routes: TowerToHyperService<Router>,
+    caller: Option<Caller>,
+    requests: Arc<AtomicU64>,
+}
+
+impl Face {
+    /// The routes for nobody known: every request is refused.
+    #[must_use]
+    pub fn new(app: App) -> Self {
+        let routes = TowerToHyperService::new(routes::router(app.clone()));
+        Self { app, routes, caller: None, requests: Arc::default() }
+    }
+
+    /// The same routes for somebody whom the listener vouches for.
+    #[must_use]
+    pub fn for_caller(&self, caller: Option<Caller>) -> Self {
+        Self { caller, ..self.clone() }
+    }
+}
+
+impl<B> Service<Request<B>> for Face
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        let busy = self.app.busy();
+        if let Some(caller) = &self.caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let span = tracing::info_span!(
+            "request",
+            request.id = number,
+            method = %request.method(),
+            path = request.uri().path(),
+        );
+        let answered = self.routes.call(request.map(Body::new));
+        let respond = async move {
+            let mut response = answered.await?;
+            response.headers_mut().insert(REQUEST_ID, HeaderValue::from(number));
+            Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
+        };
+        Box::pin(respond.instrument(span))
+    }
+}
+
+/// The body of a response, which counts as a request under way until it is sent.
+struct Counted {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

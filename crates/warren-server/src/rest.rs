@@ -1,0 +1,8 @@
+//! The native API: one file per resource.
+
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod exec_socket;
+pub(crate) mod files;
+pub(crate) mod sandboxes;
+pub(crate) mod server;

@@ -1,0 +1,225 @@
+//! Commands: three ways of asking. The conversation is in `exec_socket`.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    body::Body as ResponseBody,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use warren_api::{NDJSON, exec as api};
+use warren_core::{
+    SandboxError,
+    exec::{Exec, ExecEvent, OutputStream, Signal},
+};
+
+use crate::{
+    app::App,
+    auth::Known,
+    convert,
+    error::ApiError,
+    extract::{Body, ExecPath, Parameters, SandboxPath},
+};
+
+/// How much of each output a request that waits gets back.
+const KEPT_BYTES: usize = 8 << 20;
+
+/// After so much silence a stream says that it is alive.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Run a command
+///
+/// `Accept: application/x-ndjson` streams what it does, line by line. Anything else waits for its
+/// end; with `detach` the answer is 202 as soon as it runs.
+pub(crate) async fn start_exec(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+    headers: HeaderMap,
+    Body(request): Body<api::ExecRequest>,
+) -> Result<Response, ApiError> {
+    if request.stdin && request.stdin_data.is_none() {
+        return Err(ApiError::invalid("stdin", "stays open only over the WebSocket"));
+    }
+    let detach = request.detach;
+    let command = convert::command(api::ExecRequest { stdin: false, ..request });
+    let mut exec = app.sandboxes.exec(&caller, &id, &command).await?;
+    if detach {
+        if let Some(feeding) = exec.take_feeding() {
+            app.tasks().spawn(feeding);
+        }
+        return Ok((StatusCode::ACCEPTED, Json(convert::exec_started(&exec))).into_response());
+    }
+    if wants_lines(&headers) {
+        return Ok(lines(exec, app.stopping().clone()));
+    }
+    let outcome = exec.outcome(KEPT_BYTES).await?;
+    Ok(Json(convert::exec_outcome(&exec, outcome)).into_response())
+}
+
+/// List the commands of a sandbox
+///
+/// Those that run, and those that ended and are still kept.
+pub(crate) async fn list_execs(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+) -> Result<Json<api::ExecList>, ApiError> {
+    let execs = app.sandboxes.execs(&caller, &id).await?;
+    Ok(Json(api::ExecList { execs: execs.into_iter().map(convert::exec_info).collect() }))
+}
+
+/// Read the output of a command
+///
+/// What is kept of it from byte `offset` on, then what follows, as lines.
+pub(crate) async fn read_exec_output(
+    State(app): State<App>,
+    Known(caller): Known,
+    path: ExecPath,
+    mut parameters: Parameters,
+) -> Result<Response, ApiError> {
+    let offset = parameters.number("offset")?.unwrap_or_default();
+    parameters.finish()?;
+    let exec = app.sandboxes.exec_output(&caller, &path.sandbox, path.exec, offset).await?;
+    Ok(lines(exec, app.stopping().clone()))
+}
+
+/// Send a signal to a command
+///
+/// `KILL` reaches everything it started, every other signal the one process.
+pub(crate) async fn signal_exec(
+    State(app): State<App>,
+    Known(caller): Known,
+    path: ExecPath,
+    Body(request): Body<api::SignalRequest>,
+) -> Result<StatusCode, ApiError> {
+    let signal = signal(&request.signal)?;
+    app.sandboxes.signal_exec(&caller, &path.sandbox, path.exec, signal).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Reads a signal's name or number.
+pub(super) fn signal(text: &str) -> Result<Signal, ApiError> {
+    Signal::parse(text)
+        .ok_or_else(|| ApiError::invalid("signal", "expected a name such as TERM, or 1 to 64"))
+}
+
+fn wants_lines(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.contains(NDJSON)))
+}
+
+/// A response with one line per event.
+fn lines(exec: Exec, stopping: CancellationToken) -> Response {
+    let body = ResponseBody::from_stream(line_stream(exec, stopping));
+    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    ([content_type], body).into_response()
+}
+
+fn line_stream(
+    exec: Exec,
+    stopping: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let start = line(&api::ExecEvent::Start(convert::exec_started(&exec)));
+    // None once the last line was given.
+    let rest = stream::unfold(Some((exec, stopping)), |state| async move {
+        let (mut exec, stopping) = state?;
+        let event = next(&mut exec, &stopping).await;
+        let text = match &event {
+            Ok(Some(event)) => event_line(event),
+            Ok(None) => return None,
+            Err(_) => Bytes::new(),
+        };
+        match event {
+            Err(error) => {
+                let error = ApiError::from(error).into_body();
+                Some((line(&api::ExecEvent::Error(error)), None))
+            }
+            Ok(Some(ExecEvent::End(_))) => Some((text, None)),
+            Ok(_) => Some((text, Some((exec, stopping)))),
+        }
+    });
+    stream::iter([start]).chain(rest).map(Ok)
+}
+
+/// The next event of a command, or a sign of life; an error once the server stops.
+pub(super) async fn next(
+    exec: &mut Exec,
+    stopping: &CancellationToken,
+) -> Result<Option<ExecEvent>, SandboxError> {
+    tokio::select! {
+        biased;
+        event = exec.next() => event,
+        () = stopping.cancelled() => Err(SandboxError::ShuttingDown),
+        () = tokio::time::sleep(SILENCE) => Ok(Some(ExecEvent::Keepalive)),
+    }
+}
+
+fn event_line(event: &ExecEvent) -> Bytes {
+    match event {
+        ExecEvent::Output { stream, bytes, offset } => output_line(*stream, bytes, *offset),
+        ExecEvent::End(end) => line(&api::ExecEvent::End(convert::exec_end(end))),
+        ExecEvent::Keepalive => line(&api::ExecEvent::Keepalive),
+    }
+}
+
+/// An event as a line of JSON.
+pub(super) fn line(event: &api::ExecEvent) -> Bytes {
+    let mut text = serde_json::to_vec(event).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
+
+/// The line of an output, written without a copy of its bytes on the way.
+fn output_line(stream: OutputStream, bytes: &[u8], offset: u64) -> Bytes {
+    let kind = match stream {
+        OutputStream::Stdout => "stdout",
+        OutputStream::Stderr => "stderr",
+        OutputStream::Terminal => "tty",
+    };
+    let mut text = String::with_capacity(bytes.len() / 3 * 4 + 64);
+    text.push_str("{\"type\":\"");
+    text.push_str(kind);
+    text.push_str("\",\"data\":\"");
+    STANDARD.encode_string(bytes, &mut text);
+    text.push_str("\",\"offset\":");
+    text.push_str(&offset.to_string());
+    text.push_str("}\n");
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_output_is_what_the_api_says() {
+        for (stream, event) in [
+            (OutputStream::Stdout, api::ExecEvent::Stdout as fn(_) -> _),
+            (OutputStream::Stderr, api::ExecEvent::Stderr),
+            (OutputStream::Terminal, api::ExecEvent::Tty),
+        ] {
+            let bytes = [0, 255, b'"', b'\n'];
+            let chunk = api::OutputChunk { data: bytes.to_vec().into(), offset: 7 };
+            assert_eq!(output_line(stream, &bytes, 7), line(&event(chunk)));
+        }
+    }
+
+    #[test]
+    fn lines_are_given_to_those_who_ask() {
+        let mut headers = HeaderMap::new();
+        assert!(!wants_lines(&headers));
+        headers.append(header::ACCEPT, HeaderValue::from_static("application/json"));
+        assert!(!wants_lines(&headers));
+        headers.append(header::ACCEPT, HeaderValue::from_static(NDJSON));
+        assert!(wants_lines(&headers));
+    }
+}

@@ -1,0 +1,95 @@
+//! Sandboxes: make, find, pause, resume, remove.
+
+use std::time::Instant;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use warren_api::{IDEMPOTENCY_KEY, sandbox as api};
+
+use crate::{
+    app::App,
+    auth::Known,
+    convert,
+    error::ApiError,
+    extract::{Body, Parameters, SandboxPath},
+};
+
+/// Make a sandbox
+///
+/// The answer comes when its agent answers: commands can run at once. With an `Idempotency-Key`
+/// a repeated request answers with the sandbox that the first one made.
+pub(crate) async fn create_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    headers: HeaderMap,
+    Body(request): Body<api::CreateSandbox>,
+) -> Result<(StatusCode, Json<api::Sandbox>), ApiError> {
+    let began = Instant::now();
+    let key = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str()).transpose();
+    let key = key.map_err(|error| ApiError::invalid(IDEMPOTENCY_KEY, error))?;
+    let made = app.sandboxes.create(&caller, convert::wanted(request)?, key).await?;
+    let mut sandbox = convert::sandbox(&made.sandbox);
+    sandbox.timing = Some(convert::timing(began.elapsed(), &made.steps));
+    sandbox.warnings = app.sandboxes.runtime().1.warnings;
+    Ok((StatusCode::CREATED, Json(sandbox)))
+}
+
+/// List sandboxes, newest first
+///
+/// Those that live, unless `state` asks for others.
+pub(crate) async fn list_sandboxes(
+    State(app): State<App>,
+    Known(caller): Known,
+    parameters: Parameters,
+) -> Result<Json<api::SandboxList>, ApiError> {
+    let filter = convert::filter(parameters)?;
+    let page = app.sandboxes.list(&caller, &filter);
+    Ok(Json(convert::page(&page)))
+}
+
+/// Show a sandbox
+pub(crate) async fn get_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+) -> Result<Json<api::Sandbox>, ApiError> {
+    Ok(Json(convert::sandbox(&*app.sandboxes.get(&caller, &id)?)))
+}
+
+/// Remove a sandbox
+///
+/// Everything in it ends and is lost. A second request for the same one answers 404.
+pub(crate) async fn delete_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+) -> Result<StatusCode, ApiError> {
+    app.sandboxes.delete(&caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Pause a running sandbox
+///
+/// The guest's processes stop where they are and keep their memory; its lifetime stands still.
+/// Pausing a sandbox that is already paused answers 400 `failed_precondition`.
+pub(crate) async fn pause_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+) -> Result<Json<api::Sandbox>, ApiError> {
+    Ok(Json(convert::sandbox(&*app.sandboxes.pause(&caller, &id).await?)))
+}
+
+/// Let a paused sandbox go on
+///
+/// Its lifetime starts anew.
+pub(crate) async fn resume_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+) -> Result<Json<api::Sandbox>, ApiError> {
+    Ok(Json(convert::sandbox(&*app.sandboxes.resume(&caller, &id).await?)))
+}
