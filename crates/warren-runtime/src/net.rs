@@ -28,6 +28,7 @@ mod removal;
 pub mod resolver;
 mod rules;
 mod subnet;
+pub mod uplink;
 mod worker;
 
 use std::{
@@ -35,13 +36,15 @@ use std::{
     io,
     net::{Ipv4Addr, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+    time::Duration,
 };
 
 use rustix::io::Errno;
 use warren_sys::{
     netlink::{
-        NetlinkError, Socket,
+        NetlinkError, Socket, nftables,
         route::{self, LOOPBACK_INDEX},
     },
     netns,
@@ -58,6 +61,9 @@ use worker::Workers;
 pub const INTERFACE_PREFIX: &str = "wrn";
 /// The label of our gateway addresses on `lo`, before the instance's index.
 const LABEL_PREFIX: &str = "lo:wrn";
+/// How often the rules are looked after when nothing changes; also how long a [`Net`] that was
+/// dropped keeps a thread.
+const GUARD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How to set the network up.
 #[derive(Clone, Debug, Default)]
@@ -136,6 +142,8 @@ pub struct Net {
     forwarding_was_on: bool,
     socket: Mutex<Socket>,
     removal: Removal,
+    /// Whether the rules should be there; locked while they are changed.
+    guarded: Mutex<bool>,
     workers: Workers,
 }
 
@@ -177,7 +185,18 @@ impl Net {
         let home = netns::current().map_err(NetError::host("hold the host's namespace"))?;
         let (socket, workers) = (Mutex::new(socket), Workers::new(home));
         let removal = Removal::new(Groups::of(config.index));
-        Ok(Self { config, subnet, gateway, mtu, forwarding_was_on, socket, removal, workers })
+        let guarded = Mutex::new(true);
+        Ok(Self {
+            config,
+            subnet,
+            gateway,
+            mtu,
+            forwarding_was_on,
+            socket,
+            removal,
+            guarded,
+            workers,
+        })
     }
 
     /// Makes a namespace that is connected to the host, with the address of this slot.
@@ -267,14 +286,41 @@ impl Net {
     ///
     /// # Errors
     ///
-    /// [`NetError::Netlink`].
+    /// [`NetError`].
     pub fn ensure_rules(&self) -> Result<bool, NetError> {
+        let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
         let rules = rules_of(&self.config, self.subnet, self.gateway);
-        let missing = !rules::installed(&rules)?;
-        if missing {
-            rules::install(&rules)?;
-        }
+        let missing = *guarded
+            && self.workers.run("look after the rules of sandboxes", move |_home| {
+                let missing = !rules::installed(&rules)?;
+                if missing {
+                    rules::install(&rules)?;
+                }
+                Ok::<_, NetError>(missing)
+            })??;
         Ok(missing)
+    }
+
+    /// Starts a thread that calls [`Net::ensure_rules`] whenever the kernel says that packet
+    /// filters changed, until this `Net` is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn guard_rules(self: &Arc<Self>) -> Result<(), NetError> {
+        let operation = "watch the rules of sandboxes";
+        let events = self.workers.run(operation, |_home| {
+            let events = Socket::netfilter()?;
+            events.subscribe(nftables::EVENTS)?;
+            Ok(events)
+        })?;
+        let events = events.map_err(NetError::netlink(operation))?;
+        let net = Arc::downgrade(self);
+        thread::Builder::new()
+            .name("warren-rules".into())
+            .spawn(move || guard(&net, events))
+            .map_err(NetError::host(operation))?;
+        Ok(())
     }
 
     /// Removes what [`Net::open`] made for this instance, and interfaces that are left. Forwarding
@@ -285,7 +331,12 @@ impl Net {
     /// [`NetError`].
     pub fn close(&self) -> Result<(), NetError> {
         self.detach_all(&self.slots()?)?;
-        rules::remove(&self.config.instance)?;
+        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
+        *guarded = false;
+        let instance = self.config.instance.clone();
+        self.workers
+            .run("remove the rules of sandboxes", move |_home| rules::remove(&instance))??;
+        drop(guarded);
         let removed = self.socket().transact(
             "remove the gateway address",
             &mut [route::delete_address(LOOPBACK_INDEX, self.gateway, 32)],
@@ -359,6 +410,28 @@ fn rules_of(config: &NetConfig, subnet: Subnet, gateway: Ipv4Addr) -> Rules {
         subnet,
         gateway,
         allow: config.allow.clone(),
+    }
+}
+
+/// Looks after the rules each time something changed, and now and then in any case.
+fn guard(net: &Weak<Net>, mut events: Socket) {
+    loop {
+        let waited = events.wait(GUARD_INTERVAL);
+        let Some(net) = net.upgrade() else { return };
+        match net.ensure_rules() {
+            Ok(true) => tracing::warn!("somebody removed the rules of sandboxes; they are back"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "rules are not looked after: {error}"
+                );
+            }
+        }
+        if let Err(error) = waited {
+            tracing::error!(%error, "changes of packet filters are no longer seen");
+            return;
+        }
     }
 }
 

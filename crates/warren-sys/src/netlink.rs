@@ -14,9 +14,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink as protocol,
-    sockopt::{Timeout, set_socket_timeout},
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{
+        AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType,
+        netlink as protocol,
+        sockopt::{Timeout, set_socket_timeout},
+    },
 };
 
 use message::{Answer, Attributes, Request, flags, split_answers};
@@ -131,6 +136,44 @@ impl Socket {
         let _best_effort = enable(&descriptor, libc::NETLINK_EXT_ACK);
         let _best_effort = enable(&descriptor, libc::NETLINK_CAP_ACK);
         Ok(Self { descriptor, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Also receives what the kernel announces to these groups (a bit each, group 1 the lowest).
+    /// A socket that does is for [`Socket::wait`] alone.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Socket`].
+    pub fn subscribe(&self, groups: u32) -> Result<(), NetlinkError> {
+        let address = protocol::SocketAddrNetlink::new(0, groups);
+        rustix::net::bind(&self.descriptor, &address)
+            .map_err(failed("subscribe to the kernel's announcements"))
+    }
+
+    /// Waits until something is announced, and forgets what. Returns whether something was within
+    /// `timeout`; announcements that were lost count as one.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Socket`].
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool, NetlinkError> {
+        let operation = "wait for the kernel's announcements";
+        let timeout = Timespec::try_from(timeout)
+            .map_err(|_too_long| failed(operation)(io::Error::from(io::ErrorKind::InvalidInput)))?;
+        let mut waiting = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        match poll(&mut waiting, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(failed(operation)(error)),
+        }
+        // All that has come so far is one event.
+        loop {
+            match rustix::net::recv(&self.descriptor, &mut *self.buffer, RecvFlags::DONTWAIT) {
+                Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(true),
+                Err(error) => return Err(failed(operation)(error)),
+            }
+        }
     }
 
     /// Sends `requests` in one datagram and waits until the kernel has worked through them.
@@ -265,8 +308,8 @@ impl Socket {
                     let answers = split_answers(self.buffer.get(..length).unwrap_or_default());
                     return Ok(Some(answers));
                 }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) if wait.contains(RecvFlags::DONTWAIT) => {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if wait.contains(RecvFlags::DONTWAIT) => {
                     return Ok(None);
                 }
                 Err(error) => return Err(failed(operation)(error)),

@@ -272,6 +272,7 @@ fn respond(query: &Message, answer: &Message) -> Message {
     response.metadata.response_code = answer.metadata.response_code;
     response.metadata.recursion_desired = query.metadata.recursion_desired;
     response.metadata.recursion_available = true;
+    response.metadata.truncation = answer.metadata.truncation;
     response.metadata.checking_disabled = query.metadata.checking_disabled;
     response.metadata.authentic_data = answer.metadata.authentic_data
         && (query.metadata.authentic_data

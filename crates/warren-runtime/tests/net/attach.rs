@@ -4,6 +4,7 @@ use std::{
     io::Write,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     os::fd::AsFd,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -117,6 +118,20 @@ fn rules_that_were_flushed_come_back() {
         flush.apply(&mut socket, "flush").unwrap();
         assert!(net.ensure_rules().unwrap());
         assert_eq!(nftables::tables(&mut socket).unwrap(), ["warren-a"]);
+
+        let net = Arc::new(net);
+        net.guard_rules().unwrap();
+        let mut events = Socket::netfilter().unwrap();
+        events.subscribe(nftables::EVENTS).unwrap();
+        let mut flush = nftables::Batch::new("warren-a");
+        flush.delete_table();
+        flush.apply(&mut socket, "flush").unwrap();
+        // One event is the removal; the guard's answer to it is another.
+        while nftables::tables(&mut socket).unwrap().is_empty() {
+            assert!(events.wait(PATIENCE).unwrap(), "the guard did nothing");
+        }
+        net.close().unwrap();
+        assert!(!net.ensure_rules().unwrap(), "closed means gone");
     });
 }
 

@@ -6,6 +6,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "helpers of tests, which the configuration's exceptions for tests do not see"
 )]
 
@@ -13,3 +14,4 @@ mod attach;
 mod lab;
 mod policy;
 mod resolver;
+mod uplink;

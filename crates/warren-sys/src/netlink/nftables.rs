@@ -14,6 +14,9 @@ use super::{
     message::{Request, flags},
 };
 
+/// The group of [`Socket::subscribe`] that all changes of tables are announced to.
+pub const EVENTS: u32 = 1 << 6;
+
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;

@@ -16,6 +16,9 @@ use super::{
 /// A hardware address.
 pub type MacAddress = [u8; 6];
 
+/// The group of [`Socket::subscribe`] that IPv4 routes are announced to.
+pub const ROUTE_EVENTS: u32 = 1 << 6;
+
 /// The index of `lo` in every network namespace.
 pub const LOOPBACK_INDEX: u32 = 1;
 

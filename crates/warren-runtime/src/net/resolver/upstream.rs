@@ -143,10 +143,12 @@ async fn ask_one(
     let query = query(question);
     let bytes = query.to_vec().map_err(io::Error::other)?;
     let answer = timeout(patience, exchange_udp(server, &query, &bytes)).await??;
-    if answer.metadata.truncation {
-        return timeout(TCP_PATIENCE, exchange_tcp(server, &query, &bytes)).await?;
+    if !answer.metadata.truncation {
+        return Ok(answer);
     }
-    Ok(answer)
+    // Some forwarders have no TCP; a part of the answer, marked as such, is better than none.
+    let whole = timeout(TCP_PATIENCE, exchange_tcp(server, &query, &bytes)).await;
+    Ok(whole.ok().and_then(Result::ok).unwrap_or(answer))
 }
 
 /// The question as a message with a random number of its own.

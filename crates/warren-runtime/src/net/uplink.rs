@@ -1,0 +1,386 @@
+//! A way out for a server that an ordinary user runs.
+//!
+//! Such a server is in a network namespace of its own, where it may do everything and nothing
+//! leads out. A program outside, `pasta` or `slirp4netns`, gives the namespace one interface and
+//! carries what goes through it over the user's own sockets. Then the rest of this module works
+//! inside as it does for root.
+//!
+//! ```text
+//!  outside, the user's own rights          inside the server's namespaces
+//!  supervisor --> pasta ---- tap device ----> interface, default route
+//!                                             gateway address, rules, sandboxes
+//! ```
+//!
+//! The program is told to keep the host's loopback out of reach and to forward no ports. It has an
+//! address for questions about names, which it passes to the host's resolver wherever that is.
+//! Whoever supervises must stay outside and live as long as the sandboxes do.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
+};
+use warren_sys::{
+    netlink::{NetlinkError, Socket, route},
+    spawn::{Program, SpawnError, Spawned, Streams, spawn},
+};
+
+/// The packet size inside: that of the Ethernet most packets travel on in the end.
+const MTU: &str = "1500";
+/// Where `pasta` is told to take questions about names; link-local, so nobody else's.
+const PASTA_DNS: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// Where `slirp4netns` takes them.
+const SLIRP_DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+/// Where programs are looked for unless the configuration says otherwise.
+pub const DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"];
+/// The first pause before a program that ended is started again; each doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a program must have run for the pauses to start anew.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Programs that can be the way out, the preferred first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `pasta`, of the `passt` package.
+    Pasta,
+    /// `slirp4netns`.
+    Slirp4netns,
+}
+
+/// Why there is no way out.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// Neither program is there.
+    #[error(
+        "neither pasta (package `passt`) nor slirp4netns is installed, so sandboxes have no network"
+    )]
+    NotInstalled,
+    /// Both programs need this device.
+    #[error("this user cannot open /dev/net/tun, so sandboxes have no network")]
+    Device {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The program could not be started.
+    #[error("could not start {}", path.display())]
+    Start {
+        /// The program.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SpawnError,
+    },
+    /// A system call failed.
+    #[error("could not {operation}")]
+    Host {
+        /// What was being done.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel would not say whether there is a way out.
+    #[error("could not look for a default route")]
+    Routes {
+        /// Why.
+        #[source]
+        source: NetlinkError,
+    },
+    /// The program runs, or ran, and there is no default route.
+    #[error("no default route appeared within {waited:?}; the uplink's log says more")]
+    Silent {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+}
+
+impl Tool {
+    /// The preferred program that is in one of these directories, and its path.
+    pub fn find(directories: &[PathBuf]) -> Option<(Self, PathBuf)> {
+        [Self::Pasta, Self::Slirp4netns].into_iter().find_map(|tool| {
+            let paths = directories.iter().map(|directory| directory.join(tool.name()));
+            Some((tool, paths.into_iter().find(|path| path.is_file())?))
+        })
+    }
+
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pasta => "pasta",
+            Self::Slirp4netns => "slirp4netns",
+        }
+    }
+
+    /// Where, inside, questions about names are to be sent.
+    pub fn name_server(self) -> SocketAddr {
+        match self {
+            Self::Pasta => (PASTA_DNS, 53).into(),
+            Self::Slirp4netns => (SLIRP_DNS, 53).into(),
+        }
+    }
+
+    /// Everything after the program's name; `target` is a process in the namespace.
+    fn arguments(self, target: i32) -> Vec<String> {
+        let words: &[&str] = match self {
+            // In the foreground; the host's gateway address does not lead to the host; no port of
+            // either side is forwarded to the other.
+            Self::Pasta => &[
+                "--foreground",
+                "--quiet",
+                "--ipv4-only",
+                "--config-net",
+                "--no-map-gw",
+                "--mtu",
+                MTU,
+                "-t",
+                "none",
+                "-u",
+                "none",
+                "-T",
+                "none",
+                "-U",
+                "none",
+                "--dns-forward",
+            ],
+            Self::Slirp4netns => &["--configure", "--disable-host-loopback", "--mtu", MTU],
+        };
+        let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        match self {
+            Self::Pasta => arguments.extend([PASTA_DNS.to_string(), target.to_string()]),
+            Self::Slirp4netns => arguments.extend([target.to_string(), "tap0".to_owned()]),
+        }
+        arguments
+    }
+}
+
+/// How to start a way out.
+#[derive(Clone, Debug)]
+pub struct UplinkConfig<'a> {
+    /// A process in the namespaces, as this process numbers it. The same user's.
+    pub target: i32,
+    /// Where to look for the programs; [`DIRECTORIES`] as a rule.
+    pub directories: &'a [PathBuf],
+    /// Where the program's messages go.
+    pub log: BorrowedFd<'a>,
+}
+
+/// A running program that is the way out.
+#[derive(Debug)]
+pub struct Uplink {
+    tool: Tool,
+    path: PathBuf,
+    target: i32,
+    log: std::os::fd::OwnedFd,
+    process: Spawned,
+    started: Instant,
+}
+
+impl Uplink {
+    /// Starts the program; to be called outside, in the namespaces that have the way out. Does not
+    /// wait until the way is there: [`wait_until_ready`] does, inside.
+    ///
+    /// # Errors
+    ///
+    /// [`UplinkError::NotInstalled`], [`UplinkError::Device`], [`UplinkError::Start`].
+    pub fn start(config: &UplinkConfig<'_>) -> Result<Self, UplinkError> {
+        let (tool, path) = Tool::find(config.directories).ok_or(UplinkError::NotInstalled)?;
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")
+            .map_err(|source| UplinkError::Device { source })?;
+        let log = config.log.try_clone_to_owned().map_err(failed("share the uplink's log"))?;
+        let process = run(tool, &path, config.target, log.as_fd())?;
+        Ok(Self { tool, path, target: config.target, log, process, started: Instant::now() })
+    }
+
+    /// Which program it is.
+    pub fn tool(&self) -> Tool {
+        self.tool
+    }
+
+    /// The program's process id.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// Starts the program again whenever it ends, until the other side of `end` (a pipe or a
+    /// socket) is closed by all who hold it; then ends the program. Blocks all the while.
+    ///
+    /// # Errors
+    ///
+    /// [`UplinkError`]; the program has ended then.
+    pub fn supervise(mut self, end: BorrowedFd<'_>) -> Result<(), UplinkError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if wait_for_either(end, self.process.pidfd.as_fd(), None)? {
+                return self.stop();
+            }
+            reap(&self.process)?;
+            if self.started.elapsed() >= STEADY {
+                pause = FIRST_PAUSE;
+            }
+            tracing::warn!(
+                tool = self.tool.name(),
+                pause_ms = pause.as_millis(),
+                "the uplink ended"
+            );
+            if wait_for_hang_up(end, pause)? {
+                return Ok(());
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.process = run(self.tool, &self.path, self.target, self.log.as_fd())?;
+            self.started = Instant::now();
+        }
+    }
+
+    /// Ends the program and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// [`UplinkError::Host`].
+    pub fn stop(self) -> Result<(), UplinkError> {
+        match pidfd_send_signal(&self.process.pidfd, Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => reap(&self.process),
+            Err(error) => Err(failed("end the uplink")(error)),
+        }
+    }
+}
+
+/// Waits, inside, until there is a default route, at most `timeout`.
+///
+/// # Errors
+///
+/// [`UplinkError::Silent`] when there is none by then.
+pub fn wait_until_ready(timeout: Duration) -> Result<(), UplinkError> {
+    let routes = |source| UplinkError::Routes { source };
+    let deadline = Instant::now() + timeout;
+    let mut events = Socket::route().map_err(routes)?;
+    events.subscribe(route::ROUTE_EVENTS).map_err(routes)?; // before looking, so none is missed
+    let mut socket = Socket::route().map_err(routes)?;
+    loop {
+        let found = route::routes(&mut socket).map_err(routes)?;
+        if found.iter().any(|route| route.prefix == 0 && route.link.is_some()) {
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(UplinkError::Silent { waited: timeout });
+        }
+        events.wait(left).map_err(routes)?;
+    }
+}
+
+fn run(tool: Tool, path: &Path, target: i32, log: BorrowedFd<'_>) -> Result<Spawned, UplinkError> {
+    let prepare = failed("prepare the uplink's arguments");
+    let text = path.to_string_lossy().into_owned();
+    let arguments: Result<Vec<CString>, _> =
+        std::iter::once(text).chain(tool.arguments(target)).map(CString::new).collect();
+    let arguments = arguments.map_err(|nul| prepare(io::Error::from(nul)))?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(failed("open /dev/null"))?;
+    let program = Program {
+        path: arguments.first().ok_or(UplinkError::NotInstalled)?,
+        arguments: &arguments,
+        environment: &[],
+        directory: c"/",
+        identity: None,
+        streams: Streams::Each([null.as_fd(), log, log]),
+        open_files: None,
+    };
+    spawn(&program).map_err(|source| UplinkError::Start { path: path.to_owned(), source })
+}
+
+fn reap(process: &Spawned) -> Result<(), UplinkError> {
+    let ended = waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED);
+    match ended {
+        Ok(_) | Err(Errno::CHILD) => Ok(()),
+        Err(error) => Err(failed("wait for the uplink's end")(error)),
+    }
+}
+
+/// Waits for a hang-up of `end` (true) or for the end of a process (false).
+fn wait_for_either(
+    end: BorrowedFd<'_>,
+    process: BorrowedFd<'_>,
+    timeout: Option<&Timespec>,
+) -> Result<bool, UplinkError> {
+    loop {
+        let mut waiting =
+            [PollFd::new(&end, PollFlags::empty()), PollFd::new(&process, PollFlags::IN)];
+        match poll(&mut waiting, timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(failed("watch the uplink")(error)),
+        }
+        let [hung_up, ended] = waiting.map(|it| !it.revents().is_empty());
+        if hung_up || ended {
+            return Ok(hung_up);
+        }
+    }
+}
+
+/// Waits for a hang-up of `end`, at most `pause`; returns whether it came.
+fn wait_for_hang_up(end: BorrowedFd<'_>, pause: Duration) -> Result<bool, UplinkError> {
+    let pause = Timespec {
+        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(30),
+        tv_nsec: i64::from(pause.subsec_nanos()),
+    };
+    match poll(&mut [PollFd::new(&end, PollFlags::empty())], Some(&pause)) {
+        Ok(events) => Ok(events > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(failed("watch the uplink")(error)),
+    }
+}
+
+fn failed<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> UplinkError {
+    move |source| UplinkError::Host { operation, source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_stays_out_of_reach_and_no_port_is_forwarded() {
+        let pasta = Tool::Pasta.arguments(77).join(" ");
+        for needed in ["--no-map-gw", "-t none -u none -T none -U none", "--ipv4-only"] {
+            assert!(pasta.contains(needed), "{pasta}");
+        }
+        assert!(pasta.ends_with("--dns-forward 169.254.1.1 77"), "{pasta}");
+        let slirp = Tool::Slirp4netns.arguments(77).join(" ");
+        assert_eq!(slirp, "--configure --disable-host-loopback --mtu 1500 77 tap0");
+    }
+
+    #[test]
+    fn pasta_is_preferred_and_none_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let directories = [folder.path().join("none"), folder.path().to_owned()];
+        assert_eq!(Tool::find(&directories), None);
+        std::fs::write(folder.path().join("slirp4netns"), "").unwrap();
+        assert_eq!(Tool::find(&directories).unwrap().0, Tool::Slirp4netns);
+        std::fs::write(folder.path().join("pasta"), "").unwrap();
+        let path = folder.path().join("pasta");
+        assert_eq!(Tool::find(&directories), Some((Tool::Pasta, path)));
+    }
+
+    #[test]
+    fn without_a_program_starting_says_what_to_install() {
+        let null = File::open("/dev/null").unwrap();
+        let config = UplinkConfig { target: 1, directories: &[], log: null.as_fd() };
+        let error = Uplink::start(&config).unwrap_err();
+        assert!(error.to_string().contains("`passt`"), "{error}");
+    }
+}
