@@ -30,6 +30,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 /// Reads JSON from a caller.
 pub(crate) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
+    // The reader would take an array for an object, with its fields in order.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(ApiError::invalid("request body", "expected an object"));
+    }
     serde_json::from_slice(text).map_err(|error| ApiError::invalid("request body", error))
 }
 

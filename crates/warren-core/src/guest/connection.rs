@@ -26,6 +26,9 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a request to an agent.
 pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 
+/// How many unwanted pieces of an answer are worth reading to use its connection again.
+const LEFT_OVER: usize = 4;
+
 type Wire = http1::Connection<TokioIo<Box<dyn Duplex>>, Body>;
 
 /// A body that is there already.
@@ -179,12 +182,18 @@ impl Answer {
     /// The connection, where the next request can be sent on it at once.
     pub(super) fn into_idle(mut self) -> Option<Connection> {
         let mut cx = Context::from_waker(Waker::noop());
-        if !self.complete && !matches!(self.poll_piece(&mut cx), Poll::Ready(None)) {
-            return None;
+        // What nobody wanted to read, such as the end of a stream behind its last event.
+        for _ in 0..LEFT_OVER {
+            if self.complete {
+                break;
+            }
+            if let Poll::Pending | Poll::Ready(Some(Err(_))) = self.poll_piece(&mut cx) {
+                return None;
+            }
         }
         let mut connection = self.connection;
         // An answer may overtake the end of its request: such a connection is not free yet.
         connection.drive(&mut cx);
-        connection.sender.is_ready().then_some(connection)
+        (self.complete && connection.sender.is_ready()).then_some(connection)
     }
 }
