@@ -26,6 +26,9 @@ pub struct Config {
     pub storage: Driver,
     /// Addresses and names.
     pub network: Network,
+    /// Hand layers to overlayfs by path also where the kernel takes descriptors (Linux 6.13 and
+    /// later). Older kernels get paths without being asked.
+    pub layers_by_path: bool,
 }
 
 /// How guests reach the outside.

@@ -127,7 +127,7 @@ impl Host {
         }
         let (net, no_network) = open_network(config.network, &config.instance, slots.index());
         let scratch = config.run_dir.join("mounts");
-        let mounter = Mounter::start(&scratch, nested.is_some(), root::layers_by());
+        let mounter = Mounter::start(&scratch, nested.is_some(), root::layers_by(config.layers_by_path));
         let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
         let images = step("open the images", Images::open(&config.data_dir))?;
         let mounter = step("start the mounting threads", mounter)?;
@@ -364,12 +364,10 @@ impl Host {
         }
         let (tell, told) = oneshot::channel();
         lock(&self.guests).waiting.insert(guest.slot, tell);
-        match &guest.keeper {
-            Some(keeper) => {
-                let request = Request::Kill { slot: guest.slot };
-                keeper.tell(&request).map_err(RuntimeError::host("kill the guest"))?;
-            }
-            None => self.kill_orphan(guest),
+        let request = Request::Kill { slot: guest.slot };
+        let told_keeper = guest.keeper.as_ref().is_some_and(|it| it.tell(&request).is_ok());
+        if !told_keeper {
+            self.kill_orphan(guest);
         }
         // An exit between the look above and the registration would go unheard.
         if guest.process.is_some_and(Process::lives) {

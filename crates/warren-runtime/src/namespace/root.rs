@@ -361,15 +361,15 @@ fn device(major: u32, minor: u32) -> Dev {
     rustix::fs::makedev(major, minor)
 }
 
-/// How this kernel takes layers.
-pub(crate) fn layers_by() -> LayersBy {
+/// How this kernel takes layers; by path in any case where that is wanted.
+pub(crate) fn layers_by(path: bool) -> LayersBy {
     let probe = || -> io::Result<()> {
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let directory = File::open("/")?;
         fsconfig_set_fd(context.as_fd(), "lowerdir+", directory.as_fd())?;
         Ok(())
     };
-    if probe().is_ok() { LayersBy::Descriptor } else { LayersBy::Path }
+    if !path && probe().is_ok() { LayersBy::Descriptor } else { LayersBy::Path }
 }
 
 /// A descriptor for messages to the guest, borrowed.

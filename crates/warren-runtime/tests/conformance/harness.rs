@@ -19,6 +19,7 @@ pub(crate) struct Host {
     pub(crate) runtime: Option<Arc<NamespaceRuntime>>,
     pub(crate) data: tempfile::TempDir,
     pub(crate) run: tempfile::TempDir,
+    pub(crate) layers_by_path: bool,
 }
 
 /// Whether these tests can run here; says why not.
@@ -46,25 +47,93 @@ pub(crate) fn spec() -> Spec {
 
 impl Host {
     pub(crate) fn open(blanks: usize) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        Self::open_in(tempfile::tempdir().unwrap(), blanks, false)
+    }
+
+    pub(crate) fn open_in(data: tempfile::TempDir, blanks: usize, layers_by_path: bool) -> Self {
         let run = tempfile::tempdir_in("/run").unwrap();
-        let mut host = Self { runtime: None, data, run };
+        let mut host = Self { runtime: None, data, run, layers_by_path };
         host.start(blanks);
         host
     }
 
+    /// What the runtime calls its part of the host.
+    pub(crate) fn instance(&self) -> String {
+        let name = self.run.path().file_name().unwrap().to_string_lossy().into_owned();
+        name.to_lowercase().replace(|it: char| !it.is_ascii_alphanumeric(), "")
+    }
+
+    /// Lets go of the runtime without taking anything down, as a killed server does.
+    pub(crate) fn crash(&mut self) {
+        self.runtime = None;
+    }
+
+    /// The keepers that serve this host, by pid.
+    pub(crate) fn keepers(&self) -> Vec<i32> {
+        let run = self.run.path().to_string_lossy().into_owned();
+        let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+        let inodes: Vec<String> = sockets
+            .lines()
+            .filter(|it| it.contains(&run) && it.contains("keeper-"))
+            .filter_map(|it| Some(format!("socket:[{}]", it.split_whitespace().nth(6)?)))
+            .collect();
+        let numbers = std::fs::read_dir("/proc").unwrap();
+        let pids = numbers.filter_map(|it| it.unwrap().file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| {
+            let comm = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            comm.starts_with("warren-keeper")
+                && std::fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
+                    fds.flatten().any(|fd| {
+                        let link = std::fs::read_link(fd.path()).unwrap_or_default();
+                        inodes.iter().any(|it| link.to_string_lossy() == *it)
+                    })
+                })
+        })
+        .collect()
+    }
+
+    /// Everything on the host that has this runtime's name or one of its slots'.
+    pub(crate) fn traces(&self) -> Vec<String> {
+        let mut traces = Vec::new();
+        let mut look = |directory: &std::path::Path| {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                traces.push(entry.path().to_string_lossy().into_owned());
+            }
+        };
+        for place in ["blanks", "sandboxes", "trash"] {
+            look(&self.data.path().join(place));
+        }
+        for place in ["s", "exits"] {
+            look(&self.run.path().join(place));
+        }
+        for entry in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let mine = entry.path().join(format!("warren-{}", self.instance()));
+            for slot in std::fs::read_dir(mine).into_iter().flatten().flatten() {
+                if slot.path().is_dir() {
+                    traces.push(slot.path().to_string_lossy().into_owned());
+                }
+            }
+        }
+        traces
+    }
+
+    /// Waits until nothing is left on the host.
+    pub(crate) async fn wait_until_clean(&self) {
+        eventually("the host is clean", || self.traces().is_empty()).await;
+    }
+
     /// Opens the runtime over what is there, as a server does that starts again.
     pub(crate) fn start(&mut self, blanks: usize) {
-        let name = self.run.path().file_name().unwrap().to_string_lossy().into_owned();
         let config = Config {
             data_dir: self.data.path().to_owned(),
             run_dir: self.run.path().to_owned(),
-            instance: name.to_lowercase().replace(|it: char| !it.is_ascii_alphanumeric(), ""),
+            instance: self.instance(),
             agent: warren_agent_image::AGENT,
             blanks,
             limits: limits(),
             storage: Driver::Auto,
             network: namespace::Network::On(NetConfig::default()),
+            layers_by_path: self.layers_by_path,
         };
         self.runtime = Some(NamespaceRuntime::open(config).unwrap());
     }
@@ -112,4 +181,20 @@ pub(crate) async fn health(runtime: &NamespaceRuntime, id: &SandboxId, service: 
         text.lines().next().unwrap_or_default().to_owned()
     };
     tokio::time::timeout(Duration::from_secs(10), answer).await.expect("the agent answers")
+}
+
+/// Waits for a condition with a deadline.
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The next event of the runtime.
+pub(crate) async fn next_event(
+    events: &mut tokio::sync::broadcast::Receiver<warren_core::runtime::RuntimeEvent>,
+) -> warren_core::runtime::RuntimeEvent {
+    tokio::time::timeout(Duration::from_secs(10), events.recv()).await.expect("an event").unwrap()
 }

@@ -1,9 +1,10 @@
 use warren_core::{
     id::SandboxId,
-    runtime::{Found, GuestState, Runtime, Service},
+    runtime::{Found, GuestState, Runtime, RuntimeError, Service},
+    spec::{Image, Limits, Network, Profile, Spec},
 };
 
-use crate::harness::{Host, health, possible, spec};
+use crate::harness::{Host, health, limits, possible, spec};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_created_guest_answers_on_both_sockets_and_is_listed() {
@@ -24,4 +25,107 @@ async fn a_created_guest_answers_on_both_sockets_and_is_listed() {
     assert!(host.runtime().list().await.unwrap().is_empty());
     assert!(!host.entry(&id).exists());
     host.runtime().destroy(&id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_made_without_any_blank_and_without_network() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let id = SandboxId::mint();
+    let wanted = Spec { network: Network::None, profile: Profile::Strict, ..spec() };
+    host.runtime().create(&id, &wanted).await.unwrap();
+    assert_eq!(health(host.runtime(), &id, Service::Envd).await, "HTTP/1.1 204 No Content");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn create_and_destroy_leave_nothing_behind() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    for _ in 0..20 {
+        let id = SandboxId::mint();
+        host.runtime().create(&id, &spec()).await.unwrap();
+        assert!(!host.traces().is_empty());
+        host.runtime().destroy(&id).await.unwrap();
+    }
+    host.wait_until_clean().await;
+    // What it had to remove are the slots whose interface was still there.
+    assert_eq!(host.runtime().network().unwrap().reconcile(&[]).unwrap(), Vec::<u32>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_fails_leaves_nothing_behind() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let id = SandboxId::mint();
+    let images = [
+        Image::Directory("/nowhere".into()),
+        Image::Archive("/nowhere.tar".into()),
+        Image::Oci("python:3.12".into()),
+    ];
+    for image in images {
+        let error = host.runtime().create(&id, &Spec { image, ..spec() }).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::Image { .. }), "{error}");
+    }
+    // Fails late: with the guest forked, its limits cannot be set.
+    let limits = Limits { pids: u32::MAX, memory_bytes: 1, ..limits() };
+    assert!(host.runtime().create(&id, &Spec { limits, ..spec() }).await.is_err());
+    host.wait_until_clean().await;
+    assert!(host.runtime().list().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_can_come_from_a_directory() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+    std::fs::write(root.path().join("marker"), "from the image").unwrap();
+    let id = SandboxId::mint();
+    let image = Image::Directory(root.path().to_owned());
+    host.runtime().create(&id, &Spec { image, ..spec() }).await.unwrap();
+    assert_eq!(health(host.runtime(), &id, Service::Control).await, "HTTP/1.1 204 No Content");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2, "the image is not written to");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_can_be_handed_over_by_path() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open_in(tempfile::tempdir().unwrap(), 0, true);
+    let id = SandboxId::mint();
+    host.runtime().create(&id, &spec()).await.unwrap();
+    assert_eq!(health(host.runtime(), &id, Service::Control).await, "HTTP/1.1 204 No Content");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_guest_stands_still_and_can_be_destroyed() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    if !host.runtime().capabilities().pause {
+        println!("SKIPPED: no cgroup is writable, so there is no pause");
+        return;
+    }
+    let id = SandboxId::mint();
+    host.runtime().create(&id, &spec()).await.unwrap();
+    host.runtime().pause(&id).await.unwrap();
+    let found = host.runtime().list().await.unwrap();
+    assert_eq!(found, [Found { id, state: GuestState::Paused }]);
+    let cpu = host.runtime().usage(&id).await.unwrap().cpu;
+    assert_eq!(host.runtime().usage(&id).await.unwrap().cpu, cpu);
+    host.runtime().resume(&id).await.unwrap();
+    assert_eq!(health(host.runtime(), &id, Service::Envd).await, "HTTP/1.1 204 No Content");
+    host.runtime().pause(&id).await.unwrap();
+    host.runtime().destroy(&id).await.unwrap();
+    host.wait_until_clean().await;
 }

@@ -2,5 +2,6 @@
 
 #![cfg(target_os = "linux")]
 
+mod faults;
 mod harness;
 mod lifecycle;
