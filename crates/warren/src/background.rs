@@ -310,7 +310,7 @@ mod tests {
     use super::*;
 
     fn dirs(base: &tempfile::TempDir) -> Dirs {
-        Dirs { data: base.path().to_owned(), run: base.path().to_owned() }
+        Dirs::of_test(base.path())
     }
 
     #[test]

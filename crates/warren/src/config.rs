@@ -21,7 +21,7 @@ pub(crate) use environment::Environment;
 pub(crate) use table::{Config, SETTINGS};
 #[cfg(test)]
 pub(crate) use value::Value;
-pub(crate) use value::{Cpus, Lasting, Level, Size, Storage, Subnet};
+pub(crate) use value::{Cpus, Lasting, Level, Runtime, Size, Storage, Subnet};
 
 /// What the flags say about settings.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -22,6 +22,8 @@ pub(crate) struct Dirs {
     pub(crate) data: PathBuf,
     /// Sockets and locks.
     pub(crate) run: PathBuf,
+    /// Eight hexadecimal digits that stand for the data directory.
+    pub(crate) instance: String,
 }
 
 impl Dirs {
@@ -39,15 +41,22 @@ impl Dirs {
         make_private(&data, uid)?;
         let data = fs::canonicalize(&data)
             .map_err(|source| DirsError::Make { path: data.clone(), source })?;
+        let instance = short_hash(&data);
         let run = match &config.run_dir {
             Some(run) => run.clone(),
-            None => base_run(environment, uid)?.join(short_hash(&data)),
+            None => base_run(environment, uid)?.join(&instance),
         };
         if run.as_os_str().len() > LONGEST_RUN {
             return Err(DirsError::TooLong { path: run });
         }
         make_private(&run, uid)?;
-        Ok(Self { data, run })
+        Ok(Self { data, run, instance })
+    }
+
+    /// Directories of tests: both are `base`.
+    #[cfg(test)]
+    pub(crate) fn of_test(base: &Path) -> Self {
+        Self { data: base.to_owned(), run: base.to_owned(), instance: short_hash(base) }
     }
 
     /// Where the API listens.

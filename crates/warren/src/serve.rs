@@ -1,20 +1,152 @@
-//! The server put together: configuration, runtime, store, core, listener.
+//! The server put together: configuration, runtime, store, core, listener, and their end.
 
 mod log;
 
 mod post;
 
+mod wiring;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
+use warren_core::{Sandboxes, clock::SystemClock, store::Store};
+use warren_runtime::{
+    namespace::NamespaceRuntime,
+    net::resolver::{self, ResolverConfig, ResolverHandle, Upstreams},
+    rootless,
+};
+use warren_server::App;
+
+use post::Door;
 pub(crate) use post::Post;
 
-use crate::{
-    config::Config,
-    dirs::Dirs,
-    error::{CliError, Kind},
-};
+use crate::{config::Config, dirs::Dirs, error::CliError, version::version};
 
-/// Serves until asked to end.
+/// Serves until asked to end, or until nobody needs it.
+///
+/// No thread may run before: an ordinary user's server enters its outer namespaces first.
 pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliError> {
     log::start(config.log, post.background);
     post.sign().map_err(CliError::local("write the lock file"))?;
-    Err(CliError::new(Kind::Local, "this build has no server yet"))
+    let entered = rootless::enter(&dirs.run).map_err(|error| {
+        CliError::local("enter the server's own namespaces")(error)
+            .hint("`warren doctor` says what forbids it here")
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::local("start the event loop"))?;
+    let (lock, door) = post.split();
+    let result = runtime.block_on(run(config, dirs, entered, door));
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(lock); // the next server may start
+    result
+}
+
+async fn run(
+    config: &Config,
+    dirs: &Dirs,
+    entered: rootless::Entered,
+    door: Door,
+) -> Result<(), CliError> {
+    let listener = door.listener().map_err(CliError::local("take the listener"))?;
+    let runtime = NamespaceRuntime::open(wiring::runtime(config, dirs, entered))
+        .map_err(CliError::local("prepare this machine for sandboxes"))?;
+    let resolver = start_resolver(&runtime).await;
+    let writers = TaskTracker::new();
+    let store = Store::open(&dirs.data.join("warren.db"), &writers)
+        .await
+        .map_err(CliError::local("open the database"))?;
+    let core = wiring::core(config);
+    let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
+        .await
+        .map_err(CliError::local("take over the sandboxes that live"))?;
+    let app = App::new(sandboxes, version());
+    tracing::info!(version = version(), background = door.background, "serving");
+    let uid = rustix::process::geteuid().as_raw();
+    let end = end(app.clone(), door, dirs.clone(), config.idle_exit.0);
+    let served = warren_server::serve(listener, uid, app.clone(), end).await;
+    app.shut_down().await;
+    drop(app);
+    if let Some(resolver) = resolver {
+        resolver.stop().await;
+    }
+    writers.close();
+    writers.wait().await;
+    runtime.close();
+    tracing::info!("ended");
+    served.map_err(CliError::local("serve the API"))
+}
+
+/// The name server of sandboxes. Without it they have a network without names, which is said and
+/// is no reason to have no sandboxes.
+async fn start_resolver(runtime: &NamespaceRuntime) -> Option<ResolverHandle> {
+    let net = runtime.network()?;
+    let config = ResolverConfig {
+        gateway: net.gateway(),
+        subnet: net.subnet(),
+        upstreams: Upstreams::File("/etc/resolv.conf".into()),
+    };
+    match resolver::start(config).await {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(error = cause, "sandboxes can not look up names: {error}");
+            None
+        }
+    }
+}
+
+/// Waits for the reason to end, and lets no further client in.
+async fn end(app: App, door: Door, dirs: Dirs, idle_exit: Duration) {
+    let idle = async {
+        if door.background && !idle_exit.is_zero() {
+            nobody_needs_us(&app, &door, &dirs, idle_exit).await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        // First, because the listener's loop asks this future first.
+        biased;
+        () = app.stopping().cancelled() => tracing::info!("asked to end"),
+        () = asked_by_signal() => tracing::info!("asked to end by a signal"),
+        () = idle => return tracing::info!("nobody needs this server"),
+    }
+    if let Err(error) = door.close(&dirs) {
+        tracing::warn!(%error, "the socket was not removed");
+    }
+}
+
+async fn asked_by_signal() {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    match signals {
+        [Ok(mut interrupt), Ok(mut terminate)] => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        _ => std::future::pending().await, // they end this process without ceremony
+    }
+}
+
+/// Returns when there is no sandbox, no request, and nobody on the way, for `idle_exit`.
+async fn nobody_needs_us(app: &App, door: &Door, dirs: &Dirs, idle_exit: Duration) {
+    loop {
+        let activity = app.activity();
+        let needed = activity.living > 0 || activity.in_flight > 0;
+        if !needed && activity.idle_for >= idle_exit {
+            match door.close_if_nobody_waits(dirs) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "this server can not end by itself"),
+            }
+        }
+        let left = idle_exit.saturating_sub(activity.idle_for);
+        // While there are sandboxes nothing says when the last is gone, so look now and then.
+        let pause = if needed { idle_exit / 4 } else { left };
+        tokio::time::sleep(pause.clamp(Duration::from_millis(50), Duration::from_secs(30))).await;
+    }
 }

@@ -102,7 +102,7 @@ settings! {
     /// started in the background; `0` for never.
     idle_exit: Lasting = Some("5m"),
     /// Where the files of sandboxes are kept.
-    storage: Storage = Some("dir"),
+    storage: Storage = Some("auto"),
     /// How much the server writes to its log.
     log: Level = Some("info"),
 }

@@ -164,14 +164,14 @@ pub(crate) struct Subnet {
 
 impl Value for Subnet {
     fn kind() -> String {
-        "a private IPv4 network of /8 to /24 such as `10.231.0.0/16`".into()
+        "a private IPv4 network of /8 to /23 such as `10.213.0.0/16`".into()
     }
 
     fn read(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let (address, prefix): (Ipv4Addr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
         let subnet = Self { address, prefix };
-        let whole = (8..=24).contains(&prefix) && u32::from(address) & !subnet.mask() == 0;
+        let whole = (8..=23).contains(&prefix) && u32::from(address) & !subnet.mask() == 0;
         let carrier = u32::from(address) >> 22 == u32::from(Ipv4Addr::new(100, 64, 0, 0)) >> 22;
         (whole && (address.is_private() || carrier)).then_some(subnet)
     }
@@ -275,6 +275,8 @@ words! {
 words! {
     /// Where the files of sandboxes are kept.
     Storage {
+        /// As the data directory's filesystem allows.
+        Auto = "auto",
         /// In plain directories.
         Dir = "dir",
         /// In btrfs subvolumes; the data directory must be on btrfs.

@@ -110,8 +110,8 @@ fn forwarding() -> Check {
 /// A packet that one chain accepts is still dropped by any other: Docker's is the usual one.
 fn forward_policy() -> Check {
     const NAME: &str = "forward chains";
-    const MEND: &str = "sudo iptables -I FORWARD -i 'wr+' -j ACCEPT; \
-        sudo iptables -I FORWARD -o 'wr+' -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+    const MEND: &str = "sudo iptables -I FORWARD -i 'wrn+' -j ACCEPT; \
+        sudo iptables -I FORWARD -o 'wrn+' -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
     let found = Socket::netfilter().and_then(|mut socket| forward_chains(&mut socket));
     let legacy = read("/proc/net/ip_tables_names").unwrap_or_default();
     let legacy = legacy.lines().any(|table| table == "filter");
@@ -157,7 +157,7 @@ fn firewalls() -> Vec<Check> {
     if Path::new("/run/firewalld").exists() {
         found.push(
             Check::weaker(AREA, "firewalld", "it runs (/run/firewalld), and may drop what sandboxes send")
-                .mend("sudo firewall-cmd --permanent --zone=trusted --add-interface=wr+ && sudo firewall-cmd --reload"),
+                .mend("sudo firewall-cmd --permanent --zone=trusted --add-interface=wrn+ && sudo firewall-cmd --reload"),
         );
     }
     let ufw = read("/etc/ufw/ufw.conf").unwrap_or_default();
@@ -168,7 +168,7 @@ fn firewalls() -> Vec<Check> {
                 "ufw",
                 "it is on (/etc/ufw/ufw.conf), and drops what it does not route",
             )
-            .mend("sudo ufw route allow in on wr+"),
+            .mend("sudo ufw route allow in on wrn+"),
         );
     }
     found

@@ -21,11 +21,18 @@ use crate::{
 /// What makes this process the server of a data directory.
 #[derive(Debug)]
 pub(crate) struct Post {
-    /// Where clients connect.
-    pub(super) listener: UnixListener,
-    /// Held until this process ends.
+    listener: UnixListener,
+    /// Held until nothing of this server runs.
     lock: File,
     /// Whether a command has started this server, and it ends by itself when idle.
+    pub(super) background: bool,
+}
+
+/// The way in. Closing it turns clients away; they find the next server.
+#[derive(Debug)]
+pub(super) struct Door {
+    listener: UnixListener,
+    /// As [`Post::background`].
     pub(super) background: bool,
 }
 
@@ -68,6 +75,19 @@ impl Post {
         Record { version: version(), background: self.background, pid }.write(&self.lock)
     }
 
+    /// The lock, to be held to the last, and the way in.
+    pub(super) fn split(self) -> (File, Door) {
+        let Self { listener, lock, background } = self;
+        (lock, Door { listener, background })
+    }
+}
+
+impl Door {
+    /// The listener, to accept with; it listens until both are dropped.
+    pub(super) fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
+
     /// Lets no further client in, unless one is on its way: then everything stays as it was.
     ///
     /// Holding the gate, the socket is put aside: who looks for it now waits at the gate. If the
@@ -90,10 +110,8 @@ impl Post {
     }
 
     /// Lets no further client in. One that is in the queue is turned away by the closing of the
-    /// listener, before it got any answer, and finds the next server.
-    pub(super) fn close(&self, dirs: &Dirs) -> io::Result<()> {
-        let gate = background::lock_file(&dirs.gate())?;
-        gate.lock()?;
+    /// listener, before it got any answer.
+    pub(super) fn close(self, dirs: &Dirs) -> io::Result<()> {
         match fs::remove_file(dirs.socket()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -124,16 +142,21 @@ mod tests {
     use super::*;
 
     fn post(base: &tempfile::TempDir) -> (Dirs, Post) {
-        let dirs = Dirs { data: base.path().to_owned(), run: base.path().to_owned() };
+        let dirs = Dirs::of_test(base.path());
         let post = Post::claimed(&dirs).unwrap();
         (dirs, post)
+    }
+
+    fn door(base: &tempfile::TempDir) -> (Dirs, Door) {
+        let (dirs, post) = post(base);
+        (dirs, post.split().1)
     }
 
     #[test]
     fn an_idle_post_is_left_and_nothing_stays() {
         let base = tempfile::tempdir().unwrap();
-        let (dirs, post) = post(&base);
-        assert!(post.close_if_nobody_waits(&dirs).unwrap());
+        let (dirs, door) = door(&base);
+        assert!(door.close_if_nobody_waits(&dirs).unwrap());
         assert!(!dirs.socket().exists());
         assert!(UnixStream::connect(dirs.socket()).is_err());
     }
@@ -141,9 +164,9 @@ mod tests {
     #[test]
     fn a_client_in_the_queue_keeps_the_post() {
         let base = tempfile::tempdir().unwrap();
-        let (dirs, post) = post(&base);
+        let (dirs, door) = door(&base);
         let waiting = UnixStream::connect(dirs.socket()).unwrap();
-        assert!(!post.close_if_nobody_waits(&dirs).unwrap());
+        assert!(!door.close_if_nobody_waits(&dirs).unwrap());
         assert!(dirs.socket().exists());
         drop(waiting);
     }
@@ -151,10 +174,10 @@ mod tests {
     #[test]
     fn a_client_at_the_gate_keeps_the_post() {
         let base = tempfile::tempdir().unwrap();
-        let (dirs, post) = post(&base);
+        let (dirs, door) = door(&base);
         let gate = background::lock_file(&dirs.gate()).unwrap();
         gate.lock().unwrap();
-        assert!(!post.close_if_nobody_waits(&dirs).unwrap());
+        assert!(!door.close_if_nobody_waits(&dirs).unwrap());
         assert!(dirs.socket().exists());
     }
 

@@ -1,0 +1,121 @@
+//! Settings as the other crates want them.
+
+use std::{path::PathBuf, time::Duration};
+
+use warren_core::{
+    config::{Config as CoreConfig, Defaults, PoolConfig},
+    spec::{self, Image, Limits},
+};
+use warren_runtime::{
+    namespace,
+    net::{NetConfig, Subnet},
+    rootless::Entered,
+    storage::Driver,
+};
+
+use crate::{
+    config::{Config, Runtime, Storage},
+    dirs::Dirs,
+};
+
+/// What core is told.
+pub(super) fn core(config: &Config) -> CoreConfig {
+    let defaults = Defaults {
+        image: image(&config.image),
+        limits: limits(config),
+        profile: match config.profile {
+            warren_api::sandbox::Profile::Default => spec::Profile::Default,
+            warren_api::sandbox::Profile::Strict => spec::Profile::Strict,
+        },
+        network: match config.network {
+            warren_api::sandbox::Network::Open => spec::Network::Open,
+            warren_api::sandbox::Network::None => spec::Network::None,
+        },
+        lifetime: some_time(config.lifetime.0),
+        longest_lifetime: some_time(config.lifetime_max.0),
+        ..Defaults::default()
+    };
+    let parked = vec![(defaults.spec(), config.parked as usize)];
+    CoreConfig { pool: PoolConfig { parked }, defaults, ..CoreConfig::default() }
+}
+
+/// What the namespace runtime is told.
+pub(super) fn runtime(config: &Config, dirs: &Dirs, entered: Entered) -> namespace::Config {
+    match config.runtime {
+        Runtime::Namespace => {}
+    }
+    namespace::Config {
+        data_dir: dirs.data.clone(),
+        run_dir: dirs.run.clone(),
+        instance: dirs.instance.clone(),
+        agent: warren_agent_image::AGENT,
+        blanks: config.blanks as usize,
+        limits: limits(config),
+        storage: match config.storage {
+            Storage::Auto => Driver::Auto,
+            Storage::Dir => Driver::Directory,
+            Storage::Btrfs => Driver::Btrfs,
+        },
+        network: network(config, entered),
+        layers_by_path: false,
+    }
+}
+
+fn network(config: &Config, entered: Entered) -> namespace::Network {
+    match entered {
+        Entered::NotNeeded => namespace::Network::On(NetConfig {
+            instance: String::new(),
+            index: 0,
+            subnet: config.subnet.and_then(|it| Subnet::new(it.address, it.prefix).ok()),
+            allow: Vec::new(),
+        }),
+        Entered::New | Entered::Again => {
+            namespace::Network::Off("the server is an ordinary user's".to_owned())
+        }
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        memory_bytes: config.memory.0,
+        cpu_millis: config.cpus.0,
+        pids: config.pids,
+        open_files: config.open_files,
+    }
+}
+
+fn image(text: &str) -> Image {
+    match text.split_once(':') {
+        None if text == "host" => Image::Host,
+        Some(("dir", path)) => Image::Directory(PathBuf::from(path)),
+        Some(("tar", path)) => Image::Archive(PathBuf::from(path)),
+        _ => Image::Oci(text.to_owned()),
+    }
+}
+
+/// Settings say 0 for no limit.
+fn some_time(length: Duration) -> Option<Duration> {
+    (!length.is_zero()).then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_what_its_text_says() {
+        assert_eq!(image("host"), Image::Host);
+        assert_eq!(image("dir:/a:b"), Image::Directory("/a:b".into()));
+        assert_eq!(image("tar:/a.tar"), Image::Archive("/a.tar".into()));
+        assert_eq!(image("debian:13"), Image::Oci("debian:13".into()));
+    }
+
+    #[test]
+    fn defaults_reach_core_and_the_pool_alike() {
+        let config = Config::default();
+        let core = core(&config);
+        assert_eq!(core.defaults.limits.memory_bytes, config.memory.0);
+        assert_eq!(core.defaults.longest_lifetime, None);
+        assert_eq!(core.pool.parked, vec![(core.defaults.spec(), 2)]);
+    }
+}
