@@ -136,6 +136,18 @@ impl FakeRuntime {
         self.lock().insert(id, Guest { state, agent, deadline: None, oom_kills: 0 });
     }
 
+    /// Freezes a guest as its keeper does at a deadline.
+    pub fn freeze(&self, id: &SandboxId) {
+        if let Some(guest) = self.lock().get_mut(id) {
+            guest.state = GuestState::Paused;
+        }
+    }
+
+    /// Loses a guest without a word, as when its host is started again.
+    pub fn lose(&self, id: &SandboxId) {
+        self.lock().remove(id);
+    }
+
     /// Ends a guest as if by itself.
     pub fn exit(&self, id: &SandboxId, exit: Exit) {
         if let Some(guest) = self.lock().get_mut(id) {
