@@ -7,6 +7,8 @@
 pub mod daemon;
 mod files;
 mod filesystem;
+mod guest;
 mod http;
+pub mod keeper;
 mod process;
 mod users;

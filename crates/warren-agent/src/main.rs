@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(1)),
             Err(error) => fail(&format!("warren-agent: {error}")),
         },
+        [] => warren_agent::keeper::main(),
         _ => fail(USAGE),
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use crate::daemon::pool::Pool;
 use crate::filesystem::Watchers;
+use crate::http::metrics::Meter;
 use crate::process::Processes;
 
 /// Everything that requests share.
@@ -15,6 +17,7 @@ pub(crate) struct Agent {
     pub(crate) watchers: Watchers,
     pub(crate) pool: Pool,
     pub(crate) tasks: Tasks,
+    pub(crate) meter: Meter,
     /// Whether other users' ids can be taken on; if not, all runs as the one there is.
     pub(crate) switches_users: bool,
     sandbox: Mutex<Arc<Sandbox>>,
@@ -40,6 +43,7 @@ impl Agent {
             watchers: Watchers::new(),
             pool: Pool::new(),
             tasks: Tasks,
+            meter: Meter::new(),
             switches_users: warren_sys::users::may_switch_users(),
             sandbox: Mutex::default(),
         }
@@ -52,6 +56,15 @@ impl Agent {
     pub(crate) fn set_sandbox(&self, sandbox: Sandbox) {
         *lock(&self.sandbox) = Arc::new(sandbox);
     }
+}
+
+/// The time of day, for people; nothing depends on it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that asks, for values shown to people"
+)]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Locks, whatever happened to another holder: the values behind locks here are whole at every

@@ -44,6 +44,15 @@ impl Context {
         path::resolve(path, &self.user, &self.sandbox)
     }
 
+    /// User and group of what is made here.
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        if self.switches_users {
+            (self.user.identity.uid, self.user.identity.gid)
+        } else {
+            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+        }
+    }
+
     /// Runs work with the user's rights.
     ///
     /// # Errors

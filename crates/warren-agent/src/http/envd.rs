@@ -14,8 +14,9 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
 use super::reply::{self, Body, Refusal};
-use super::rpc;
+use super::{metrics, rpc};
 use crate::daemon::Agent;
+use crate::files;
 
 pub(super) async fn answer(
     agent: Arc<Agent>,
@@ -27,6 +28,8 @@ pub(super) async fn answer(
         (&Method::OPTIONS, _) => preflight(),
         (&Method::GET, "/health") => reply::empty(StatusCode::NO_CONTENT),
         (&Method::GET, "/envs") => environment(&agent),
+        (&Method::GET, "/metrics") => measure(&agent).await,
+        (_, "/files" | "/files/compose") => files::answer(agent, request).await,
         (&Method::POST, path) if is_method(path) => call(dispatch, request).await,
         _ => Refusal::new(StatusCode::NOT_FOUND, "no such path").into(),
     };
@@ -62,6 +65,14 @@ fn preflight() -> Response<Body> {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+async fn measure(agent: &Arc<Agent>) -> Response<Body> {
+    let measured = Arc::clone(agent);
+    match agent.pool.with_files(move || Ok(metrics::measure(&measured.meter))).await {
+        Ok(value) => reply::json(StatusCode::OK, &value),
+        Err(status) => Refusal::from(status).into(),
+    }
 }
 
 fn environment(agent: &Agent) -> Response<Body> {

@@ -6,6 +6,7 @@
 pub(crate) mod call;
 mod control;
 mod envd;
+pub(crate) mod metrics;
 pub(crate) mod reply;
 pub(crate) mod rpc;
 
@@ -26,8 +27,12 @@ use reply::Body;
 
 /// Connections at once on each socket. The host keeps a few; the rest is somebody's mistake.
 const CONNECTIONS: usize = 1024;
-/// Bytes that a request's head may have.
+/// Bytes that the headers of an HTTP/2 request may have.
 const HEAD_BYTES: usize = 64 << 10;
+/// Bytes read from a connection at once; a request's head must fit.
+const READ_BYTES: usize = 256 << 10;
+/// Bytes of one HTTP/2 stream, and of all on a connection, that may be under way.
+const WINDOWS: (u32, u32) = (512 << 10, 2 << 20);
 /// How long a client may take for a request's head.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Streams at once on one HTTP/2 connection.
@@ -79,10 +84,12 @@ async fn serve_connection(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_BYTES)
+        .max_buf_size(READ_BYTES)
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
         .max_concurrent_streams(STREAMS);
     // Whatever ended the connection, its peer knows; requests have been answered or are gone.
     drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await);

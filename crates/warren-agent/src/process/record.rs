@@ -18,7 +18,7 @@ use warren_sys::reap::Ended;
 use super::event::{Event, end_of};
 use super::input::Input;
 use super::spool::{Chunk, Source, Spool};
-use crate::daemon::state::lock;
+use crate::daemon::state::{lock, now};
 
 /// Events that wait for a subscriber before the process is held back. With the largest chunks:
 /// 256 KiB.
@@ -251,9 +251,4 @@ async fn is_set(flag: &watch::Sender<bool>) {
     if flag.subscribe().wait_for(|it| *it).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a start time for people; nothing depends on it")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
