@@ -13,14 +13,14 @@
 //!
 //! The program is told to keep the host's loopback out of reach and to forward no ports. It has an
 //! address for questions about names, which it passes to the host's resolver wherever that is.
-//! Whoever supervises must stay outside and live as long as the sandboxes do.
+//! Whoever supervises ([`Uplink::supervise`]) must stay outside and live as long as sandboxes do.
 
 use std::{
     ffi::CString,
     fs::File,
     io,
     net::{Ipv4Addr, SocketAddr},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -183,7 +183,7 @@ pub struct Uplink {
     tool: Tool,
     path: PathBuf,
     target: i32,
-    log: std::os::fd::OwnedFd,
+    log: OwnedFd,
     process: Spawned,
     started: Instant,
 }
@@ -217,34 +217,38 @@ impl Uplink {
         self.process.pid
     }
 
-    /// Starts the program again whenever it ends, until the other side of `end` (a pipe or a
-    /// socket) is closed by all who hold it; then ends the program. Blocks all the while.
+    /// Starts the program again whenever it ends, as long as somebody needs it; then ends it.
+    /// Blocks all the while.
+    ///
+    /// `needed_by` gives what to watch: a descriptor that becomes readable or hangs up when
+    /// somebody no longer needs the way out, such as the server's pidfd. It is asked again then
+    /// (the server has died; its keeper may live) and says `None` when nobody is left.
     ///
     /// # Errors
     ///
     /// [`UplinkError`]; the program has ended then.
-    pub fn supervise(mut self, end: BorrowedFd<'_>) -> Result<(), UplinkError> {
+    pub fn supervise(
+        mut self,
+        mut needed_by: impl FnMut() -> Option<OwnedFd>,
+    ) -> Result<(), UplinkError> {
         let mut pause = FIRST_PAUSE;
-        loop {
-            if wait_for_either(end, self.process.pidfd.as_fd(), None)? {
-                return self.stop();
+        while let Some(user) = needed_by() {
+            while !watch(user.as_fd(), Some(self.process.pidfd.as_fd()), None)? {
+                reap(&self.process)?;
+                if self.started.elapsed() >= STEADY {
+                    pause = FIRST_PAUSE;
+                }
+                let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(tool = self.tool.name(), pause_ms, "the uplink ended");
+                if watch(user.as_fd(), None, Some(pause))? {
+                    break;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                self.process = run(self.tool, &self.path, self.target, self.log.as_fd())?;
+                self.started = Instant::now();
             }
-            reap(&self.process)?;
-            if self.started.elapsed() >= STEADY {
-                pause = FIRST_PAUSE;
-            }
-            tracing::warn!(
-                tool = self.tool.name(),
-                pause_ms = pause.as_millis(),
-                "the uplink ended"
-            );
-            if wait_for_hang_up(end, pause)? {
-                return Ok(());
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            self.process = run(self.tool, &self.path, self.target, self.log.as_fd())?;
-            self.started = Instant::now();
         }
+        self.stop()
     }
 
     /// Ends the program and waits until it has.
@@ -312,36 +316,25 @@ fn reap(process: &Spawned) -> Result<(), UplinkError> {
     }
 }
 
-/// Waits for a hang-up of `end` (true) or for the end of a process (false).
-fn wait_for_either(
-    end: BorrowedFd<'_>,
-    process: BorrowedFd<'_>,
-    timeout: Option<&Timespec>,
+/// Waits until `user` is done (true), or until a process ended or time has passed (false).
+fn watch(
+    user: BorrowedFd<'_>,
+    process: Option<BorrowedFd<'_>>,
+    timeout: Option<Duration>,
 ) -> Result<bool, UplinkError> {
+    let timeout = timeout.map(Timespec::try_from).transpose();
+    let timeout =
+        timeout.map_err(|_too_long| failed("watch the uplink")(io::Error::from(Errno::INVAL)))?;
+    let mut waiting: Vec<PollFd<'_>> = std::iter::once(&user)
+        .chain(&process)
+        .map(|descriptor| PollFd::new(descriptor, PollFlags::IN))
+        .collect();
     loop {
-        let mut waiting =
-            [PollFd::new(&end, PollFlags::empty()), PollFd::new(&process, PollFlags::IN)];
-        match poll(&mut waiting, timeout) {
-            Ok(_) | Err(Errno::INTR) => {}
+        match poll(&mut waiting, timeout.as_ref()) {
+            Ok(_) => return Ok(waiting.first().is_some_and(|user| !user.revents().is_empty())),
+            Err(Errno::INTR) => {}
             Err(error) => return Err(failed("watch the uplink")(error)),
         }
-        let [hung_up, ended] = waiting.map(|it| !it.revents().is_empty());
-        if hung_up || ended {
-            return Ok(hung_up);
-        }
-    }
-}
-
-/// Waits for a hang-up of `end`, at most `pause`; returns whether it came.
-fn wait_for_hang_up(end: BorrowedFd<'_>, pause: Duration) -> Result<bool, UplinkError> {
-    let pause = Timespec {
-        tv_sec: i64::try_from(pause.as_secs()).unwrap_or(30),
-        tv_nsec: i64::from(pause.subsec_nanos()),
-    };
-    match poll(&mut [PollFd::new(&end, PollFlags::empty())], Some(&pause)) {
-        Ok(events) => Ok(events > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(failed("watch the uplink")(error)),
     }
 }
 
