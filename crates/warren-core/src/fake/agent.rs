@@ -245,7 +245,7 @@ impl FakeAgent {
             end: None,
         };
         let (events, answer) = stream();
-        send(&events, Event::Start(StartEvent { pid, ..StartEvent::default() }));
+        send(&events, Event::Start(StartEvent { pid }));
         process.subscribers.push(events);
         let arguments = process.config.args.clone();
         let first = arguments.first().map(String::as_str).unwrap_or_default();
@@ -291,7 +291,7 @@ impl FakeAgent {
             return ended(&Status::new(Code::NotFound, "no such process"));
         };
         let (events, answer) = stream();
-        send(&events, Event::Start(StartEvent { pid, ..StartEvent::default() }));
+        send(&events, Event::Start(StartEvent { pid }));
         let from = usize::try_from(request.offset.unwrap_or_default()).unwrap_or(usize::MAX);
         if let Some(kept) = process.output.get(from..).filter(|kept| !kept.is_empty()) {
             let output = Some(Output::Stdout(Bytes::copy_from_slice(kept)));

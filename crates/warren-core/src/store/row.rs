@@ -4,7 +4,7 @@
 //! the domain can change without changing what old databases hold: a field that is added here has
 //! a default.
 
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -67,8 +67,8 @@ struct Record<'a> {
 #[serde(tag = "kind", content = "of", rename_all = "snake_case")]
 enum ImageRow<'a> {
     Host,
-    Directory(Cow<'a, PathBuf>),
-    Archive(Cow<'a, PathBuf>),
+    Directory(Cow<'a, Path>),
+    Archive(Cow<'a, Path>),
     Oci(Cow<'a, str>),
 }
 

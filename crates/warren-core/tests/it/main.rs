@@ -1,5 +1,11 @@
 //! The public interface of core, on a fake runtime.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test asserts by unwrapping, in its helpers too"
+)]
+
 mod driver;
 mod pool;
 mod restart;

@@ -101,11 +101,11 @@ fn a_guest_that_its_keeper_froze_is_found_paused() {
 #[test]
 fn a_deadline_that_passed_meanwhile_is_acted_on() {
     let mut world = World::start();
-    let lifetime = Some(Duration::from_secs(60));
-    let sandbox = world.create_as(Wanted { lifetime, ..Wanted::default() });
+    let lifetime = Duration::from_secs(60);
+    let sandbox = world.create_as(Wanted { lifetime: Some(lifetime), ..Wanted::default() });
     world.until("the runtime knows", |world| world.runtime.deadline(&sandbox.id).is_some());
     let deadline = world.runtime.deadline(&sandbox.id).unwrap();
-    assert_eq!((deadline.after, deadline.action), (lifetime.unwrap(), DeadlineAction::Kill));
+    assert_eq!((deadline.after, deadline.action), (lifetime, DeadlineAction::Kill));
     world.restart(kill_nobody);
     world.clock.advance(Duration::from_secs(61));
     world.restart(kill_nobody);

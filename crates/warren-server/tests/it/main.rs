@@ -1,5 +1,11 @@
 //! The server through its routes, on a fake runtime and a store in memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test asserts by unwrapping, in its helpers too"
+)]
+
 mod app;
 mod bad_input;
 mod events;
