@@ -79,6 +79,22 @@ impl Sink {
         if self.buffer.len() >= PIECE_BYTES { self.flush().await } else { Ok(()) }
     }
 
+    /// Gives the file these permission bits, whatever the umask.
+    ///
+    /// # Errors
+    ///
+    /// `permission_denied` when the file is somebody else's.
+    pub(super) async fn set_mode(&self, mode: u32) -> Result<(), Status> {
+        let (file, context, path) =
+            (Arc::clone(&self.file), self.context.clone(), self.path.clone());
+        let work = move || {
+            let mode = rustix::fs::Mode::from_raw_mode(mode);
+            let change = || rustix::fs::fchmod(&*file, mode).map_err(io::Error::from);
+            context.act(|| change().map_err(failed("change the mode of", &path)))
+        };
+        self.agent.pool.with_files(work).await
+    }
+
     /// Writes what is left, and describes the file as the answer to its upload does.
     ///
     /// # Errors

@@ -36,7 +36,8 @@ pub(super) async fn answer(
     let user = user(&request, &query)?;
     let metadata = metadata_of(request.headers());
     metadata::check(&metadata)?;
-    let upload = Upload { agent, user, path: query.get("path").map(str::to_owned), metadata };
+    let mode = query.get("mode").map(mode).transpose()?;
+    let upload = Upload { agent, user, path: query.get("path").map(str::to_owned), metadata, mode };
     let kind = text(request.headers(), CONTENT_TYPE.as_str()).to_owned();
     let body = Content::new(request)?;
     let entries = match kind.split(';').next().map(str::trim) {
@@ -51,12 +52,20 @@ pub(super) async fn answer(
     Ok(reply::json(StatusCode::OK, &Value::Array(entries)))
 }
 
+/// Reads permission bits in octal.
+fn mode(text: &str) -> Result<u32, Refusal> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| Refusal::bad_request("the mode is not octal"))
+}
+
 /// Whose files, and where they go.
 struct Upload<'a> {
     agent: &'a Arc<Agent>,
     user: Option<String>,
     path: Option<String>,
     metadata: BTreeMap<String, String>,
+    /// Permission bits of a raw upload; what the umask leaves where absent. Warren's own.
+    mode: Option<u32>,
 }
 
 impl Upload<'_> {
@@ -67,6 +76,9 @@ impl Upload<'_> {
         let mut sink = self.open(path).await?;
         while let Some(bytes) = body.next().await? {
             sink.push(&bytes).await.map_err(refuse)?;
+        }
+        if let Some(mode) = self.mode {
+            sink.set_mode(mode).await.map_err(refuse)?;
         }
         sink.finish().await.map_err(refuse)
     }
