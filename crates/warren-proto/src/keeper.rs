@@ -144,7 +144,7 @@ pub enum Event {
     },
     /// Every living guest has been named.
     Known,
-    /// A guest was forked. Descriptors: its pidfd and its user namespace.
+    /// A guest was forked. Descriptors: its pidfd, its user and its mount namespace.
     Forked {
         /// Its number.
         slot: u32,

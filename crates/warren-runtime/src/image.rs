@@ -10,6 +10,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use warren_core::{runtime::RuntimeError, spec};
@@ -46,25 +47,28 @@ pub(crate) struct Image {
 /// Where every guest's own mounts go.
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "run", "sys"];
 
+/// For how long the host image is taken to be up to date without a look at the host.
+const HOST_FRESH: Duration = Duration::from_secs(2);
+
 /// The images of one server.
 #[derive(Debug)]
 pub(crate) struct Images {
     directory: PathBuf,
+    /// The host image and when the host was last looked at.
+    host: Mutex<Option<(Instant, Arc<Image>)>>,
 }
 
 impl Images {
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let directory = data_dir.join("images");
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory })
+        Ok(Self { directory, host: Mutex::default() })
     }
 
     /// Resolves what a specification names; the first time this may have to make it.
     pub(crate) fn resolve(&self, image: &spec::Image) -> Result<Arc<Image>, RuntimeError> {
         match image {
-            spec::Image::Host => host::open(&self.directory)
-                .map(Arc::new)
-                .map_err(RuntimeError::host("make the host image")),
+            spec::Image::Host => self.host().map_err(RuntimeError::host("make the host image")),
             spec::Image::Directory(path) => directory(path).map(Arc::new),
             spec::Image::Archive(path) => {
                 let unpacked = archive::open(&self.directory, path)?;
@@ -76,6 +80,20 @@ impl Images {
                      does not do; use `host`, `dir:PATH` or `tar:PATH`"
                 ),
             }),
+        }
+    }
+}
+
+impl Images {
+    fn host(&self) -> io::Result<Arc<Image>> {
+        let mut cached = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *cached {
+            Some((looked, image)) if looked.elapsed() < HOST_FRESH => Ok(Arc::clone(image)),
+            cached => {
+                let image = Arc::new(host::open(&self.directory)?);
+                *cached = Some((Instant::now(), Arc::clone(&image)));
+                Ok(image)
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use rustix::{
 };
 use warren_proto::keeper::{Cause, Ending, Event, IdRange, Role, Step};
 use warren_sys::{
-    fork::{Forked, Namespaces, SingleThreaded, fork_into},
+    fork::{self, Forked, SingleThreaded, fork_into},
     privilege,
 };
 
@@ -66,7 +66,13 @@ pub(super) struct Order {
 pub(super) struct New {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
-    pub(super) user_namespace: OwnedFd,
+    pub(super) namespaces: Namespaces,
+}
+
+/// A guest's namespaces, for who makes its mounts and for who takes them down.
+pub(super) struct Namespaces {
+    pub(super) users: OwnedFd,
+    pub(super) mounts: OwnedFd,
 }
 
 /// A step of a fork failed.
@@ -175,8 +181,8 @@ impl Guests {
         };
         self.forks = self.forks.wrapping_add(1);
         match place(pid, &order, &parts) {
-            Ok(user_namespace) => {
-                let new = pidfd.try_clone().map(|pidfd| New { pid, pidfd, user_namespace });
+            Ok(namespaces) => {
+                let new = pidfd.try_clone().map(|pidfd| New { pid, pidfd, namespaces });
                 let guest = Guest {
                     pid,
                     pidfd,
@@ -194,10 +200,7 @@ impl Guests {
             Err(error) => {
                 // The reaper knows only guests in the table, so this one is waited for here.
                 pidfd_send_signal(&pidfd, Signal::KILL).ok();
-                waitid(
-                    rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                    WaitIdOptions::EXITED,
-                ).ok();
+                waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).ok();
                 Err(error)
             }
         }
@@ -217,7 +220,7 @@ impl Guests {
         let owner = order.ids.base;
         let forked = privilege::set_effective_user(owner).and_then(|()| {
             let cgroup = parts.cgroup.as_ref().map(AsRawFd::as_raw_fd);
-            fork_into(&self.proof, Namespaces::GUEST, cgroup)
+            fork_into(&self.proof, fork::Namespaces::GUEST, cgroup)
         });
         if matches!(forked, Ok(Forked::Child)) {
             return Ok(Forked::Child);
@@ -302,8 +305,8 @@ impl Guest {
     }
 }
 
-/// Gives a new child its ids and its place, and opens its user namespace.
-fn place(pid: i32, order: &Order, parts: &Parts) -> Result<OwnedFd, ForkError> {
+/// Gives a new child its ids and its place, and opens its namespaces.
+fn place(pid: i32, order: &Order, parts: &Parts) -> Result<Namespaces, ForkError> {
     let write = |name: &str, text: String| std::fs::write(format!("/proc/{pid}/{name}"), text);
     let IdRange { base, count } = order.ids;
     let map = format!("0 {base} {count}\n");
@@ -317,9 +320,10 @@ fn place(pid: i32, order: &Order, parts: &Parts) -> Result<OwnedFd, ForkError> {
         rustix::io::write(file, text.as_bytes()).map_err(at(Step::Cgroup))?;
     }
     write("oom_score_adj", order.oom_score.to_string()).map_err(at(Step::Fork))?;
-    let user_namespace =
-        std::fs::File::open(format!("/proc/{pid}/ns/user")).map_err(at(Step::Fork))?;
-    Ok(user_namespace.into())
+    let open = |name: &str| std::fs::File::open(format!("/proc/{pid}/ns/{name}"));
+    let users = open("user").map_err(at(Step::Fork))?.into();
+    let mounts = open("mnt").map_err(at(Step::Fork))?.into();
+    Ok(Namespaces { users, mounts })
 }
 
 /// The number after `oom_kill` in a cgroup's `memory.oom_control` or `memory.events`.

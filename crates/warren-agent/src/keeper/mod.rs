@@ -158,7 +158,11 @@ impl Keeper {
                 let order = guests::Order { slot, ids, groups, oom_score, roles };
                 match self.guests.fork(order, received.descriptors) {
                     Ok(forked) => {
-                        let descriptors = [forked.pidfd.as_fd(), forked.user_namespace.as_fd()];
+                        let descriptors = [
+                            forked.pidfd.as_fd(),
+                            forked.namespaces.users.as_fd(),
+                            forked.namespaces.mounts.as_fd(),
+                        ];
                         let event = Event::Forked { slot, pid: forked.pid.unsigned_abs() };
                         connection.send(&event.encode(), &descriptors).is_ok()
                     }
@@ -185,11 +189,8 @@ impl Keeper {
     }
 
     fn introduce(&self, connection: &Channel) -> bool {
-        let hello = Event::Hello {
-            version: VERSION,
-            pid: std::process::id(),
-            forks: self.guests.forks(),
-        };
+        let hello =
+            Event::Hello { version: VERSION, pid: std::process::id(), forks: self.guests.forks() };
         let guests = self.guests.iter().map(|(slot, pid)| Event::Guest { slot, pid });
         std::iter::once(hello)
             .chain(guests)

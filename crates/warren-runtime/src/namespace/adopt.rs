@@ -75,7 +75,8 @@ fn adopt_sandbox(
         keeper: keeper.map(|(keeper, _)| Arc::clone(keeper)),
         process,
         pidfd: process.and_then(open_process),
-        network: process.and_then(|it| open_network(it).ok()),
+        network: process.and_then(|it| open_namespace(it, "net").ok()),
+        mounts: process.and_then(|it| open_namespace(it, "mnt").ok()),
         entry,
         exit: Mutex::new(exit),
     };
@@ -103,8 +104,8 @@ fn open_process(process: Process) -> Option<OwnedFd> {
     process.lives().then_some(pidfd)
 }
 
-fn open_network(process: Process) -> io::Result<OwnedFd> {
-    Ok(File::open(format!("/proc/{}/ns/net", process.pid))?.into())
+fn open_namespace(process: Process, name: &str) -> io::Result<OwnedFd> {
+    Ok(File::open(format!("/proc/{}/ns/{name}", process.pid))?.into())
 }
 
 /// Waits for the end of a guest that no keeper watches.

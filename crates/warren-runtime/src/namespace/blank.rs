@@ -55,6 +55,7 @@ pub(crate) struct Blank {
     pub(crate) reach: spec::Network,
     pub(crate) limits: spec::Limits,
     user_namespace: OwnedFd,
+    mount_namespace: OwnedFd,
     channel: Channel,
     disk: PathBuf,
     prepared: Option<(Arc<Image>, Mounts)>,
@@ -137,6 +138,7 @@ fn try_make(
         reach,
         limits,
         user_namespace: forked.user_namespace,
+        mount_namespace: forked.mount_namespace,
         channel,
         disk,
         prepared: None,
@@ -185,6 +187,7 @@ impl Blank {
             process: Some(self.process),
             pidfd: Some(self.pidfd),
             network: Some(self.network),
+            mounts: Some(self.mount_namespace),
             entry,
             exit: Mutex::default(),
         }

@@ -86,6 +86,9 @@ pub(crate) struct Guest {
     pub(crate) process: Option<Process>,
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) network: Option<OwnedFd>,
+    /// Held so that the last process does not take the mounts down on its way out: that waits for
+    /// the kernel (RCU) and whoever destroys the guest would wait with it.
+    pub(crate) mounts: Option<OwnedFd>,
     pub(crate) entry: PathBuf,
     pub(crate) exit: Mutex<Option<Exit>>,
 }
@@ -95,6 +98,8 @@ pub(crate) struct Guest {
 struct Leftover {
     slot: u32,
     entry: PathBuf,
+    /// Its last holder lets go of its namespaces here, which takes the kernel its time.
+    guest: Option<Arc<Guest>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -127,7 +132,8 @@ impl Host {
         }
         let (net, no_network) = open_network(config.network, &config.instance, slots.index());
         let scratch = config.run_dir.join("mounts");
-        let mounter = Mounter::start(&scratch, nested.is_some(), root::layers_by(config.layers_by_path));
+        let mounter =
+            Mounter::start(&scratch, nested.is_some(), root::layers_by(config.layers_by_path));
         let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
         let images = step("open the images", Images::open(&config.data_dir))?;
         let mounter = step("start the mounting threads", mounter)?;
@@ -393,7 +399,8 @@ impl Host {
         let Some(guest) = guests.by_id.remove(id) else { return Ok(()) };
         guests.by_slot.remove(&guest.slot);
         drop(guests);
-        self.remove_slot(guest.slot, guest.process, &guest.entry);
+        let entry = guest.entry.clone();
+        self.remove(guest.slot, guest.process, &entry, Some(guest));
         Ok(())
     }
 
@@ -402,14 +409,18 @@ impl Host {
     /// The entry leaves its place at once; the janitor does the rest. If the server dies in
     /// between, the next one finds the entry in the trash and the rest by its slot.
     pub(crate) fn remove_slot(&self, slot: u32, process: Option<Process>, entry: &Path) {
+        self.remove(slot, process, entry, None);
+    }
+
+    fn remove(&self, slot: u32, process: Option<Process>, entry: &Path, guest: Option<Arc<Guest>>) {
         if let Some(process) = process.filter(|it| it.lives()) {
             kill(process);
         }
         let entry = self.journal.discard(entry).unwrap_or_else(|_gone| entry.to_owned());
-        let leftover = Leftover { slot, entry };
+        let leftover = Leftover { slot, entry, guest };
         match lock(&self.janitor).as_ref() {
             Some(janitor) => drop(janitor.send(leftover)),
-            None => self.clean(&leftover),
+            None => self.clean(leftover),
         }
     }
 
@@ -426,15 +437,16 @@ impl Host {
         let me = Arc::downgrade(self);
         std::thread::Builder::new().name("janitor".to_owned()).spawn(move || {
             while let (Ok(leftover), Some(host)) = (queue.recv(), me.upgrade()) {
-                host.clean(&leftover);
+                host.clean(leftover);
             }
         })?;
         *lock(&self.janitor) = Some(leftovers);
         Ok(())
     }
 
-    fn clean(&self, leftover: &Leftover) {
+    fn clean(&self, leftover: Leftover) {
         let slot = leftover.slot;
+        drop(leftover.guest);
         let mut clean = true;
         let mut note = |what: &'static str, result: Result<(), String>| {
             if let Err(error) = result {

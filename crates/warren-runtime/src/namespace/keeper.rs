@@ -44,6 +44,7 @@ pub(crate) struct Forked {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) user_namespace: OwnedFd,
+    pub(crate) mount_namespace: OwnedFd,
 }
 
 type Answer = Result<Forked, KeeperError>;
@@ -280,8 +281,10 @@ fn listen(
     while let Ok((event, descriptors)) = receive(channel) {
         match event {
             Event::Forked { slot, pid } => {
-                let forked = match <[OwnedFd; 2]>::try_from(descriptors) {
-                    Ok([pidfd, user_namespace]) => Ok(Forked { pid, pidfd, user_namespace }),
+                let forked = match <[OwnedFd; 3]>::try_from(descriptors) {
+                    Ok([pidfd, user_namespace, mount_namespace]) => {
+                        Ok(Forked { pid, pidfd, user_namespace, mount_namespace })
+                    }
                     Err(_count) => Err(KeeperError::Silent),
                 };
                 answer(slot, forked);

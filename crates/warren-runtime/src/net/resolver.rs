@@ -333,6 +333,28 @@ mod tests {
         assert_eq!(question(&update).unwrap_err(), ResponseCode::NotImp);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_a_guest_make_it_panic(
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600),
+            well_formed in 0..400_usize,
+        ) {
+            let mut asked = query("a.example.", RecordType::A).to_vec().unwrap();
+            asked.truncate(well_formed);
+            asked.extend_from_slice(&bytes);
+            for bytes in [bytes, asked] {
+                let Ok(query) = Message::from_vec(&bytes) else {
+                    assert!(malformed(&bytes).is_none_or(|answer| answer.to_vec().is_ok()));
+                    continue;
+                };
+                let code = question(&query).err().unwrap_or(ResponseCode::ServFail);
+                let answer = respond(&query, &failure(code));
+                assert_eq!(answer.metadata.id, query.metadata.id);
+                assert!(answer.truncate().to_vec().is_ok());
+            }
+        }
+    }
+
     #[test]
     fn malformed_bytes_are_answered_only_when_they_look_like_a_query() {
         assert!(malformed(&[0; 11]).is_none());

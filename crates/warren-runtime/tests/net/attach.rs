@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt},
-    thread::{Gid, Uid},
+    thread::{CapabilitySet, CapabilitySets, Gid, Uid},
 };
 use warren_runtime::net::{Net, NetConfig, interface_name};
 use warren_sys::netlink::{Socket, nftables, route};
@@ -167,13 +167,7 @@ fn anyone_inside_may_bind_low_ports_and_ping_and_nobody_may_change_addresses() {
         let attached = net.attach(0).unwrap();
         let other = attached.address;
         inside(&attached.netns, move || {
-            let nobody = 65_534;
-            rustix::thread::set_thread_groups(&[]).unwrap();
-            let gid = Gid::from_raw(nobody);
-            rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
-            let uid = Uid::from_raw(nobody);
-            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
-
+            become_nobody();
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap();
             let flags = SocketFlags::CLOEXEC;
             let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
@@ -199,6 +193,24 @@ fn anyone_inside_may_bind_low_ports_and_ping_and_nobody_may_change_addresses() {
             assert_eq!(refused.unwrap_err().errno(), Some(rustix::io::Errno::PERM.raw_os_error()));
         });
     });
+}
+
+/// Takes every power from the calling thread, and root's id too where there is another.
+fn become_nobody() {
+    let nobody = 65_534;
+    let (uid, gid) = (Uid::from_raw(nobody), Gid::from_raw(nobody));
+    let changed = rustix::thread::set_thread_groups(&[])
+        .and_then(|()| rustix::thread::set_thread_res_gid(gid, gid, gid))
+        .and_then(|()| rustix::thread::set_thread_res_uid(uid, uid, uid));
+    if let Err(error) = changed {
+        println!("under one id only: {error}");
+    }
+    let nothing = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, nothing).unwrap();
 }
 
 #[test]

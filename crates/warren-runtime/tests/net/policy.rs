@@ -2,11 +2,12 @@
 
 use std::{
     io::ErrorKind,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     time::Instant,
 };
 
 use warren_runtime::net::{Net, NetConfig};
+use warren_sys::netlink::{Socket, route};
 
 use crate::lab::{
     HOST, METADATA, PATIENCE, PORT, PRIVATE, PUBLIC, SILENCE, ask_tcp, ask_udp, config, in_lab,
@@ -126,6 +127,41 @@ fn two_instances_work_side_by_side_and_closing_one_spares_the_other() {
         first.close().unwrap();
         let answer = inside(&two.netns, || ask_tcp(PUBLIC, PATIENCE));
         assert_eq!(answer.unwrap(), HOST.to_string());
+    });
+}
+
+#[test]
+fn a_source_that_is_not_its_own_goes_nowhere_however_lax_the_host_is() {
+    in_lab(|lab| {
+        lab.serve();
+        let net = Net::open(config("a", 0)).unwrap();
+        let gateway = net.gateway();
+        let (honest, forger) = (net.attach(0).unwrap(), net.attach(1).unwrap());
+        for interface in ["all", "default", "wrn0", "wrn1"] {
+            let path = format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter");
+            std::fs::write(path, "0").unwrap();
+        }
+        let resolver = UdpSocket::bind((gateway, 53)).unwrap();
+        resolver.set_read_timeout(Some(PATIENCE)).unwrap();
+        // What root inside cannot do, the test does: another's address, and one from nowhere.
+        let foreign = [honest.address, Ipv4Addr::new(203, 0, 113, 77)];
+        inside(&forger.netns, || {
+            let mut socket = Socket::route().unwrap();
+            for address in foreign {
+                let take = route::add_address(2, address, 32, None);
+                socket.transact("take an address", &mut [take]).unwrap();
+                let forged = UdpSocket::bind((address, 0)).unwrap();
+                forged.send_to(b"forged", (gateway, 53)).unwrap();
+                let connected = TcpStream::connect_timeout(&(PUBLIC, PORT).into(), PATIENCE);
+                assert_eq!(connected.unwrap().local_addr().unwrap().ip(), forger.address);
+            }
+            let genuine = UdpSocket::bind((forger.address, 0)).unwrap();
+            genuine.send_to(b"genuine", (gateway, 53)).unwrap();
+        });
+        let mut buffer = [0; 16];
+        let (length, from) = resolver.recv_from(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"genuine");
+        assert_eq!(from.ip(), forger.address);
     });
 }
 
