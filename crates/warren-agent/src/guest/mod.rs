@@ -88,7 +88,8 @@ fn become_guest(channel: BorrowedFd<'_>, filters: &Filters) -> Result<i32, ()> {
         Guest::Bind { .. } => Err(unexpected()),
     })?;
     report(&channel, Progress::Done)?;
-    let settings = step(&channel, |message, descriptors| bind(message, descriptors, &blank, filters))?;
+    let settings =
+        step(&channel, |message, descriptors| bind(message, descriptors, &blank, filters))?;
     let Blank { listeners, .. } = blank;
     daemon::run(listeners, settings, move || {
         // The agent can take requests now; from here on its own socket tells how it does.
@@ -142,7 +143,8 @@ fn prepare(
     mounts.push((run, "run"));
     let proc = mount::new_filesystem("proc", &[], no_exec).map_err(at(Step::Proc))?;
     mounts.push((proc, "proc"));
-    let terminals = terminals(Attributes { no_dev: false, ..no_exec }).map_err(at(Step::Terminals))?;
+    let terminals =
+        terminals(Attributes { no_dev: false, ..no_exec }).map_err(at(Step::Terminals))?;
     mounts.push((terminals, "dev/pts"));
     let size = format!("size={shm_bytes}");
     let shm = memory(&size, "mode=1777", quiet).map_err(at(Step::Memory))?;
@@ -152,7 +154,8 @@ fn prepare(
 }
 
 fn memory(size: &str, mode: &str, attributes: Attributes) -> io::Result<OwnedFd> {
-    let pair = |text: &'_ str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let pair =
+        |text: &'_ str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
     let options: Vec<_> = [pair(size), pair(mode)].into_iter().flatten().collect();
     let options: Vec<_> = options.iter().map(|(k, v)| (k.as_str(), Some(v.as_str()))).collect();
     mount::new_filesystem("tmpfs", &options, attributes)
@@ -171,10 +174,7 @@ fn terminals(attributes: Attributes) -> io::Result<OwnedFd> {
 
 /// An empty `/sys` with the guest's own cgroup in it, read-only, where language runtimes look for
 /// their limits.
-fn system_mounts(
-    view: CgroupView,
-    mounts: &mut Vec<(OwnedFd, &'static str)>,
-) -> io::Result<()> {
+fn system_mounts(view: CgroupView, mounts: &mut Vec<(OwnedFd, &'static str)>) -> io::Result<()> {
     let attributes = Attributes { read_only: true, no_suid: true, no_dev: true, no_exec: true };
     let places: &[(&str, Option<&str>, &str)] = match view {
         CgroupView::None => &[],
@@ -237,7 +237,8 @@ fn take_root(binding: &Binding, blank: &Blank) -> Result<(), Failed> {
     rustix::process::fchdir(root).map_err(at(Step::Mounts))?;
     let here = rustix::fs::CWD;
     for (tree, place) in given {
-        mount::attach(tree.as_fd(), here, place.trim_start_matches('/')).map_err(at(Step::Mounts))?;
+        mount::attach(tree.as_fd(), here, place.trim_start_matches('/'))
+            .map_err(at(Step::Mounts))?;
     }
     for (tree, place) in &blank.mounts {
         mount::attach(tree.as_fd(), here, place).map_err(at(Step::Mounts))?;
@@ -274,11 +275,8 @@ fn drop_privileges(binding: &Binding, filters: &Filters) -> Result<(), Failed> {
         privilege::become_user(STRICT_ID, STRICT_ID).map_err(at(Step::Identity))?;
         privilege::drop_capabilities_across_ids().map_err(at(Step::Capabilities))?;
     }
-    let keep = if binding.strict {
-        rustix::thread::CapabilitySet::empty()
-    } else {
-        GUEST_CAPABILITIES
-    };
+    let keep =
+        if binding.strict { rustix::thread::CapabilitySet::empty() } else { GUEST_CAPABILITIES };
     privilege::bound_capabilities(keep).map_err(at(Step::Capabilities))?;
     // Changing ids did this already; where none changed it must be said.
     process::forbid_tracing().map_err(at(Step::Capabilities))
