@@ -221,15 +221,17 @@ impl Net {
             mtu: self.mtu,
         };
         let link = pair.create(&mut self.socket(), netns.as_fd())?;
+        let interface = interface_name(slot);
         let configured = pair
-            .configure_guest(&mut guest)
-            .and_then(|()| pair.configure_host(&mut self.socket(), link));
+            .configure_host(&mut self.socket(), link)
+            .and_then(|()| pair.configure_guest(&mut guest))
+            .and_then(|()| pair::wait_operational(&mut self.socket(), &interface));
         if let Err(error) = configured {
             // What it cannot remove goes with the namespace, which nobody holds any more.
             let _best_effort = self.detach(slot);
             return Err(error);
         }
-        Ok(Attached { netns, address, interface: interface_name(slot) })
+        Ok(Attached { netns, address, interface })
     }
 
     /// Makes a namespace with `lo` alone.

@@ -11,30 +11,42 @@
 //! server, before threads        helper (forked, stays outside)
 //!   fork ----------------------->
 //!   unshare user
-//!   "maps" --------------------->  newuidmap, newgidmap for the server's pid
-//!   <------------------- "done"
+//!   "mine" --------------------->  newuidmap, newgidmap for the server's pid
+//!   <----------- "mapped" or not
 //!   become 0, unshare mounts and network
+//!   "mine" --------------------->  pasta or slirp4netns for the server's pid
+//!   <----- its name, or why none   ... supervises it as long as guests live
 //! ```
 
 use std::{
     ffi::CString,
     fs, io,
-    io::{Read, Write},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::OnceLock,
+    time::Duration,
 };
 
 use warren_sys::{
+    channel::Channel,
     fork::{self, Forked, Namespaces, SingleThreaded},
     namespaces, netns, privilege,
     spawn::{Program, Streams, spawn},
 };
 
-use crate::journal::Process;
+use crate::{
+    journal::Process,
+    net::uplink::{DIRECTORIES, Tool, Uplink, UplinkConfig, wait_until_ready},
+};
 
 /// Set in a server that runs in the outer namespaces: how many ids it has there.
 static NESTED: OnceLock<u32> = OnceLock::new();
+/// The way out of them, or why there is none.
+static UPLINK: OnceLock<Result<Tool, String>> = OnceLock::new();
+/// How long the way out may take to be there.
+const UPLINK_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes that the helper says about a way out.
+const MAX_REASON: usize = 500;
 /// The file that names a process which holds the outer namespaces.
 const HOLDER: &str = "outer";
 /// Where `newuidmap` and `newgidmap` are looked for.
@@ -59,7 +71,7 @@ fn step(operation: &'static str) -> impl FnOnce(io::Error) -> RootlessError {
 pub enum Entered {
     /// Nothing: this server has the power that it needs.
     NotNeeded,
-    /// It made new namespaces. They have no way out yet.
+    /// It made new namespaces.
     New,
     /// It entered those of an earlier server, whose guests live on in them.
     Again,
@@ -71,6 +83,15 @@ pub fn nested_ids() -> Option<u32> {
     NESTED.get().copied()
 }
 
+/// The way out of the server's own namespaces; `None` where it was not started in any.
+///
+/// # Errors
+///
+/// Why there is no way out, a sentence for people.
+pub fn uplink() -> Option<Result<Tool, &'static str>> {
+    UPLINK.get().map(|it| it.as_ref().map(|tool| *tool).map_err(String::as_str))
+}
+
 /// Enters the outer namespaces if this process is not root. To be called before any thread starts.
 ///
 /// # Errors
@@ -80,31 +101,47 @@ pub fn enter(run_dir: &Path) -> Result<Entered, RootlessError> {
     if rustix::process::geteuid().is_root() {
         return Ok(Entered::NotNeeded);
     }
-    if let Some((holder, count)) = holder(run_dir) {
-        enter_again(holder).map_err(step("enter the namespaces of the running sandboxes"))?;
-        // Set once: this runs once, before threads.
-        NESTED.set(count).ok();
-        return Ok(Entered::Again);
-    }
-    let count = enter_new()?;
+    let (entered, count, uplink) = match holder(run_dir) {
+        Some((holder, count, uplink)) => {
+            enter_again(holder).map_err(step("enter the namespaces of the running sandboxes"))?;
+            let lost = || "the program that was the way out is not known".to_owned();
+            (Entered::Again, count, uplink.ok_or_else(lost))
+        }
+        None => {
+            let (count, uplink) = enter_new(run_dir)?;
+            (Entered::New, count, uplink)
+        }
+    };
+    let uplink = uplink.and_then(|tool| {
+        wait_until_ready(UPLINK_TIMEOUT).map_err(|error| error.to_string())?;
+        Ok(tool)
+    });
+    // This runs once, before threads, so nothing is set yet.
     NESTED.set(count).ok();
-    Ok(Entered::New)
+    UPLINK.set(uplink).ok();
+    Ok(entered)
 }
 
 /// Writes down a process that holds the outer namespaces for as long as guests live.
 pub(crate) fn hold(run_dir: &Path, pid: u32) -> io::Result<()> {
     let Some(count) = nested_ids() else { return Ok(()) };
     let Process { pid, start_time } = Process::of(pid)?;
-    fs::write(run_dir.join(HOLDER), format!("{pid} {start_time} {count}\n"))
+    let uplink = uplink().and_then(Result::ok).map_or("none", Tool::name);
+    fs::write(run_dir.join(HOLDER), format!("{pid} {start_time} {count} {uplink}\n"))
 }
 
-fn holder(run_dir: &Path) -> Option<(Process, u32)> {
+fn holder(run_dir: &Path) -> Option<(Process, u32, Option<Tool>)> {
     let text = fs::read_to_string(run_dir.join(HOLDER)).ok()?;
     let mut fields = text.split_ascii_whitespace();
     let process =
         Process { pid: fields.next()?.parse().ok()?, start_time: fields.next()?.parse().ok()? };
     let count = fields.next()?.parse().ok()?;
-    process.lives().then_some((process, count))
+    let uplink = fields.next().and_then(tool);
+    process.lives().then_some((process, count, uplink))
+}
+
+fn tool(name: &str) -> Option<Tool> {
+    [Tool::Pasta, Tool::Slirp4netns].into_iter().find(|it| it.name() == name)
 }
 
 fn enter_again(holder: Process) -> io::Result<()> {
@@ -116,33 +153,28 @@ fn enter_again(holder: Process) -> io::Result<()> {
     leave_mounts()
 }
 
-fn enter_new() -> Result<u32, RootlessError> {
+/// Makes the namespaces; gives how many ids they have and what leads out of them.
+fn enter_new(run_dir: &Path) -> Result<(u32, Result<Tool, String>), RootlessError> {
     let proof = SingleThreaded::check().map_err(step("enter a user namespace"))?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let ranges = Ranges::find(uid);
-    let (mut ask, mut asked) =
-        (io::pipe().map_err(step("make a pipe"))?, io::pipe().map_err(step("make a pipe"))?);
+    let (mine, theirs) = Channel::pair().map_err(step("make a channel"))?;
     let me = std::process::id();
     let helper = fork::fork_into(&proof, Namespaces::NONE, None).map_err(step("fork"))?;
     if matches!(helper, Forked::Child) {
-        let mapped = ask.0.read_exact(&mut [0]).and_then(|()| match &ranges {
-            Some(ranges) => ranges.map(me, uid, gid),
-            None => Err(io::ErrorKind::NotFound.into()),
-        });
-        let answer = [u8::from(mapped.is_ok())];
-        let told = asked.1.write_all(&answer);
-        fork::exit_now(i32::from(told.is_err()));
+        drop(mine);
+        let helped = help(&theirs, me, ranges.as_ref(), (uid, gid), run_dir);
+        fork::exit_now(i32::from(helped.is_err()));
     }
+    drop(theirs);
     namespaces::leave_users().map_err(|source| RootlessError {
         operation: "make a user namespace",
         hint: Some("`warren doctor` says what forbids it here"),
         source,
     })?;
-    ask.1.write_all(&[0]).map_err(step("speak to the id mapping helper"))?;
-    let mut answer = [0];
-    asked.0.read_exact(&mut answer).map_err(step("hear from the id mapping helper"))?;
-    let count = match (ranges, answer) {
-        (Some(ranges), [1]) => 1 + ranges.count,
+    let mapped = ask(&mine).map_err(step("hear from the id mapping helper"))?;
+    let count = match &ranges {
+        Some(ranges) if mapped == "mapped" => 1 + ranges.count,
         _ => {
             map_one(uid, gid).map_err(step("map the user's own id"))?;
             1
@@ -153,7 +185,59 @@ fn enter_new() -> Result<u32, RootlessError> {
     }
     netns::unshare().map_err(step("make a network namespace"))?;
     leave_mounts().map_err(step("make a mount namespace"))?;
-    Ok(count)
+    let answer = ask(&mine).map_err(step("hear from the network helper"))?;
+    Ok((count, tool(&answer).ok_or(answer)))
+}
+
+/// Tells the helper that it is its turn, and gives its answer.
+fn ask(helper: &Channel) -> io::Result<String> {
+    helper.send(b"mine", &[])?;
+    let mut buffer = [0; MAX_REASON];
+    let received = helper.receive(&mut buffer)?;
+    let text = buffer.get(..received.length).unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).into_owned())
+}
+
+/// The helper's whole life: maps ids, starts the way out, and stays for as long as it is needed.
+fn help(
+    server: &Channel,
+    pid: u32,
+    ranges: Option<&Ranges>,
+    (uid, gid): (u32, u32),
+    run_dir: &Path,
+) -> io::Result<()> {
+    // The server's lock and listener must not live on in here.
+    fork::close_all_but(&[0, 1, 2, server.as_fd().as_raw_fd()])?;
+    let mut turn = [0; 8];
+    if server.receive(&mut turn)?.length == 0 {
+        return Ok(());
+    }
+    let mapped = ranges.is_some_and(|it| it.map(pid, uid, gid).is_ok());
+    server.send(if mapped { b"mapped" } else { b"none" }, &[])?;
+    if server.receive(&mut turn)?.length == 0 {
+        return Ok(());
+    }
+    let directories = DIRECTORIES.map(PathBuf::from);
+    let target = i32::try_from(pid).map_err(io::Error::other)?;
+    let log = rustix::stdio::stderr();
+    let config = UplinkConfig { target, directories: &directories, log };
+    let uplink = match Uplink::start(&config) {
+        Ok(uplink) => uplink,
+        Err(error) => {
+            let mut text = crate::error::chain(&error);
+            text.truncate(text.floor_char_boundary(MAX_REASON));
+            return server.send(text.as_bytes(), &[]);
+        }
+    };
+    server.send(uplink.tool().name().as_bytes(), &[])?;
+    let first = Process::of(pid)?;
+    let watched = || holder(run_dir).map(|(holder, ..)| holder).or(first.lives().then_some(first));
+    uplink.supervise(|| open_process(watched()?)).map_err(io::Error::other)
+}
+
+fn open_process(process: Process) -> Option<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(process.pid).ok()?)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
 }
 
 fn leave_mounts() -> io::Result<()> {

@@ -92,15 +92,26 @@ pub fn forbid_new_privileges() -> io::Result<()> {
 
 /// Takes on `uid` and `gid` as real, effective, saved and filesystem ids, with no further group.
 ///
+/// In a user namespace where groups cannot be set at all (an ordinary user's with one id) those of
+/// the caller stay; nothing could be done about them.
+///
 /// # Errors
 ///
 /// `EINVAL` when an id is not mapped in this user namespace, `EPERM` without the capability.
 pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    rustix::thread::set_thread_groups(&[])?;
+    match rustix::thread::set_thread_groups(&[]) {
+        Err(rustix::io::Errno::PERM) if groups_are_fixed() => {}
+        result => result?,
+    }
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Ok(())
+}
+
+/// Whether this user namespace forbids `setgroups`. `user_namespaces(7)`.
+fn groups_are_fixed() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|it| it.trim() == "deny")
 }
 
 /// Takes on `uid` as the effective id alone; the real and saved ids stay, so it can be undone.

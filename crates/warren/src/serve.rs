@@ -10,10 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
-use warren_core::{Sandboxes, clock::SystemClock, store::Store};
+use warren_core::{Sandboxes, clock::SystemClock, runtime::Runtime as _, store::Store};
 use warren_runtime::{
     namespace::NamespaceRuntime,
-    net::resolver::{self, ResolverConfig, ResolverHandle, Upstreams},
+    net::resolver::{self, ResolverConfig, ResolverHandle},
     rootless,
 };
 use warren_server::App;
@@ -29,7 +29,7 @@ use crate::{config::Config, dirs::Dirs, error::CliError, version::version};
 pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliError> {
     log::start(config.log, post.background);
     post.sign().map_err(CliError::local("write the lock file"))?;
-    let entered = rootless::enter(&dirs.run).map_err(|error| {
+    rootless::enter(&dirs.run).map_err(|error| {
         CliError::local("enter the server's own namespaces")(error)
             .hint("`warren doctor` says what forbids it here")
     })?;
@@ -38,27 +38,26 @@ pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliE
         .build()
         .map_err(CliError::local("start the event loop"))?;
     let (lock, door) = post.split();
-    let result = runtime.block_on(run(config, dirs, entered, door));
+    let result = runtime.block_on(run(config, dirs, door));
     runtime.shutdown_timeout(Duration::from_secs(5));
     drop(lock); // the next server may start
     result
 }
 
-async fn run(
-    config: &Config,
-    dirs: &Dirs,
-    entered: rootless::Entered,
-    door: Door,
-) -> Result<(), CliError> {
+async fn run(config: &Config, dirs: &Dirs, door: Door) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
-    let runtime = NamespaceRuntime::open(wiring::runtime(config, dirs, entered))
+    let runtime = NamespaceRuntime::open(wiring::runtime(config, dirs))
         .map_err(CliError::local("prepare this machine for sandboxes"))?;
     let resolver = start_resolver(&runtime).await;
     let writers = TaskTracker::new();
     let store = Store::open(&dirs.data.join("warren.db"), &writers)
         .await
         .map_err(CliError::local("open the database"))?;
-    let core = wiring::core(config);
+    let capabilities = runtime.capabilities();
+    for warning in &capabilities.warnings {
+        tracing::warn!("{warning}");
+    }
+    let core = wiring::core(config, &capabilities);
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
@@ -86,7 +85,7 @@ async fn start_resolver(runtime: &NamespaceRuntime) -> Option<ResolverHandle> {
     let config = ResolverConfig {
         gateway: net.gateway(),
         subnet: net.subnet(),
-        upstreams: Upstreams::File("/etc/resolv.conf".into()),
+        upstreams: wiring::upstreams(),
     };
     match resolver::start(config).await {
         Ok(handle) => Some(handle),

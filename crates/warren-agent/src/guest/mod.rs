@@ -195,9 +195,8 @@ fn system_mounts(view: CgroupView, mounts: &mut Vec<(OwnedFd, &'static str)>) ->
     }
     mount::set_attributes(system.as_fd(), attributes)?;
     mounts.push((system, "sys"));
-    if !places.is_empty() {
-        warren_sys::namespaces::leave_cgroups()?;
-    }
+    // Also where nothing is shown: where in the host's tree it is, is nobody's business inside.
+    warren_sys::namespaces::leave_cgroups()?;
     for (kind, controller, place) in places {
         let options: Vec<_> = controller.iter().map(|it| (*it, None)).collect();
         mounts.push((mount::new_filesystem(kind, &options, attributes)?, place));

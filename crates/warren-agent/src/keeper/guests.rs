@@ -308,8 +308,7 @@ impl Guest {
 /// Gives a new child its ids and its place, and opens its namespaces.
 fn place(pid: i32, order: &Order, parts: &Parts) -> Result<Namespaces, ForkError> {
     let write = |name: &str, text: String| std::fs::write(format!("/proc/{pid}/{name}"), text);
-    let IdRange { base, count } = order.ids;
-    let map = format!("0 {base} {count}\n");
+    let map = id_map(order.ids);
     write("uid_map", map.clone()).map_err(at(Step::IdMap))?;
     if !order.groups {
         write("setgroups", "deny".to_owned()).map_err(at(Step::IdMap))?;
@@ -324,6 +323,17 @@ fn place(pid: i32, order: &Order, parts: &Parts) -> Result<Namespaces, ForkError
     let users = open("user").map_err(at(Step::Fork))?.into();
     let mounts = open("mnt").map_err(at(Step::Fork))?.into();
     Ok(Namespaces { users, mounts })
+}
+
+/// The lines of `uid_map` and `gid_map`.
+///
+/// One line must lie in one line of the outer map. A range that starts at the outer root is that of
+/// an ordinary user's server, whose own id and further ids are two lines.
+fn id_map(IdRange { base, count }: IdRange) -> String {
+    match (base, count) {
+        (0, 2..) => format!("0 0 1\n1 1 {}\n", count - 1),
+        _ => format!("0 {base} {count}\n"),
+    }
 }
 
 /// The number after `oom_kill` in a cgroup's `memory.oom_control` or `memory.events`.
@@ -342,4 +352,17 @@ fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
         + u64::try_from(now.tv_nsec).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_from_the_outer_root_is_mapped_in_two_lines() {
+        let check = |base, count, expected| assert_eq!(id_map(IdRange { base, count }), expected);
+        check(0, 1, "0 0 1\n");
+        check(0, 65_536, "0 0 1\n1 1 65535\n");
+        check(0x7000_0000, 65_536, "0 1879048192 65536\n");
+    }
 }

@@ -76,7 +76,7 @@ fn adopt_sandbox(
         process,
         pidfd: process.and_then(open_process),
         network: process.and_then(|it| open_namespace(it, "net").ok()),
-        mounts: process.and_then(|it| open_namespace(it, "mnt").ok()),
+        _mounts: process.and_then(|it| open_namespace(it, "mnt").ok()),
         entry,
         exit: Mutex::new(exit),
     };

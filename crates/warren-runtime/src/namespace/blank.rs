@@ -187,7 +187,7 @@ impl Blank {
             process: Some(self.process),
             pidfd: Some(self.pidfd),
             network: Some(self.network),
-            mounts: Some(self.mount_namespace),
+            _mounts: Some(self.mount_namespace),
             entry,
             exit: Mutex::default(),
         }

@@ -22,6 +22,7 @@ use warren_core::{
     spec,
 };
 use warren_proto::keeper::{Cause, Ending, Request};
+use warren_sys::netlink::{self, route};
 
 use super::{
     Config, KILL_TIMEOUT, Network, adopt,
@@ -88,7 +89,7 @@ pub(crate) struct Guest {
     pub(crate) network: Option<OwnedFd>,
     /// Held so that the last process does not take the mounts down on its way out: that waits for
     /// the kernel (RCU) and whoever destroys the guest would wait with it.
-    pub(crate) mounts: Option<OwnedFd>,
+    pub(crate) _mounts: Option<OwnedFd>,
     pub(crate) entry: PathBuf,
     pub(crate) exit: Mutex<Option<Exit>>,
 }
@@ -558,10 +559,13 @@ impl Host {
     }
 }
 
-/// A network namespace with nothing in it, made on a thread that ends with it.
+/// A network namespace with its loopback alone, made on a thread that ends with it.
 fn isolated() -> io::Result<OwnedFd> {
     let thread = std::thread::Builder::new().spawn(|| {
         warren_sys::netns::unshare()?;
+        let mut socket = netlink::Socket::route().map_err(io::Error::other)?;
+        let up = &mut [route::set_link_up(route::LOOPBACK_INDEX)];
+        socket.transact("switch loopback on", up).map_err(io::Error::other)?;
         warren_sys::netns::current()
     })?;
     thread.join().map_err(|_panic| io::ErrorKind::Other)?
@@ -614,16 +618,10 @@ fn open_network(network: Network, instance: &str, index: u32) -> (Option<Net>, O
             config.index = u8::try_from(index).unwrap_or(u8::MAX);
             match Net::open(config) {
                 Ok(net) => (Some(net), None),
-                Err(error) => (None, Some(chain(&error))),
+                Err(error) => (None, Some(crate::error::chain(&error))),
             }
         }
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |it| it.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The time of `CLOCK_BOOTTIME` after this long, in nanoseconds.

@@ -9,6 +9,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::{BorrowedFd, OwnedFd},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use warren_sys::{
@@ -35,6 +36,9 @@ const HOST_SETTINGS: [(Ipv4Setting, u32); 5] = [
     (Ipv4Setting::SendRedirects, 0),
     (Ipv4Setting::AcceptSourceRoute, 0),
 ];
+
+/// How long the kernel may take to notice that both ends are on; it has rarely been a second.
+const NOTICE: Duration = Duration::from_secs(5);
 
 /// What a pair is made from.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +119,38 @@ impl Pair<'_> {
         host.transact("set up the host's interface", &mut requests)
             .map_err(NetError::netlink("set up the host's interface"))
     }
+}
+
+/// Waits until packets can leave by the host's end.
+///
+/// An end that was switched on before its peer drops what it is given until the kernel has
+/// noticed the peer, which takes a worker of the kernel some time. That would cost a sandbox the
+/// answer to its first question. Kernels from 6.5 on take notice when they are asked.
+pub(super) fn wait_operational(host: &mut Socket, name: &str) -> Result<(), NetError> {
+    let operation = "wait for the host's interface";
+    let mut wait = || -> Result<bool, NetlinkError> {
+        let operational = |host: &mut Socket| -> Result<bool, NetlinkError> {
+            Ok(route::link(host, name)?.is_none_or(|link| link.operational))
+        };
+        if operational(host)? {
+            return Ok(true);
+        }
+        let mut events = Socket::route()?;
+        events.subscribe(route::LINK_EVENTS)?; // before looking again, so none is missed
+        let deadline = Instant::now() + NOTICE;
+        while !operational(host)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            events.wait(left)?;
+        }
+        Ok(true)
+    };
+    if wait().map_err(NetError::netlink(operation))? {
+        return Ok(());
+    }
+    Err(NetError::host(operation)(Errno::TIMEDOUT))
 }
 
 /// Switches loopback on; `guest` is a socket in the sandbox's namespace.

@@ -4,12 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use warren_core::{
     config::{Config as CoreConfig, Defaults, PoolConfig},
+    runtime::Capabilities,
     spec::{self, Image, Limits},
 };
 use warren_runtime::{
     namespace,
-    net::{NetConfig, Subnet},
-    rootless::Entered,
+    net::{NetConfig, Subnet, resolver::Upstreams, uplink::Tool},
+    rootless,
     storage::Driver,
 };
 
@@ -18,8 +19,8 @@ use crate::{
     dirs::Dirs,
 };
 
-/// What core is told.
-pub(super) fn core(config: &Config) -> CoreConfig {
+/// What core is told. Where no sandbox can have a network, none is the default.
+pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
     let defaults = Defaults {
         image: image(&config.image),
         limits: limits(config),
@@ -28,8 +29,8 @@ pub(super) fn core(config: &Config) -> CoreConfig {
             warren_api::sandbox::Profile::Strict => spec::Profile::Strict,
         },
         network: match config.network {
-            warren_api::sandbox::Network::Open => spec::Network::Open,
-            warren_api::sandbox::Network::None => spec::Network::None,
+            warren_api::sandbox::Network::Open if capabilities.network => spec::Network::Open,
+            _ => spec::Network::None,
         },
         lifetime: some_time(config.lifetime.0),
         longest_lifetime: some_time(config.lifetime_max.0),
@@ -40,7 +41,7 @@ pub(super) fn core(config: &Config) -> CoreConfig {
 }
 
 /// What the namespace runtime is told.
-pub(super) fn runtime(config: &Config, dirs: &Dirs, entered: Entered) -> namespace::Config {
+pub(super) fn runtime(config: &Config, dirs: &Dirs) -> namespace::Config {
     match config.runtime {
         Runtime::Namespace => {}
     }
@@ -56,22 +57,29 @@ pub(super) fn runtime(config: &Config, dirs: &Dirs, entered: Entered) -> namespa
             Storage::Dir => Driver::Directory,
             Storage::Btrfs => Driver::Btrfs,
         },
-        network: network(config, entered),
+        network: network(config, rootless::uplink()),
         layers_by_path: false,
     }
 }
 
-fn network(config: &Config, entered: Entered) -> namespace::Network {
-    match entered {
-        Entered::NotNeeded => namespace::Network::On(NetConfig {
+/// An ordinary user's server has a network where it has a way out of its own namespaces.
+fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Network {
+    match uplink {
+        Some(Err(reason)) => namespace::Network::Off(reason.to_owned()),
+        None | Some(Ok(_)) => namespace::Network::On(NetConfig {
             instance: String::new(),
             index: 0,
             subnet: config.subnet.and_then(|it| Subnet::new(it.address, it.prefix).ok()),
             allow: Vec::new(),
         }),
-        Entered::New | Entered::Again => {
-            namespace::Network::Off("the server is an ordinary user's".to_owned())
-        }
+    }
+}
+
+/// Where names are asked for: outside, or what the way out has for it.
+pub(super) fn upstreams() -> Upstreams {
+    match rootless::uplink() {
+        Some(Ok(tool)) => Upstreams::Fixed(vec![tool.name_server()]),
+        _ => Upstreams::File("/etc/resolv.conf".into()),
     }
 }
 
@@ -111,9 +119,16 @@ mod tests {
     }
 
     #[test]
+    fn without_a_network_none_is_the_default() {
+        let core = core(&Config::default(), &Capabilities::default());
+        assert_eq!(core.defaults.network, spec::Network::None);
+    }
+
+    #[test]
     fn defaults_reach_core_and_the_pool_alike() {
         let config = Config::default();
-        let core = core(&config);
+        let capabilities = Capabilities { network: true, ..Capabilities::default() };
+        let core = core(&config, &capabilities);
         assert_eq!(core.defaults.limits.memory_bytes, config.memory.0);
         assert_eq!(core.defaults.longest_lifetime, None);
         assert_eq!(core.pool.parked, vec![(core.defaults.spec(), 2)]);
