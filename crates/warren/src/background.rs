@@ -175,6 +175,11 @@ impl LocalServer {
         .map_err(io::Error::other)
     }
 
+    /// Whether this command has started the server.
+    pub(crate) fn was_started(&self) -> bool {
+        self.state.lock().is_ok_and(|state| state.starts > 0)
+    }
+
     /// What a server that this command has started wrote last, if anything.
     pub(crate) fn last_words(&self) -> Option<String> {
         let state = self.state.lock().ok()?;

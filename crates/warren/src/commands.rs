@@ -17,7 +17,7 @@ mod wanted;
 
 use std::{process::ExitCode, sync::Arc};
 
-use warren_api::client::Client;
+use warren_api::{client::Client, sandbox::Sandbox};
 
 use crate::{
     background::LocalServer,
@@ -35,6 +35,18 @@ pub(crate) struct Context<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) dirs: Dirs,
     pub(crate) client: Client,
+    server: Arc<LocalServer>,
+}
+
+impl Context<'_> {
+    /// Says what sandboxes lack on this machine, once for each server and not for each sandbox.
+    fn say_what_is_weaker(&self, sandbox: &Sandbox) {
+        if self.server.was_started() {
+            for warning in &sandbox.warnings {
+                self.output.talk(&format!("note: {warning}"));
+            }
+        }
+    }
 }
 
 /// Runs a command and gives its exit status.
@@ -90,6 +102,7 @@ impl Setup<'_> {
             environment: self.environment,
             dirs,
             client: Client::new(Arc::clone(&server)),
+            server: Arc::clone(&server),
         };
         let result = block_on(command(&cx))?;
         result.map_err(|error| with_last_words(error, &server, &cx.dirs))

@@ -33,9 +33,7 @@ pub(crate) async fn create(cx: &Context<'_>, args: CreateArgs) -> Result<ExitCod
     if cx.output.json {
         cx.output.value(&sandbox)?;
     } else {
-        for warning in &sandbox.warnings {
-            cx.output.talk(&format!("note: {warning}"));
-        }
+        cx.say_what_is_weaker(&sandbox);
         cx.output.line(&sandbox.id)?;
     }
     Ok(ExitCode::SUCCESS)

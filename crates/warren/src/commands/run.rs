@@ -92,9 +92,7 @@ pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, Cli
         // It may exist by now; nobody knows its id, so its lifetime ends it.
         end = signals.end() => return Err(end),
     };
-    for warning in &created.warnings {
-        cx.output.talk(&format!("note: {warning}"));
-    }
+    cx.say_what_is_weaker(&created);
     let result = in_sandbox(cx, &created.id, &request, &mut signals).await;
     let interrupted = matches!(&result, Err(error) if matches!(error.kind, Kind::Interrupted(_)));
     if args.keep && !interrupted {

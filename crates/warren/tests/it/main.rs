@@ -1,0 +1,18 @@
+//! The real program: its words and exit statuses, against a server with a fake runtime.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failing test says where, and shared helpers are no tests to clippy"
+)]
+
+mod world;
+
+mod arguments;
+
+mod configuration;
+
+mod run;
+
+mod sandboxes;
+
+mod terminal;
