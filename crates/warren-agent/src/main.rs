@@ -4,7 +4,7 @@
 //! runtimes that execute it, and for tests. Started without any, it is the keeper.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
@@ -37,7 +37,10 @@ fn serve(envd: &str, control: &str) -> io::Result<i32> {
     warren_sys::process::forbid_tracing()?;
     let listeners = Listeners { envd: bind(envd)?, control: bind(control)? };
     let init = std::process::id() == 1;
-    daemon::run(listeners, Settings { init }, || {})
+    daemon::run(listeners, Settings { init }, || {
+        // For whoever waits for it; nobody has to.
+        drop(writeln!(io::stdout(), "ready"));
+    })
 }
 
 /// Binds a socket where an earlier one may have been left.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -65,6 +66,17 @@ impl Agent {
 )]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// A name that nobody else has: `prefix` and 16 hexadecimal digits.
+///
+/// # Errors
+///
+/// When the kernel has no randomness.
+pub(crate) fn random_id(prefix: &str) -> io::Result<String> {
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("{prefix}{:016x}", u64::from_ne_bytes(random)))
 }
 
 /// Locks, whatever happened to another holder: the values behind locks here are whole at every

@@ -46,7 +46,7 @@ fn remove_tree(path: &str) -> Result<(), Errno> {
     if !Kind::from_raw_mode(stat.st_mode).is_dir() {
         return place.remove(false).map_err(errno);
     }
-    let name = std::ffi::CString::new(place.name).map_err(|_| Errno::INVAL)?;
+    let name = std::ffi::CString::new(place.name).map_err(|_nul| Errno::INVAL)?;
     let mut levels = vec![descend(&place.directory, name)?];
     while let Some(level) = levels.last_mut() {
         match level.entries.next().transpose()? {

@@ -8,7 +8,6 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use warren_proto::filesystem::watch_dir_response::{Event, KeepAlive, StartEvent};
@@ -18,7 +17,7 @@ use warren_proto::{Code, Status};
 use super::context::{Context, on_thread};
 use super::watch::{Options, Watch};
 use crate::daemon::countdown::Countdown;
-use crate::daemon::state::lock;
+use crate::daemon::state::{lock, random_id};
 use crate::daemon::{Agent, watch};
 
 /// Watches at once: the kernel allows a user 128.
@@ -72,9 +71,9 @@ pub(super) async fn open(
     path: String,
     options: Options,
 ) -> Result<Open, Status> {
-    let slot = Arc::clone(&agent.watchers.slots)
-        .try_acquire_owned()
-        .map_err(|_| Status::new(Code::ResourceExhausted, format!("{MOST} watches are in use")))?;
+    let slot = Arc::clone(&agent.watchers.slots).try_acquire_owned().map_err(|_full| {
+        Status::new(Code::ResourceExhausted, format!("{MOST} watches are in use"))
+    })?;
     let work = move |context: &Context| {
         let opened = Watch::new(&context.path(&path)?, options)?;
         let descriptor = opened.descriptor()?;
@@ -102,10 +101,7 @@ async fn take(
 ///
 /// When there is no randomness for a name.
 pub(super) fn keep(agent: &Arc<Agent>, open: Open) -> Result<String, Status> {
-    let mut random = [0; 8];
-    getrandom(&mut random, GetRandomFlags::empty())
-        .map_err(|it| Status::new(Code::Internal, format!("name a watcher: {it}")))?;
-    let id = format!("w{:016x}", u64::from_ne_bytes(random));
+    let id = random_id("w").map_err(super::context::failed("name a watcher of", ""))?;
     let Open { watch, context, ready, _slot } = open;
     let (kept, mut removed) = oneshot::channel();
     let queue = tokio::sync::Mutex::default();

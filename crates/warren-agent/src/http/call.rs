@@ -18,13 +18,13 @@ const SILENCE: Duration = Duration::from_secs(90);
 pub(crate) fn user(headers: &HeaderMap) -> Result<Option<String>, Status> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let bad = || Status::new(Code::Unauthenticated, "the authorization header cannot be read");
-    let value = value.to_str().map_err(|_| bad())?;
+    let value = value.to_str().map_err(|_text| bad())?;
     let Some((scheme, credentials)) = value.split_once(' ') else { return Err(bad()) };
     if !scheme.eq_ignore_ascii_case("basic") {
         return Ok(None); // some other layer's
     }
     let decoded = decode_base64(credentials.trim()).ok_or_else(bad)?;
-    let text = String::from_utf8(decoded).map_err(|_| bad())?;
+    let text = String::from_utf8(decoded).map_err(|_text| bad())?;
     let name = text.split(':').next().unwrap_or_default();
     Ok((!name.is_empty()).then(|| name.to_owned()))
 }

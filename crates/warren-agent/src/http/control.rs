@@ -16,6 +16,8 @@ use crate::daemon::state::Sandbox;
 
 /// Bytes of an `/init` body.
 const INIT_BYTES: usize = 4 << 20;
+/// Bytes under way in each direction of a stream to a port.
+const COPY_BYTES: usize = 32 << 10;
 
 pub(super) async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path();
@@ -74,7 +76,7 @@ async fn open_port(
     port: &str,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let port: u16 = port.parse().map_err(|_| Refusal::bad_request("no such port"))?;
+    let port: u16 = port.parse().map_err(|_text| Refusal::bad_request("no such port"))?;
     let asks = request.headers().get(UPGRADE).is_some_and(|it| it.as_bytes() == b"tcp");
     if !asks {
         return Err(Refusal::bad_request("this needs an upgrade to tcp"));
@@ -82,7 +84,7 @@ async fn open_port(
     let closed = |it| Refusal::new(StatusCode::BAD_GATEWAY, format!("port {port}: {it}"));
     let stream = match TcpStream::connect(("127.0.0.1", port)).await {
         Ok(stream) => stream,
-        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_| closed(error))?,
+        Err(error) => TcpStream::connect(("::1", port)).await.map_err(|_second| closed(error))?,
     };
     let upgrade = hyper::upgrade::on(&mut request);
     agent.tasks.spawn(async move {
@@ -98,7 +100,8 @@ async fn open_port(
 /// Copies both ways until both are done. A side that breaks ends both, which is how a peer learns.
 async fn splice(mut host: TokioIo<hyper::upgrade::Upgraded>, mut port: TcpStream) {
     drop(port.set_nodelay(true));
-    drop(tokio::io::copy_bidirectional(&mut host, &mut port).await);
+    let size = COPY_BYTES;
+    drop(tokio::io::copy_bidirectional_with_sizes(&mut host, &mut port, size, size).await);
 }
 
 #[cfg(test)]

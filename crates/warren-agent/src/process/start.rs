@@ -7,7 +7,6 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::sync::Mutex;
@@ -21,7 +20,7 @@ use super::pump::Outputs;
 use super::record::{Origin, Process};
 use super::table::Starting;
 use super::{pump, tree};
-use crate::daemon::state::Sandbox;
+use crate::daemon::state::{Sandbox, random_id};
 use crate::daemon::{Agent, watch};
 use crate::filesystem::path;
 use crate::users::{self, User};
@@ -53,7 +52,7 @@ pub(crate) async fn start(
     if request.process.is_unset() {
         return Err(Status::new(Code::InvalidArgument, "process is missing"));
     }
-    let marker = marker_of(&request);
+    let marker = marker_of(&request)?;
     let starting = Starting::new(agent);
     let (spawned, ends, request) = {
         let (sandbox, switches_users) = (agent.sandbox(), agent.switches_users);
@@ -72,12 +71,12 @@ pub(crate) async fn start(
     Ok(process)
 }
 
-/// The native id where there is one; it must be usable as a value of the environment.
-fn marker_of(request: &StartRequest) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
+/// The native id where there is one; it must be usable as a value of the environment. Another one
+/// is random, as several agents may share a pid namespace.
+fn marker_of(request: &StartRequest) -> Result<String, Status> {
     match &request.exec_id {
-        Some(id) if !id.is_empty() && !id.contains('\0') => id.clone(),
-        _ => format!("agent-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+        Some(id) if !id.is_empty() && !id.contains('\0') => Ok(id.clone()),
+        _ => random_id("agent-").map_err(internal("name a process")),
     }
 }
 
@@ -227,6 +226,7 @@ fn environment(
 
 /// The file of a command: itself where it has a slash, else the first in `path` that may be run.
 fn find(command: &str, path: &str, directory: &str) -> Result<String, Status> {
+    text(command)?;
     if command.is_empty() {
         return Err(Status::new(Code::InvalidArgument, "the command is empty"));
     }
