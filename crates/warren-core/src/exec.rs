@@ -171,8 +171,10 @@ impl Exec {
         let id = ExecId::mint();
         let started = Some(Instant::now());
         let oom_kills_before = handle.oom_kills_seen();
-        let opened = handle.guest().start(id, command).await;
-        let stream = opened.map_err(|error| handle.explain(error))?;
+        let stream = match handle.guest().start(id, command).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(handle.explain_break(error).await),
+        };
         let mut exec = Self {
             id,
             pid: 0,

@@ -50,22 +50,25 @@ impl Driver {
                 let made = self.make_for_owner(key).await;
                 self.announce(made, reply).await
             }
-            Birth::Park { reply } => {
-                let parked = self.make_guest().await.map(drop);
-                let parked = parked.and_then(|()| self.change(Event::ParkReady));
-                let good = parked.is_ok();
-                if !good {
-                    self.undo().await;
-                }
-                // A pool that is gone has been closed, and its sandboxes with it.
-                reply.send(parked).is_ok() && good
-            }
+            Birth::Park { reply } => self.park(reply).await,
             Birth::Adopt { admission, initialise } => {
                 self.admission = Some(admission);
                 self.adopt(initialise).await;
                 true
             }
         }
+    }
+
+    async fn park(&mut self, reply: Reply<()>) -> bool {
+        let parked = self.make_guest().await.map(drop);
+        let parked = parked.and_then(|()| self.change(Event::ParkReady));
+        let good = parked.is_ok();
+        // A pool that is gone was closed meanwhile, and wants none any more.
+        let kept = reply.send(parked).is_ok() && good;
+        if !kept {
+            self.undo().await;
+        }
+        kept
     }
 
     /// Gives this parked sandbox to an owner. Says whether there is a sandbox to drive afterwards.

@@ -69,7 +69,7 @@ impl Sandboxes {
     ) -> Result<Download, SandboxError> {
         let handle = self.ready(caller, &at)?;
         let opened = handle.guest().read_file(at.user, at.path, range).await;
-        explained(&handle, opened)
+        explained(&handle, opened).await
     }
 
     /// Writes a file, and the directories above it that are missing.
@@ -84,7 +84,7 @@ impl Sandboxes {
         upload: Upload,
     ) -> Result<Written, SandboxError> {
         let handle = self.ready(caller, &at)?;
-        explained(&handle, handle.guest().write_file(at.user, at.path, upload).await)
+        explained(&handle, handle.guest().write_file(at.user, at.path, upload).await).await
     }
 
     /// What is known about a path.
@@ -94,7 +94,7 @@ impl Sandboxes {
     /// [`SandboxError::Guest`] when there is nothing.
     pub async fn stat_file(&self, caller: &Caller, at: At<'_>) -> Result<FileInfo, SandboxError> {
         let handle = self.ready(caller, &at)?;
-        explained(&handle, handle.guest().stat(at.user, at.path).await)
+        explained(&handle, handle.guest().stat(at.user, at.path).await).await
     }
 
     /// What is in a directory, down to `depth` levels (at least 1).
@@ -109,7 +109,7 @@ impl Sandboxes {
         depth: u32,
     ) -> Result<Vec<FileInfo>, SandboxError> {
         let handle = self.ready(caller, &at)?;
-        explained(&handle, handle.guest().list_directory(at.user, at.path, depth).await)
+        explained(&handle, handle.guest().list_directory(at.user, at.path, depth).await).await
     }
 
     /// Makes a directory and those above it that are missing.
@@ -123,7 +123,7 @@ impl Sandboxes {
         at: At<'_>,
     ) -> Result<FileInfo, SandboxError> {
         let handle = self.ready(caller, &at)?;
-        explained(&handle, handle.guest().make_directory(at.user, at.path).await)
+        explained(&handle, handle.guest().make_directory(at.user, at.path).await).await
     }
 
     /// Moves what is at a path to another; a file there is replaced.
@@ -139,7 +139,7 @@ impl Sandboxes {
     ) -> Result<FileInfo, SandboxError> {
         let handle = self.ready(caller, &at)?;
         check_path("to", to)?;
-        explained(&handle, handle.guest().rename(at.user, at.path, to).await)
+        explained(&handle, handle.guest().rename(at.user, at.path, to).await).await
     }
 
     /// Removes what is at a path, with everything below it. Nothing there is no error.
@@ -149,7 +149,7 @@ impl Sandboxes {
     /// [`SandboxError::Guest`] when the user may not.
     pub async fn remove_file(&self, caller: &Caller, at: At<'_>) -> Result<(), SandboxError> {
         let handle = self.ready(caller, &at)?;
-        explained(&handle, handle.guest().remove(at.user, at.path).await)
+        explained(&handle, handle.guest().remove(at.user, at.path).await).await
     }
 
     fn ready(&self, caller: &Caller, at: &At<'_>) -> Result<Arc<Handle>, SandboxError> {
@@ -163,8 +163,11 @@ impl Sandboxes {
     }
 }
 
-fn explained<T>(handle: &Handle, result: Result<T, GuestError>) -> Result<T, SandboxError> {
-    result.map_err(|error| handle.explain(error))
+async fn explained<T>(handle: &Handle, result: Result<T, GuestError>) -> Result<T, SandboxError> {
+    match result {
+        Ok(done) => Ok(done),
+        Err(error) => Err(handle.explain_break(error).await),
+    }
 }
 
 fn check_path(field: &'static str, path: &str) -> Result<(), SandboxError> {
