@@ -221,17 +221,13 @@ impl Net {
             mtu: self.mtu,
         };
         let link = pair.create(&mut self.socket(), netns.as_fd())?;
-        let interface = interface_name(slot);
-        let configured = pair
-            .configure_host(&mut self.socket(), link)
-            .and_then(|()| pair.configure_guest(&mut guest))
-            .and_then(|()| pair::wait_operational(&mut self.socket(), &interface));
+        let configured = self.configure(&pair, link, &mut guest);
         if let Err(error) = configured {
             // What it cannot remove goes with the namespace, which nobody holds any more.
             let _best_effort = self.detach(slot);
             return Err(error);
         }
-        Ok(Attached { netns, address, interface })
+        Ok(Attached { netns, address, interface: interface_name(slot) })
     }
 
     /// Makes a namespace with `lo` alone.
@@ -387,6 +383,18 @@ impl Net {
         let groups = Groups::of(self.config.index);
         let ours = links.iter().filter(|link| groups.contain(link.group));
         Ok(ours.filter_map(|link| link.name.strip_prefix(INTERFACE_PREFIX)?.parse().ok()).collect())
+    }
+
+    /// Sets both ends of a new pair up. The host's socket is shared: each step holds it by itself.
+    fn configure(&self, pair: &Pair<'_>, link: u32, guest: &mut Socket) -> Result<(), NetError> {
+        pair.configure_host(&mut self.socket(), link)?;
+        pair.configure_guest(guest)?;
+        let (operation, name) = ("look at the host's interface", interface_name(pair.slot));
+        let operational = pair::operational(&mut self.socket(), &name);
+        if operational.map_err(NetError::netlink(operation))? {
+            return Ok(());
+        }
+        pair::wait_operational(&name)
     }
 
     fn socket(&self) -> MutexGuard<'_, Socket> {

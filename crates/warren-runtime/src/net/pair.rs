@@ -121,24 +121,24 @@ impl Pair<'_> {
     }
 }
 
-/// Waits until packets can leave by the host's end.
+/// Whether packets can leave by the host's interface of this name, or it is gone.
 ///
 /// An end that was switched on before its peer drops what it is given until the kernel has
 /// noticed the peer, which takes a worker of the kernel some time. That would cost a sandbox the
 /// answer to its first question. Kernels from 6.5 on take notice when they are asked.
-pub(super) fn wait_operational(host: &mut Socket, name: &str) -> Result<(), NetError> {
+pub(super) fn operational(host: &mut Socket, name: &str) -> Result<bool, NetlinkError> {
+    Ok(route::link(host, name)?.is_none_or(|link| link.operational))
+}
+
+/// Waits until [`operational`].
+pub(super) fn wait_operational(name: &str) -> Result<(), NetError> {
     let operation = "wait for the host's interface";
-    let mut wait = || -> Result<bool, NetlinkError> {
-        let operational = |host: &mut Socket| -> Result<bool, NetlinkError> {
-            Ok(route::link(host, name)?.is_none_or(|link| link.operational))
-        };
-        if operational(host)? {
-            return Ok(true);
-        }
+    let noticed = || {
         let mut events = Socket::route()?;
-        events.subscribe(route::LINK_EVENTS)?; // before looking again, so none is missed
+        events.subscribe(route::LINK_EVENTS)?; // before looking, so that none is missed
+        let mut socket = Socket::route()?;
         let deadline = Instant::now() + NOTICE;
-        while !operational(host)? {
+        while !operational(&mut socket, name)? {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(false);
@@ -147,7 +147,7 @@ pub(super) fn wait_operational(host: &mut Socket, name: &str) -> Result<(), NetE
         }
         Ok(true)
     };
-    if wait().map_err(NetError::netlink(operation))? {
+    if noticed().map_err(NetError::netlink(operation))? {
         return Ok(());
     }
     Err(NetError::host(operation)(Errno::TIMEDOUT))

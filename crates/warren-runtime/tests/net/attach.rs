@@ -48,6 +48,29 @@ fn attach_makes_a_namespace_and_detach_leaves_nothing() {
 }
 
 #[test]
+fn not_even_the_first_packet_is_lost() {
+    in_lab(|_lab| {
+        let net = Net::open(config("a", 0)).unwrap();
+        let gateway = net.gateway();
+        let server = UdpSocket::bind((gateway, 53)).unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        for slot in 0..20 {
+            let attached = net.attach(slot).unwrap();
+            let client = inside(&attached.netns, || {
+                let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+                client.send_to(b"first", (gateway, 53)).unwrap();
+                client
+            });
+            let (_, from) = server.recv_from(&mut [0; 16]).unwrap();
+            assert_eq!(from.ip(), attached.address);
+            server.send_to(b"answer", from).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            assert_eq!(client.recv(&mut [0; 16]).unwrap(), 6);
+        }
+    });
+}
+
+#[test]
 fn a_slot_can_be_used_again_at_once() {
     in_lab(|_lab| {
         let net = Net::open(config("a", 0)).unwrap();

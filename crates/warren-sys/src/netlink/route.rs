@@ -16,6 +16,9 @@ use super::{
 /// A hardware address.
 pub type MacAddress = [u8; 6];
 
+/// The group of [`Socket::subscribe`] that interfaces are announced to.
+pub const LINK_EVENTS: u32 = 1;
+
 /// The group of [`Socket::subscribe`] that IPv4 routes are announced to.
 pub const ROUTE_EVENTS: u32 = 1 << 6;
 
@@ -29,6 +32,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
+const IF_OPER_UP: u8 = 6;
 const NUD_PERMANENT: u16 = 0x80;
 /// `RTPROT_STATIC`: made by an administrator, not by the kernel or a routing daemon.
 const ROUTE_STATIC: u8 = 4;
@@ -50,6 +54,9 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is switched on.
     pub up: bool,
+    /// Whether packets can leave by it: it is on, so is the other end, and the kernel has taken
+    /// notice, which it does a little later than the two are switched on.
+    pub operational: bool,
 }
 
 /// An IPv4 address of an interface.
@@ -336,6 +343,7 @@ fn read_link(answer: &Answer) -> Option<Link> {
         group: attributes.find_u32(libc::IFLA_GROUP).unwrap_or(0),
         mtu: attributes.find_u32(libc::IFLA_MTU).unwrap_or(0),
         up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
+        operational: attributes.find(libc::IFLA_OPERSTATE) == Some(&[IF_OPER_UP]),
     })
 }
 
