@@ -84,7 +84,7 @@ async fn end_all(agent: &Arc<Agent>, settings: Settings) {
     if settings.init {
         return;
     }
-    for process in agent.processes.running() {
+    for process in agent.processes.all() {
         process::tree::kill(agent, &process).await;
     }
 }

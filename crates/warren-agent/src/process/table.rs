@@ -129,11 +129,9 @@ impl Processes {
         listed.map(|it| Arc::clone(&it.process)).collect()
     }
 
-    /// All that run.
-    pub(crate) fn running(&self) -> Vec<Arc<Process>> {
-        let table = lock(&self.table);
-        let running = table.entries.values().filter(|it| it.ended.is_none());
-        running.map(|it| Arc::clone(&it.process)).collect()
+    /// All that are known, whether they run or have left something running.
+    pub(crate) fn all(&self) -> Vec<Arc<Process>> {
+        lock(&self.table).entries.values().map(|it| Arc::clone(&it.process)).collect()
     }
 
     /// Notes that a process and its output have ended.

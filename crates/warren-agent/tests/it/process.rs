@@ -180,7 +180,7 @@ async fn input_arrives_whole_and_ends_when_closed() {
 #[tokio::test]
 async fn input_waits_for_a_reader_and_breaks_without_one() {
     let agent = Agent::start().await;
-    let mut process = agent.spawn(with_input("exec <&-; echo closed; sleep 1000")).await;
+    let mut process = agent.spawn(with_input("exec <&-; echo closed; exec sleep 1000")).await;
     process.until("closed").await;
     let status = feed(&agent, process.pid, vec![0; 1 << 20]).await.unwrap_err();
     assert_eq!(status.code, Code::FailedPrecondition);

@@ -45,7 +45,7 @@ async fn a_terminal_has_a_size_takes_keys_and_is_resized() {
 #[tokio::test]
 async fn keys_become_signals() {
     let agent = Agent::start().await;
-    let mut process = agent.spawn(terminal("echo on; sleep 1000", 80, 24)).await;
+    let mut process = agent.spawn(terminal("echo on; exec sleep 1000", 80, 24)).await;
     process.until("on").await;
     write(&agent, process.pid, Input::Pty("\u{3}".into())).await.unwrap();
     assert_eq!(process.finish().await.end.signal, 2);
