@@ -136,9 +136,9 @@ impl LocalServer {
         let lock = lock_file(&self.dirs.lock())?;
         wait_for_lock(lock, ENDING)?.ok_or_else(|| {
             let seconds = ENDING.as_secs();
+            let pid = Record::read(&self.dirs).map_or(0, |record| record.pid);
             io::Error::other(format!(
-                "a server holds {} but does not listen, for {seconds} s now",
-                self.dirs.lock().display()
+                "a server (process {pid}) has not listened for {seconds} s, and does not end"
             ))
         })
     }
@@ -215,14 +215,22 @@ pub(crate) async fn stop(dirs: &Dirs) -> Result<bool, ClientError> {
     let client = Client::new(UnixSocket(dirs.socket()));
     match client.shutdown().await {
         Ok(()) => {}
-        Err(ClientError::Connect { source }) if nobody(&source) => return Ok(false),
+        // One that is on its way out holds the lock to the last.
+        Err(ClientError::Connect { source }) if nobody(&source) => {
+            let free = lock_file(&dirs.lock()).and_then(|lock| wait_for_lock(lock, Duration::ZERO));
+            if !matches!(free, Ok(None)) {
+                return Ok(false);
+            }
+        }
         Err(error) => return Err(error),
     }
     let ended = lock_file(&dirs.lock()).and_then(|lock| wait_for_lock(lock, ENDING));
     match ended {
         Ok(Some(_ended)) => Ok(true),
         Ok(None) => {
-            let source = io::Error::new(io::ErrorKind::TimedOut, "the server does not end");
+            let pid = Record::read(dirs).map_or(0, |record| record.pid);
+            let text = format!("the server does not end; it is process {pid}");
+            let source = io::Error::new(io::ErrorKind::TimedOut, text);
             Err(ClientError::Connect { source })
         }
         Err(source) => Err(ClientError::Connect { source }),

@@ -23,6 +23,9 @@ pub(crate) use post::Post;
 
 use crate::{config::Config, dirs::Dirs, error::CliError, version::version};
 
+/// How long everything behind the listener may take to end; commands wait a little longer.
+const ENDING: Duration = Duration::from_secs(8);
+
 /// Serves until asked to end, or until nobody needs it.
 ///
 /// No thread may run before: an ordinary user's server enters its outer namespaces first.
@@ -39,7 +42,7 @@ pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliE
         .map_err(CliError::local("start the event loop"))?;
     let (lock, door) = post.split();
     let result = runtime.block_on(run(config, dirs, door));
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock); // the next server may start
     result
 }
@@ -66,15 +69,24 @@ async fn run(config: &Config, dirs: &Dirs, door: Door) -> Result<(), CliError> {
     let uid = rustix::process::geteuid().as_raw();
     let end = end(app.clone(), door, dirs.clone(), config.idle_exit.0);
     let served = warren_server::serve(listener, uid, app.clone(), end).await;
-    app.shut_down().await;
-    drop(app);
-    if let Some(resolver) = resolver {
-        resolver.stop().await;
+    let ended = async {
+        app.shut_down().await;
+        drop(app);
+        if let Some(resolver) = resolver {
+            resolver.stop().await;
+        }
+        writers.close();
+        writers.wait().await;
+        // Its work blocks, and must not keep this process for ever.
+        tokio::task::spawn_blocking(move || runtime.close()).await.is_ok()
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(ENDING, ended) => match ended {
+            Ok(true) => tracing::info!("ended"),
+            Ok(false) | Err(_) => tracing::error!("something did not end; the next server clears it up"),
+        },
+        () = asked_by_signal() => tracing::warn!("asked to end at once by a signal"),
     }
-    writers.close();
-    writers.wait().await;
-    runtime.close();
-    tracing::info!("ended");
     served.map_err(CliError::local("serve the API"))
 }
 
