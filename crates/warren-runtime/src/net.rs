@@ -22,6 +22,7 @@
 //! No process is started. What is not here: who gets which slot, and remembering it.
 
 mod dial;
+mod guard;
 mod host;
 mod pair;
 mod removal;
@@ -36,20 +37,19 @@ use std::{
     io,
     net::{Ipv4Addr, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    thread,
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::io::Errno;
 use warren_sys::{
     netlink::{
-        NetlinkError, Socket, nftables,
+        NetlinkError, Socket,
         route::{self, LOOPBACK_INDEX},
     },
     netns,
 };
 
+use guard::Guard;
 use pair::Pair;
 pub use pair::interface_name;
 use removal::Removal;
@@ -61,10 +61,6 @@ use worker::Workers;
 pub const INTERFACE_PREFIX: &str = "wrn";
 /// The label of our gateway addresses on `lo`, before the instance's index.
 const LABEL_PREFIX: &str = "lo:wrn";
-/// How often the rules are looked after when nothing changes; also how long a [`Net`] that was
-/// dropped keeps a thread.
-const GUARD_INTERVAL: Duration = Duration::from_secs(30);
-
 /// How to set the network up.
 #[derive(Clone, Debug, Default)]
 pub struct NetConfig {
@@ -142,9 +138,8 @@ pub struct Net {
     forwarding_was_on: bool,
     socket: Mutex<Socket>,
     removal: Removal,
-    /// Whether the rules should be there; locked while they are changed.
-    guarded: Mutex<bool>,
-    workers: Workers,
+    guard: Arc<Guard>,
+    workers: Arc<Workers>,
 }
 
 /// A sandbox's end of the network.
@@ -173,7 +168,12 @@ impl Net {
         let subnet = host::choose_subnet(&mut socket, &config)?;
         let gateway = subnet.gateway(config.index)?;
         let mtu = host::uplink_mtu(&mut socket)?;
-        rules::install(&rules_of(&config, subnet, gateway))?;
+        let home = netns::current().map_err(NetError::host("hold the host's namespace"))?;
+        let workers = Arc::new(Workers::new(home));
+        let groups = Groups::of(config.index);
+        let (instance, allow) = (config.instance.clone(), config.allow.clone());
+        let rules = Rules { instance, groups, subnet, gateway, allow };
+        let guard = Guard::start(rules, &workers)?; // before there is anything to police
         let label = format!("{LABEL_PREFIX}{}", config.index);
         let operation = "bring up the gateway address";
         let mut requests = [
@@ -182,10 +182,7 @@ impl Net {
         ];
         socket.transact(operation, &mut requests).map_err(NetError::netlink(operation))?;
         let forwarding_was_on = host::enable_forwarding()?;
-        let home = netns::current().map_err(NetError::host("hold the host's namespace"))?;
-        let (socket, workers) = (Mutex::new(socket), Workers::new(home));
-        let removal = Removal::new(Groups::of(config.index));
-        let guarded = Mutex::new(true);
+        let (socket, removal) = (Mutex::new(socket), Removal::new(groups));
         Ok(Self {
             config,
             subnet,
@@ -194,7 +191,7 @@ impl Net {
             forwarding_was_on,
             socket,
             removal,
-            guarded,
+            guard,
             workers,
         })
     }
@@ -279,46 +276,14 @@ impl Net {
         Ok(leftovers)
     }
 
-    /// Puts the rules back if somebody removed them (`nft flush ruleset`, a firewall's restart).
-    /// Returns whether that was necessary.
+    /// Puts the rules back if somebody removed them; returns whether that was necessary. A thread
+    /// does so by itself whenever the kernel announces a change of packet filters.
     ///
     /// # Errors
     ///
     /// [`NetError`].
     pub fn ensure_rules(&self) -> Result<bool, NetError> {
-        let guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        let rules = rules_of(&self.config, self.subnet, self.gateway);
-        let missing = *guarded
-            && self.workers.run("look after the rules of sandboxes", move |_home| {
-                let missing = !rules::installed(&rules)?;
-                if missing {
-                    rules::install(&rules)?;
-                }
-                Ok::<_, NetError>(missing)
-            })??;
-        Ok(missing)
-    }
-
-    /// Starts a thread that calls [`Net::ensure_rules`] whenever the kernel says that packet
-    /// filters changed, until this `Net` is dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError`].
-    pub fn guard_rules(self: &Arc<Self>) -> Result<(), NetError> {
-        let operation = "watch the rules of sandboxes";
-        let events = self.workers.run(operation, |_home| {
-            let events = Socket::netfilter()?;
-            events.subscribe(nftables::EVENTS)?;
-            Ok(events)
-        })?;
-        let events = events.map_err(NetError::netlink(operation))?;
-        let net = Arc::downgrade(self);
-        thread::Builder::new()
-            .name("warren-rules".into())
-            .spawn(move || guard(&net, events))
-            .map_err(NetError::host(operation))?;
-        Ok(())
+        self.guard.ensure()
     }
 
     /// Removes what [`Net::open`] made for this instance, and interfaces that are left. Forwarding
@@ -329,12 +294,7 @@ impl Net {
     /// [`NetError`].
     pub fn close(&self) -> Result<(), NetError> {
         self.detach_all(&self.slots()?)?;
-        let mut guarded = self.guarded.lock().unwrap_or_else(PoisonError::into_inner);
-        *guarded = false;
-        let instance = self.config.instance.clone();
-        self.workers
-            .run("remove the rules of sandboxes", move |_home| rules::remove(&instance))??;
-        drop(guarded);
+        self.guard.remove()?;
         let removed = self.socket().transact(
             "remove the gateway address",
             &mut [route::delete_address(LOOPBACK_INDEX, self.gateway, 32)],
@@ -411,38 +371,6 @@ fn check_instance(config: &NetConfig) -> Result<(), NetError> {
         return Ok(());
     }
     Err(NetError::Instance { instance: config.instance.clone(), index: config.index })
-}
-
-fn rules_of(config: &NetConfig, subnet: Subnet, gateway: Ipv4Addr) -> Rules {
-    Rules {
-        instance: config.instance.clone(),
-        groups: Groups::of(config.index),
-        subnet,
-        gateway,
-        allow: config.allow.clone(),
-    }
-}
-
-/// Looks after the rules each time something changed, and now and then in any case.
-fn guard(net: &Weak<Net>, mut events: Socket) {
-    loop {
-        let waited = events.wait(GUARD_INTERVAL);
-        let Some(net) = net.upgrade() else { return };
-        match net.ensure_rules() {
-            Ok(true) => tracing::warn!("somebody removed the rules of sandboxes; they are back"),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "rules are not looked after: {error}"
-                );
-            }
-        }
-        if let Err(error) = waited {
-            tracing::error!(%error, "changes of packet filters are no longer seen");
-            return;
-        }
-    }
 }
 
 /// Takes one error number as success.

@@ -141,10 +141,10 @@ pub(super) fn install(rules: &Rules) -> Result<(), NetError> {
     batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))
 }
 
-/// Removes the table of an instance, if there is one.
-pub(super) fn remove(instance: &str) -> Result<(), NetError> {
+/// Removes the table, if there is one.
+pub(super) fn remove(rules: &Rules) -> Result<(), NetError> {
     let operation = "remove the rules of sandboxes";
-    let table = table_name(instance);
+    let table = table_name(&rules.instance);
     let mut batch = Batch::new(&table);
     batch.create_table().delete_table();
     let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
