@@ -123,7 +123,7 @@ pub fn look_in(directory: impl AsFd, name: &str) -> io::Result<Stat> {
 pub fn path_of(fd: impl AsFd) -> io::Result<String> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     let path = rustix::fs::readlinkat(CWD, link, Vec::new())?;
-    path.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
+    path.into_string().map_err(|_text| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]

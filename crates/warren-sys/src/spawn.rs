@@ -11,6 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Bytes of the child's stack. Its deepest frame is a few hundred.
@@ -128,6 +129,7 @@ struct Orders {
     streams: [c_int; 3],
     terminal: bool,
     open_files: Option<u64>,
+    ignored_signals: u64,
     report: *const Report,
 }
 
@@ -161,6 +163,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Spawned, SpawnError> {
         streams,
         terminal,
         open_files: program.open_files,
+        ignored_signals: ignored_signals(),
         report: &raw const report,
     };
     let failed = |step, source| SpawnError { step, source };
@@ -278,7 +281,7 @@ fn become_program(orders: &Orders) -> (Step, i32) {
     if let Err(errno) = call(libc::SYS_chdir, [orders.directory as i64, 0, 0, 0, 0]) {
         return (Step::Directory, errno);
     }
-    reset_signals();
+    reset_signals(orders.ignored_signals);
     // Descriptors are close-on-exec already; this closes what a library may have left open. A
     // kernel without the call keeps them, which is no reason not to start.
     let _unsupported = call(libc::SYS_close_range, [3, i64::from(u32::MAX), 0, 0, 0]);
@@ -305,12 +308,9 @@ fn set_identity(orders: &Orders) -> Result<(), i32> {
 }
 
 /// `execve` puts handlers back to the default but keeps ignored signals ignored and the mask as it
-/// is. Signals that cannot be changed (9, 19) are refused, which does not matter.
-fn reset_signals() {
-    /// `struct kernel_sigaction`: handler, flags, restorer, mask. All zero is the default.
-    const DEFAULT: [u64; 4] = [0; 4];
-    const SET_BYTES: i64 = 8;
-    for signal in 1..=64 {
+/// is.
+fn reset_signals(ignored: u64) {
+    for signal in (1..=64).filter(|it| ignored >> (it - 1) & 1 == 1) {
         let default = DEFAULT.as_ptr() as i64;
         let _refused = call(libc::SYS_rt_sigaction, [signal, default, 0, SET_BYTES, 0]);
     }
@@ -318,6 +318,26 @@ fn reset_signals() {
     let how = i64::from(libc::SIG_SETMASK);
     let _impossible =
         call(libc::SYS_rt_sigprocmask, [how, &raw const none as i64, 0, SET_BYTES, 0]);
+}
+
+/// `struct kernel_sigaction`: handler, flags, restorer, mask. All zero is the default.
+const DEFAULT: [u64; 4] = [0; 4];
+/// Bytes of the kernel's set of signals.
+const SET_BYTES: i64 = 8;
+
+/// Bit n-1 for each signal n that this process ignores. Asked once, at the first start: a program
+/// decides on what it ignores when it begins (as the standard library does with SIGPIPE).
+fn ignored_signals() -> u64 {
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        let ignores = |signal: &i64| {
+            let mut action = DEFAULT;
+            let out = action.as_mut_ptr() as i64;
+            let read = call(libc::SYS_rt_sigaction, [*signal, 0, out, SET_BYTES, 0]);
+            read.is_ok() && action[0] == libc::SIG_IGN as u64
+        };
+        (1..=64).filter(ignores).fold(0, |set, signal| set | 1 << (signal - 1))
+    })
 }
 
 /// One system call, on the child's behalf.
