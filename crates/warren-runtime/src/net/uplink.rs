@@ -222,7 +222,8 @@ impl Uplink {
     ///
     /// `needed_by` gives what to watch: a descriptor that becomes readable or hangs up when
     /// somebody no longer needs the way out, such as the server's pidfd. It is asked again then
-    /// (the server has died; its keeper may live) and says `None` when nobody is left.
+    /// (the server has died; its keeper may live) and says `None` when nobody is left. One that
+    /// is done already (a process that nobody has reaped yet) counts as nobody.
     ///
     /// # Errors
     ///
@@ -233,6 +234,9 @@ impl Uplink {
     ) -> Result<(), UplinkError> {
         let mut pause = FIRST_PAUSE;
         while let Some(user) = needed_by() {
+            if watch(user.as_fd(), None, Some(Duration::ZERO))? {
+                break;
+            }
             while !watch(user.as_fd(), Some(self.process.pidfd.as_fd()), None)? {
                 reap(&self.process)?;
                 if self.started.elapsed() >= STEADY {

@@ -58,7 +58,8 @@ fn an_ordinary_user_reaches_the_outside_and_not_the_host() {
                 let config = UplinkConfig { target, directories: &directories, log: log.as_fd() };
                 let uplink = Uplink::start(&config).unwrap();
                 tell.send(uplink.pid()).unwrap();
-                let mut users = vec![OwnedFd::from(ended)];
+                // The second has gone by the time it is asked for.
+                let mut users = vec![OwnedFd::from(ended.try_clone().unwrap()), ended.into()];
                 uplink.supervise(|| users.pop())
             });
             (supervisor, told.recv().unwrap())
