@@ -1,7 +1,7 @@
 //! At start: what the store remembers against what the runtime finds. Afterwards: the runtime's
 //! news, passed on to whom they concern.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -14,6 +14,9 @@ use crate::{
     shared::Shared,
     state::State,
 };
+
+/// How long a server's start waits for agents that are told again whose they are.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// What is to be done about one sandbox.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let found = found.map_err(SandboxError::runtime("list the guests of this host"))?;
     let mut found: HashMap<_, _> = found.into_iter().map(|guest| (guest.id, guest.state)).collect();
     shared.restore_keys(loaded.keys);
+    let mut told = Vec::new();
     for sandbox in loaded.sandboxes {
         let guest = found.remove(&sandbox.id);
         let gone = guest.is_none() || matches!(guest, Some(GuestState::Exited(_)));
@@ -48,6 +52,9 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
             // Of an ended guest the host may still hold files.
             destroy(shared, sandbox.id).await;
         }
+        if matches!(verdict, Verdict::Adopt { initialise: true, .. }) {
+            told.push(sandbox.id);
+        }
         settle(shared, sandbox, verdict);
     }
     // Parked ones of a server before this, and those it had begun to make or to remove.
@@ -55,7 +62,24 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
         tracing::info!(sandbox.id = %id, "a guest that is nobody's is removed");
         destroy(shared, id).await;
     }
+    wait_until_made(shared, &told).await;
     Ok(())
+}
+
+/// Waits until these are made, or are not to be.
+///
+/// The server before this may have told their owners that they run, and died before its store
+/// had it: who comes back at once must not be told that they do not run yet.
+async fn wait_until_made(shared: &Shared, sandboxes: &[SandboxId]) {
+    let all = async {
+        for handle in sandboxes.iter().filter_map(|id| shared.any(*id)) {
+            // One without a driver changes no more.
+            handle.watch().wait_for(|sandbox| sandbox.state != State::Creating).await.ok();
+        }
+    };
+    if tokio::time::timeout(TOLD, all).await.is_err() {
+        tracing::warn!("an agent did not answer at start; its sandbox is not running yet");
+    }
 }
 
 /// Decides about a stored sandbox, given what the runtime found of it.
