@@ -13,7 +13,7 @@ use crate::{
 fn sandboxes_outlive_a_killed_server_and_are_found_again() {
     let home = Home::new();
     let sandbox = home.create(&json!({"name": "survivor"}));
-    sandbox.exec(&["sh", "-c", "echo kept > ~/file; (setsid sleep 997 &)"]);
+    sandbox.exec(&["sh", "-c", "echo kept > ~/file; (setsid sleep 997 >/dev/null 2>&1 &)"]);
     home.kill_server();
     let listed = home.warren(&["list", "--quiet"]).good().text();
     assert_eq!(listed.trim(), sandbox.id);
@@ -85,7 +85,7 @@ fn nothing_is_left_after_a_kill_in_the_middle_of_many_creates() {
 fn a_removed_sandbox_leaves_nothing() {
     let home = Home::new();
     let sandbox = home.create(&json!({}));
-    sandbox.exec(&["sh", "-c", "echo x > ~/f; (setsid sleep 998 &)"]);
+    sandbox.exec(&["sh", "-c", "echo x > ~/f; (setsid sleep 998 >/dev/null 2>&1 &)"]);
     assert!(!Leftovers::of(&home).0.is_empty(), "a live sandbox must be seen by this test");
     assert_eq!(sandbox.api("DELETE", "", b"").status, 204);
     wait_until("nothing is left", || Leftovers::of(&home).0.is_empty());

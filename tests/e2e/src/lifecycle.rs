@@ -65,7 +65,8 @@ fn a_parked_sandbox_has_no_trace_of_another() {
     home.warren(&["list"]).good();
     wait_until("one comes from the pool", || {
         let sandbox = home.create(&json!({"env": {"SECRET": "hunter2"}}));
-        let trace = "echo $SECRET > /tmp/trace; echo x > ~/trace; (setsid sleep 999 &)";
+        let trace =
+            "echo $SECRET > /tmp/trace; echo x > ~/trace; (setsid sleep 999 >/dev/null 2>&1 &)";
         sandbox.exec(&["sh", "-c", trace]);
         assert_eq!(sandbox.api("DELETE", "", b"").status, 204);
         sandbox.created["warm"] == true

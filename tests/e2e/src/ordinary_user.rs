@@ -1,7 +1,5 @@
 //! The main job without rights.
 
-use serde_json::json;
-
 use crate::harness::{Home, is_root, skip};
 
 /// A user that nobody is.
@@ -35,10 +33,10 @@ fn an_ordinary_users_sandbox_says_what_is_weaker() {
         Ok(home) => home,
         Err(why) => skip!("{why}"),
     };
-    let sandbox = home.create(&json!({}));
+    let sandbox = home.create_by_command();
     assert!(sandbox.created["warnings"].is_array(), "{}", sandbox.created);
-    assert_eq!(sandbox.exec(&["echo", "in"])["stdout"], "in\n");
-    assert_eq!(sandbox.api("DELETE", "", b"").status, 204);
+    assert_eq!(home.warren(&["exec", &sandbox.id, "--", "echo", "in"]).good().text(), "in\n");
+    home.warren(&["rm", &sandbox.id]).good();
     let report = home.warren(&["doctor", "--json"]).text();
     assert!(report.contains("checks"), "{report}");
 }
@@ -49,7 +47,7 @@ fn an_ordinary_users_sandbox_outlives_its_server() {
         Ok(home) => home,
         Err(why) => skip!("{why}"),
     };
-    let sandbox = home.create(&json!({}));
+    let sandbox = home.create_by_command();
     home.kill_server();
     assert_eq!(home.warren(&["exec", &sandbox.id, "--", "echo", "on"]).good().text(), "on\n");
 }

@@ -26,7 +26,7 @@ fn two_data_directories_do_not_see_each_other() {
 fn two_sandboxes_do_not_see_each_other() {
     let home = Home::new();
     let (one, other) = (home.create(&json!({})), home.create(&json!({})));
-    one.exec(&["sh", "-c", "echo x > /tmp/a; (setsid sleep 996 &)"]);
+    one.exec(&["sh", "-c", "echo x > /tmp/a; (setsid sleep 996 >/dev/null 2>&1 &)"]);
     assert_ne!(other.exec(&["cat", "/tmp/a"])["exit_code"], 0);
     assert_eq!(other.exec(&["pgrep", "-c", "sleep"])["stdout"], "0\n");
     let owner = |sandbox: &crate::harness::Sandbox<'_>| sandbox.root("cat /proc/self/uid_map");

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
@@ -61,7 +61,8 @@ impl Home {
         let mut home = Self::new();
         let path = home.directory.path().to_owned();
         let copy = path.join("warren");
-        fs::copy(&home.warren, &copy).expect("copy the binary");
+        // Not by this process: a fork of another test would hold the copy open for writing.
+        run(command("cp").arg(&home.warren).arg(&copy), b"").good();
         for path in [path.as_path(), &copy] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("open a path");
         }
@@ -174,6 +175,15 @@ impl Home {
         kinds
     }
 
+    /// Makes a sandbox with the command line.
+    #[track_caller]
+    pub(crate) fn create_by_command(&self) -> Sandbox<'_> {
+        let said = self.warren(&["create", "--json"]).good().text();
+        let created: Value = serde_json::from_str(&said).expect("a sandbox");
+        let id = created["id"].as_str().expect("an id").to_owned();
+        Sandbox { home: self, id, created }
+    }
+
     /// Makes a sandbox as the request says, through the API. Starts the server if need be.
     #[track_caller]
     pub(crate) fn create(&self, request: &Value) -> Sandbox<'_> {
@@ -190,7 +200,7 @@ impl Home {
     pub(crate) fn server_pid(&self) -> Option<u32> {
         let record = fs::read_to_string(self.run_directory().join("lock")).ok()?;
         let pid = record.split_ascii_whitespace().nth(2)?.parse().ok()?;
-        Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
+        super::host::runs(pid).then_some(pid)
     }
 
     /// Ends the server as if by accident.
@@ -198,10 +208,7 @@ impl Home {
     pub(crate) fn kill_server(&self) {
         let pid = self.server_pid().expect("a server runs");
         kill(pid);
-        super::wait_until("the server is gone", || {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.is_empty() || stat.contains(") Z ")
-        });
+        super::wait_until("the server is gone", || !super::host::runs(pid));
     }
 }
 

@@ -91,7 +91,10 @@ impl Leftovers {
         }
         let run = home.run_directory();
         if run.exists() {
-            drop(fs::remove_dir_all(run));
+            drop(fs::remove_dir_all(&run));
+        }
+        if let Some(base) = run.parent().filter(|base| base.starts_with("/tmp")) {
+            drop(fs::remove_dir(base)); // another test of the same user may still be in it
         }
         drop(command("nft").args(["delete", "table", "inet", &name]).output());
     }
@@ -104,6 +107,12 @@ pub(crate) fn processes_named(word: &str) -> Vec<u32> {
         line.split(|byte| *byte == 0).next() == Some(word.as_bytes())
     };
     children(Path::new("/proc")).filter(named).filter_map(|path| pid_of(&path)).collect()
+}
+
+/// Whether the process does anything: one that has ended may wait for its parent.
+pub(super) fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 /// Whether this process may do everything.

@@ -42,6 +42,7 @@ print(json.dumps(reached))
     }
 }
 
+/// But for TERM and INT, which end a sandbox as they end a machine: its root may do that.
 #[test]
 fn the_agent_cannot_be_killed_or_stopped_from_inside() {
     let home = Home::new();
