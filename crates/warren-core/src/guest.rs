@@ -50,8 +50,15 @@ const MESSAGE_BYTES: usize = 1024;
 pub(crate) struct Guest {
     id: SandboxId,
     runtime: Arc<dyn Runtime>,
-    /// Answers that were read, or all but their last bytes: each holds a connection.
-    idle: Mutex<Vec<Answer>>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// A connection on which nothing is under way.
+enum Idle {
+    /// Nothing was sent on it yet.
+    Fresh(Connection),
+    /// Its last answer was read, or all but its last bytes.
+    Used(Answer),
 }
 
 impl fmt::Debug for Guest {
@@ -213,7 +220,17 @@ impl Guest {
     pub(crate) fn keep(&self, answer: Answer) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if answer.service() == Service::Envd && idle.len() < IDLE {
-            idle.push(answer);
+            idle.push(Idle::Used(answer));
+        }
+    }
+
+    /// Opens a connection that the first command or file will find ready.
+    pub(crate) async fn connect_ahead(&self) {
+        // Whoever needs one opens it: a failure here is not worth a word.
+        let Ok(connection) = self.connect(Service::Envd).await else { return };
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.is_empty() {
+            idle.push(Idle::Fresh(connection));
         }
     }
 
@@ -224,9 +241,13 @@ impl Guest {
 
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(answer) = idle.pop() {
-            if let Some(connection) = answer.into_idle() {
-                return Some(connection);
+        while let Some(next) = idle.pop() {
+            let free = match next {
+                Idle::Fresh(connection) => Some(connection),
+                Idle::Used(answer) => answer.into_idle(),
+            };
+            if free.is_some() {
+                return free;
             }
         }
         None

@@ -152,8 +152,11 @@ impl Driver {
                 let made = Made { sandbox: self.published(), steps };
                 // Whoever asked may have gone; the sandbox stays until its lifetime is over.
                 reply.send(Ok(made)).ok();
+                // The answer goes out first; what follows is in nobody's way.
+                tokio::task::yield_now().await;
                 self.save([EventKind::Running]);
                 self.tell_deadline().await;
+                self.guest.connect_ahead().await;
                 true
             }
             Err(error) => {

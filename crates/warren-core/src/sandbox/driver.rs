@@ -62,7 +62,8 @@ impl Driver {
     }
 
     async fn run(mut self, birth: Birth) {
-        if !self.be_born(birth).await {
+        // Boxed: what is large and rare must not be a part of every idle task.
+        if !Box::pin(self.be_born(birth)).await {
             return;
         }
         while self.sandbox.state.is_living() {
@@ -72,10 +73,10 @@ impl Driver {
                 () = deadline => None,
             };
             match command {
-                Some(Some(command)) => self.obey(command).await,
+                Some(Some(command)) => Box::pin(self.obey(command)).await,
                 // The server shuts down; the sandbox lives on.
                 Some(None) => return,
-                None => self.act_on_deadline().await,
+                None => Box::pin(self.act_on_deadline()).await,
             }
         }
     }
