@@ -147,3 +147,29 @@ fn ended_ones_are_forgotten_after_their_time() {
     world
         .until("forgotten", |world| world.sandboxes.list(&world.caller, &all).sandboxes.is_empty());
 }
+
+#[test]
+fn a_database_that_takes_nothing_stops_creates_and_no_removal() {
+    let mut world = World::start();
+    let kept = world.create();
+    let removed = world.create();
+    world.events(&removed, 2);
+    // As on a full disk: every transaction fails.
+    world.meddle("ALTER TABLE events RENAME TO elsewhere");
+    let refused = world.run(world.sandboxes.create(&world.caller, Wanted::default(), None));
+    assert!(matches!(refused, Err(SandboxError::Store { .. })), "{refused:?}");
+    world.run(world.sandboxes.delete(&world.caller, removed.id.as_str())).unwrap();
+    assert_eq!(world.runtime.guests(), [kept.id], "nothing is left of either");
+    assert!(world.sandboxes.get(&world.caller, removed.id.as_str()).is_err());
+
+    // What could not be written is written when it can be.
+    world.meddle("ALTER TABLE elsewhere RENAME TO events");
+    world.create();
+    world.crash(|_| {});
+    assert!(world.sandboxes.get(&world.caller, removed.id.as_str()).is_err());
+    assert_eq!(
+        world.events(&removed, 4).last(),
+        Some(&EventKind::Deleted),
+        "the removal is told, later"
+    );
+}

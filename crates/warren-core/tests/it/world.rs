@@ -62,6 +62,17 @@ impl World {
         self.tokio = Some(tokio);
     }
 
+    /// Does something to the database behind the server's back.
+    pub(crate) fn meddle(&self, statement: &'static str) {
+        use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+        let options = SqliteConnectOptions::new().filename(self.directory.path().join("warren.db"));
+        self.run(async {
+            let mut connection = options.connect().await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
+    }
+
     pub(crate) fn create(&self) -> Arc<Sandbox> {
         self.create_as(Wanted::default())
     }
