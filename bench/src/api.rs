@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::http::Client;
+use crate::http::{Answer, Client};
 
 /// Where a new sandbox may come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,12 @@ pub(crate) enum Source {
 
 /// Makes a sandbox. Returns its id, and whether it was parked.
 pub(crate) fn create(client: &mut Client, source: Source) -> Result<(String, bool)> {
-    created(&client.send("POST", "/v1/sandboxes", &create_body(source))?.json()?)
+    created(&create_answer(client, source)?.json()?)
+}
+
+/// Makes a sandbox and gives the whole answer, unread.
+pub(crate) fn create_answer(client: &mut Client, source: Source) -> Result<Answer> {
+    client.send("POST", "/v1/sandboxes", &create_body(source))
 }
 
 /// The body of [`create`], for those who write and read apart.
@@ -29,6 +34,17 @@ pub(crate) fn created(sandbox: &Value) -> Result<(String, bool)> {
     let id = sandbox.get("id").and_then(Value::as_str).context("a sandbox without an id")?;
     let warm = sandbox.get("warm").and_then(Value::as_bool).unwrap_or(false);
     Ok((id.to_owned(), warm))
+}
+
+/// Where the server says the time of a creation went: step and microseconds.
+pub(crate) fn steps(sandbox: &Value) -> Vec<(String, u64)> {
+    let steps = sandbox.get("timing").and_then(|timing| timing.get("steps"));
+    let steps = steps.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let step = |step: &Value| {
+        let name = step.get("name")?.as_str()?;
+        Some((name.to_owned(), step.get("us")?.as_u64()?))
+    };
+    steps.iter().filter_map(step).collect()
 }
 
 /// Runs a command to its end; fails unless it exits with 0.

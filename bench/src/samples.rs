@@ -61,6 +61,16 @@ impl Figures {
         }
     }
 
+    /// Puts the figures of another list after these.
+    pub(crate) fn append(&mut self, others: Self) {
+        for figure in others.list {
+            let at = self.at(&figure.name, figure.unit);
+            if let Some(place) = self.list.get_mut(at) {
+                *place = figure;
+            }
+        }
+    }
+
     /// The figures that have samples.
     pub(crate) fn measured(&self) -> impl Iterator<Item = &Figure> {
         self.list.iter().filter(|figure| !figure.samples.is_empty())

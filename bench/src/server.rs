@@ -86,7 +86,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for arguments in [&["rm", "--all", "--force"][..], &["serve", "--stop"]] {
+        for arguments in
+            [&["--quiet", "rm", "--all", "--force"][..], &["--quiet", "serve", "--stop"]]
+        {
             let status = self.command().args(arguments).stdout(Stdio::null()).status();
             if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
                 eprintln!("warren {} at the end: {status:?}", arguments.join(" "));

@@ -29,7 +29,7 @@ pub(super) fn cold(warren: &Path, data: &Path, size: Size, figures: &mut Figures
         fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
         let outcome = timed(|| run_true(&mut warren_command(warren, data)));
         let mut stop = warren_command(warren, data);
-        let stopped = stop.args(["serve", "--stop"]).stdout(Stdio::null()).status()?;
+        let stopped = stop.args(["--quiet", "serve", "--stop"]).stdout(Stdio::null()).status()?;
         fs::remove_dir_all(data)?;
         figures.time(NAME, outcome?.0);
         ensure!(stopped.success(), "warren serve --stop: {stopped}");

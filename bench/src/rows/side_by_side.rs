@@ -1,5 +1,7 @@
 //! The main job, interleaved with the same job in other tools.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 
 use crate::{
@@ -27,6 +29,7 @@ pub(super) fn run(
     figures.declare(WHOLE, Unit::Time, "", "to compare with the tools below");
     figures.declare(WARM_ANSWER, Unit::Time, "", "parked sandboxes only");
     figures.declare(WARM_FINISHED, Unit::Time, "1.0 ms (4)", "parked sandboxes only");
+    let mut steps = Figures::default();
     let mut client = server.client()?;
     for _ in 0..5 {
         once(&mut client, Source::OnDemand)?; // the first ones of a process are slower
@@ -39,6 +42,9 @@ pub(super) fn run(
         figures.time(ANSWER, cold.answer);
         figures.time(FINISHED, cold.finished);
         figures.time(WHOLE, cold.whole);
+        for (step, took_us) in cold.steps {
+            steps.time(&format!("create on demand, of it: {step}"), Duration::from_micros(took_us));
+        }
         let warm = once(&mut client, Source::Warm)?;
         if warm.was_parked {
             figures.time(WARM_ANSWER, warm.answer);
@@ -53,21 +59,27 @@ pub(super) fn run(
             pause();
         }
     }
+    figures.append(steps);
     Ok(())
 }
 
 /// How long one sandbox took, each from the request for it.
 struct Once {
-    answer: std::time::Duration,
-    finished: std::time::Duration,
-    whole: std::time::Duration,
+    answer: Duration,
+    finished: Duration,
+    whole: Duration,
     was_parked: bool,
+    /// Where the server says the time until the answer went.
+    steps: Vec<(String, u64)>,
 }
 
 fn once(client: &mut crate::http::Client, source: Source) -> Result<Once> {
-    let (answer, (id, was_parked)) = timed(|| api::create(client, source))?;
+    let (answer, sandbox) = timed(|| api::create_answer(client, source))?;
+    let sandbox = sandbox.json()?;
+    let (id, was_parked) = api::created(&sandbox)?;
     let (exec, ()) = timed(|| api::exec(client, &id, &["/bin/true"]))?;
     let (destroy, ()) = timed(|| api::destroy(client, &id))?;
     let finished = answer + exec;
-    Ok(Once { answer, finished, whole: finished + destroy, was_parked })
+    let steps = api::steps(&sandbox);
+    Ok(Once { answer, finished, whole: finished + destroy, was_parked, steps })
 }
