@@ -402,9 +402,7 @@ impl Message for Event {
             Self::Guest { slot, pid } => out.u8(2).u32(*slot).u32(*pid),
             Self::Known => out.u8(3),
             Self::Forked { slot, pid } => out.u8(4).u32(*slot).u32(*pid),
-            Self::Failed { slot, step, errno } => {
-                out.u8(5).u32(*slot).u8(*step as u8).i32(*errno)
-            }
+            Self::Failed { slot, step, errno } => out.u8(5).u32(*slot).u8(*step as u8).i32(*errno),
             Self::Exited { slot, pid, ending } => {
                 out.u8(6).u32(*slot).u32(*pid).i32(ending.code).bool(ending.signaled);
                 out.u8(ending.cause as u8).u64(ending.oom_kills)
