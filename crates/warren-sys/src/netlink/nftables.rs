@@ -1,7 +1,7 @@
 //! nf_tables: tables, chains, sets and rules, changed in transactions.
 //!
 //! A [`Batch`] collects changes to one table of the `inet` family and is applied as a whole or
-//! not at all. A [`Rule`] is a list of [`Expression`]s which the kernel runs in order on each
+//! not at all. A rule is a list of [`Expression`]s which the kernel runs in order on each
 //! packet until one does not match. Values pass through one register.
 //!
 //! All integers of this family are in network byte order, except what is compared with a value
