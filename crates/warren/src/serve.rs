@@ -49,13 +49,18 @@ pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliE
 
 async fn run(config: &Config, dirs: &Dirs, door: Door) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
-    let runtime = NamespaceRuntime::open(wiring::runtime(config, dirs))
+    let wired = wiring::runtime(config, dirs);
+    let (writers, database) = (TaskTracker::new(), dirs.data.join("warren.db"));
+    // Somebody waits for both: the machine is prepared while the database opens.
+    let (runtime, store) = tokio::join!(
+        tokio::task::spawn_blocking(move || NamespaceRuntime::open(wired)),
+        Store::open(&database, &writers),
+    );
+    let runtime = runtime
+        .map_err(CliError::local("prepare this machine for sandboxes"))?
         .map_err(CliError::local("prepare this machine for sandboxes"))?;
+    let store = store.map_err(CliError::local("open the database"))?;
     let resolver = start_resolver(&runtime).await;
-    let writers = TaskTracker::new();
-    let store = Store::open(&dirs.data.join("warren.db"), &writers)
-        .await
-        .map_err(CliError::local("open the database"))?;
     let capabilities = runtime.capabilities();
     for warning in &capabilities.warnings {
         tracing::warn!("{warning}");

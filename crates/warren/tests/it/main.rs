@@ -9,6 +9,8 @@ mod world;
 
 mod arguments;
 
+mod background;
+
 mod configuration;
 
 mod run;
