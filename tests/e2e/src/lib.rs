@@ -1,8 +1,8 @@
 //! End-to-end tests: the real `warren`, a real server, real sandboxes.
 //!
-//! Every test has a [`harness::Home`]: a data directory and with it a server of its own, removed
+//! Every test has a `harness::Home`: a data directory and with it a server of its own, removed
 //! when the test ends, however it ends. Tests are grouped by what a person would call them; the ones
-//! below [`security`] play a hostile guest.
+//! below `security` play a hostile guest.
 //!
 //! `cargo xtask test e2e` builds the binary first and names it in `TEST_WARREN_BIN`; without that
 //! the one beside the tests in the target directory is taken.
