@@ -53,9 +53,10 @@ impl Process {
         Ok(Self { pid, start_time })
     }
 
-    /// Whether it still runs.
+    /// Whether it still runs. One that has ended and waits to be reaped does not.
     pub(crate) fn lives(self) -> bool {
-        Self::of(self.pid).is_ok_and(|now| now == self)
+        let pid = i32::try_from(self.pid).unwrap_or(-1);
+        warren_sys::process::running_since(pid).is_ok_and(|since| since == Some(self.start_time))
     }
 }
 

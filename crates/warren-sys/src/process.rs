@@ -20,6 +20,26 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     parse_start_time(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// As [`start_time`], or `None` when the process has ended and only waits to be reaped.
+///
+/// # Errors
+///
+/// `NotFound` when there is no such process.
+///
+/// # Source
+///
+/// `proc_pid_stat(5)`, fields 3 and 22.
+pub fn running_since(pid: i32) -> io::Result<Option<u64>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    Ok(parse_start_time(&stat).filter(|_| !has_ended(&stat)))
+}
+
+/// Zombie or dead, by the letter after the name.
+fn has_ended(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X'))
+}
+
 /// The name of a process may hold spaces and parentheses: fields count from the last `)`.
 fn parse_start_time(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -125,6 +145,7 @@ mod tests {
         let stat = format!("7 (a) b ( c) {rest} 4242 0");
         assert_eq!(parse_start_time(&stat), Some(4242));
         assert_eq!(parse_start_time("nonsense"), None);
+        assert!(has_ended("7 (a) Z) Z 1") && !has_ended("7 (a) Z) S 1"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::{
 use super::{Image, Layer, Tree, make_once};
 
 /// Changes whenever what is made here does.
-const LAYOUT: u64 = 1;
+const LAYOUT: u64 = 2;
 
 /// Parts of the host's `/etc` that programs need to run at all and that hold no secret.
 const ETC: &[&str] = &[
@@ -271,8 +271,12 @@ fn etc(etc: &Path) -> io::Result<()> {
 fn copy_public(from: &Path, to: &Path) -> io::Result<()> {
     let Ok(metadata) = from.symlink_metadata() else { return Ok(()) };
     if metadata.is_symlink() {
+        let target = fs::read_link(from)?;
+        if is_documentation(&target) {
+            return Ok(());
+        }
         make_parents(to)?;
-        return symlink(fs::read_link(from)?, to);
+        return symlink(target, to);
     }
     if metadata.is_dir() && metadata.mode() & 0o005 == 0o005 {
         make_parents(to)?;
@@ -286,6 +290,12 @@ fn copy_public(from: &Path, to: &Path) -> io::Result<()> {
         copy_file(from, to, metadata.mode() & 0o755)?;
     }
     Ok(())
+}
+
+/// Most alternatives are pages of manuals: nobody misses them, and making them takes longer than
+/// all the rest.
+fn is_documentation(target: &Path) -> bool {
+    target.components().any(|it| it.as_os_str() == "man")
 }
 
 /// Copies a set-id program with its bits, or a directory of plugins, as root's.

@@ -1,7 +1,7 @@
 //! What all guests of a server share, and the one way in which a guest is removed.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     fs, io,
     net::{Ipv4Addr, TcpStream},
     os::fd::{AsFd, OwnedFd},
@@ -9,7 +9,6 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
-        mpsc,
     },
     time::Duration,
 };
@@ -26,9 +25,9 @@ use warren_sys::netlink::{self, route};
 
 use super::{
     Config, KILL_TIMEOUT, Network, adopt,
-    blank::Blank,
     cgroup::{self, Hierarchy},
-    keeper::{self, Exited, Keeper},
+    janitor::Janitor,
+    keeper::{self, Exited, Keeper, Living},
     root::{self, Mounter},
     slots::Slots,
 };
@@ -41,13 +40,11 @@ use crate::{
 
 /// Exits that a slow listener may fall behind by.
 const EVENT_BACKLOG: usize = 4096;
-/// How often the janitor tries to remove a cgroup whose last process is still going.
-const CGROUP_TRIES: u32 = 50;
 
 /// Everything of the host that guests are made of.
 #[derive(Debug)]
 pub(crate) struct Host {
-    run_dir: PathBuf,
+    pub(super) run_dir: PathBuf,
     agent: &'static [u8],
     /// How many ids the server's own user namespace has, where it was started in one.
     pub(crate) nested: Option<u32>,
@@ -65,7 +62,7 @@ pub(crate) struct Host {
     generation: AtomicU32,
     guests: Mutex<Guests>,
     pub(crate) events: broadcast::Sender<RuntimeEvent>,
-    janitor: Mutex<Option<mpsc::Sender<Leftover>>>,
+    pub(super) janitor: Janitor,
     me: Weak<Host>,
 }
 
@@ -94,16 +91,7 @@ pub(crate) struct Guest {
     pub(crate) exit: Mutex<Option<Exit>>,
 }
 
-/// What the janitor removes.
-#[derive(Debug)]
-struct Leftover {
-    slot: u32,
-    entry: PathBuf,
-    /// Its last holder lets go of its namespaces here, which takes the kernel its time.
-    guest: Option<Arc<Guest>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,11 +113,12 @@ impl Host {
         let used = step("read the journal", adopt::used_slots(&journal))?;
         let slots = step("claim slots", Slots::open(&registry, &config.run_dir, &used))?;
         let cgroups = Hierarchy::open(&config.instance);
-        if matches!(cgroups, Hierarchy::V1(_)) && nested.is_none() {
-            if let Err(error) = cgroup::favor_dynamic_modifications() {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "no favordynmods: every create may wait 10 ms");
-            }
+        if matches!(cgroups, Hierarchy::V1(_))
+            && nested.is_none()
+            && let Err(error) = cgroup::favor_dynamic_modifications()
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "no favordynmods: every create may wait 10 ms");
         }
         let (net, no_network) = open_network(config.network, &config.instance, slots.index());
         let scratch = config.run_dir.join("mounts");
@@ -155,10 +144,10 @@ impl Host {
             generation: AtomicU32::new(0),
             guests: Mutex::default(),
             events: broadcast::channel(EVENT_BACKLOG).0,
-            janitor: Mutex::default(),
+            janitor: Janitor::default(),
             me: Weak::clone(me),
         });
-        step("start the janitor", host.start_janitor())?;
+        step("start the janitor", host.janitor.start(&host))?;
         Ok(host)
     }
 
@@ -262,7 +251,7 @@ impl Host {
     pub(super) fn connect_keeper(
         &self,
         path: &Path,
-    ) -> Result<(Arc<Keeper>, Vec<(u32, u32)>), RuntimeError> {
+    ) -> Result<(Arc<Keeper>, Living), RuntimeError> {
         let (me, other) = (self.me.clone(), self.me.clone());
         let name = path.to_owned();
         let exited = move |event: Exited| {
@@ -405,133 +394,11 @@ impl Host {
         Ok(())
     }
 
-    /// Has everything removed that is named by a slot; its processes have been killed.
-    ///
-    /// The entry leaves its place at once; the janitor does the rest. If the server dies in
-    /// between, the next one finds the entry in the trash and the rest by its slot.
-    pub(crate) fn remove_slot(&self, slot: u32, process: Option<Process>, entry: &Path) {
-        self.remove(slot, process, entry, None);
-    }
-
-    fn remove(&self, slot: u32, process: Option<Process>, entry: &Path, guest: Option<Arc<Guest>>) {
-        if let Some(process) = process.filter(|it| it.lives()) {
-            kill(process);
-        }
-        let entry = self.journal.discard(entry).unwrap_or_else(|_gone| entry.to_owned());
-        let leftover = Leftover { slot, entry, guest };
-        match lock(&self.janitor).as_ref() {
-            Some(janitor) => drop(janitor.send(leftover)),
-            None => self.clean(leftover),
-        }
-    }
-
-    /// Ends a guest that belongs to nobody.
-    pub(super) fn discard_blank(&self, blank: Blank) {
-        let (slot, process) = (blank.slot, blank.process);
-        pidfd_send_signal(&blank.pidfd, Signal::KILL).ok();
-        drop(blank);
-        self.remove_slot(slot, Some(process), &self.journal.blank(slot));
-    }
-
-    fn start_janitor(self: &Arc<Self>) -> io::Result<()> {
-        let (leftovers, queue) = mpsc::channel();
-        let me = Arc::downgrade(self);
-        std::thread::Builder::new().name("janitor".to_owned()).spawn(move || {
-            while let (Ok(leftover), Some(host)) = (queue.recv(), me.upgrade()) {
-                host.clean(leftover);
-            }
-        })?;
-        *lock(&self.janitor) = Some(leftovers);
-        Ok(())
-    }
-
-    fn clean(&self, leftover: Leftover) {
-        let slot = leftover.slot;
-        drop(leftover.guest);
-        let mut clean = true;
-        let mut note = |what: &'static str, result: Result<(), String>| {
-            if let Err(error) = result {
-                clean = false;
-                tracing::warn!(guest.slot = slot, error, "could not remove {what}");
-            }
-        };
-        note("a cgroup", self.remove_cgroup(slot).map_err(|error| error.to_string()));
-        if let Some(net) = &self.net {
-            note("an interface", net.detach(slot).map_err(|error| error.to_string()));
-        }
-        note("sockets", remove_all(&self.sockets(slot)));
-        note("an exit record", remove_file(&self.exit_records().join(slot.to_string())));
-        let disk = leftover.entry.join("disk");
-        note("a disk", self.pool.remove(&disk).map_err(|error| error.to_string()));
-        note("a journal entry", remove_all(&leftover.entry));
-        if clean {
-            self.slots.give_back(slot);
-        }
-    }
-
-    /// The last process may still be on its way out when the first one was reaped.
-    fn remove_cgroup(&self, slot: u32) -> io::Result<()> {
-        let cgroup = self.cgroups.of(slot);
-        let mut result = cgroup.remove();
-        for _ in 0..CGROUP_TRIES {
-            if result.is_ok() {
-                break;
-            }
-            for pid in cgroup.processes() {
-                if let Ok(process) = Process::of(pid.unsigned_abs()) {
-                    kill(process);
-                }
-            }
-            drop(cgroup.thaw());
-            std::thread::park_timeout(Duration::from_millis(2));
-            result = cgroup.remove();
-        }
-        result
-    }
-
     pub(super) fn dial(&self, guest: &Guest, port: u16) -> Result<TcpStream, RuntimeError> {
         let (Some(net), Some(network)) = (&self.net, &guest.network) else {
             return Err(RuntimeError::Unsupported { operation: "dial a port" });
         };
         net.dial(network.as_fd(), port).map_err(RuntimeError::host("connect to the port"))
-    }
-
-    /// Removes the files of an entry that has no host objects.
-    pub(super) fn remove_files(&self, entry: &Path) {
-        let removed = self
-            .pool
-            .remove(&entry.join("disk"))
-            .map_err(|error| error.to_string())
-            .and_then(|()| remove_all(entry));
-        if let Err(error) = removed {
-            tracing::warn!(error, "could not remove what an earlier server left");
-        }
-    }
-
-    /// Removes a cgroup that no entry has, with whatever runs in it.
-    pub(super) fn remove_cgroup_of(&self, slot: u32) {
-        if let Err(error) = self.remove_cgroup(slot) {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, guest.slot = slot, "could not remove a stray cgroup");
-        }
-    }
-
-    /// Removes the sockets and exit records of slots that no entry has.
-    pub(super) fn remove_stray_sockets(&self, living: &BTreeSet<u32>) {
-        for directory in [self.run_dir.join("s"), self.exit_records()] {
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            for entry in entries {
-                let slot = entry.file_name().to_string_lossy().parse::<u32>();
-                if slot.is_ok_and(|slot| living.contains(&slot)) {
-                    continue;
-                }
-                let path = entry.path();
-                let removed = if path.is_dir() { remove_all(&path) } else { remove_file(&path) };
-                if let Err(error) = removed {
-                    tracing::warn!(error, "could not remove what an earlier server left");
-                }
-            }
-        }
     }
 
     /// A counted handle on this.
@@ -541,7 +408,7 @@ impl Host {
 
     /// Waits for the janitor, and gives the host's own things back where no guest is left.
     pub(super) fn close(&self) {
-        lock(&self.janitor).take();
+        self.janitor.finish();
         let keepers = std::mem::take(&mut *lock(&self.keepers));
         for keeper in keepers {
             // It ends with its last guest, now if there is none.
@@ -569,33 +436,6 @@ fn isolated() -> io::Result<OwnedFd> {
         warren_sys::netns::current()
     })?;
     thread.join().map_err(|_panic| io::ErrorKind::Other)?
-}
-
-/// Kills a process if it is still the one that was meant.
-fn kill(process: Process) {
-    let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
-    let Some(pid) = pid else { return };
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
-        return;
-    };
-    // The descriptor now holds whatever has the pid: only now is the look at its start certain.
-    if process.lives() {
-        pidfd_send_signal(&pidfd, Signal::KILL).ok();
-    }
-}
-
-fn remove_all(path: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
-        _ => Ok(()),
-    }
-}
-
-fn remove_file(path: &Path) -> Result<(), String> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
-        _ => Ok(()),
-    }
 }
 
 /// What a keeper's record means.

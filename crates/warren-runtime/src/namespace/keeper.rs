@@ -38,6 +38,9 @@ pub(crate) struct Keeper {
     name: String,
 }
 
+/// The living guests of a keeper: slot and pid.
+pub(crate) type Living = Vec<(u32, u32)>;
+
 /// A forked guest.
 #[derive(Debug)]
 pub(crate) struct Forked {
@@ -165,7 +168,7 @@ impl Keeper {
         path: &Path,
         exited: impl Fn(Exited) + Send + 'static,
         closed: impl FnOnce() + Send + 'static,
-    ) -> Result<(Self, Vec<(u32, u32)>), KeeperError> {
+    ) -> Result<(Self, Living), KeeperError> {
         let channel = Channel::connect(path).map_err(host("connect to"))?;
         let hello = Request::Hello { version: VERSION };
         channel.send(&hello.encode(), &[]).map_err(host("greet"))?;
@@ -253,7 +256,7 @@ fn receive(channel: &Channel) -> Result<(Event, Vec<OwnedFd>), KeeperError> {
 }
 
 /// The keeper's pid, how many guests it has forked, and those that live.
-fn read_greeting(channel: &Channel) -> Result<(u32, u32, Vec<(u32, u32)>), KeeperError> {
+fn read_greeting(channel: &Channel) -> Result<(u32, u32, Living), KeeperError> {
     let (mut keeper, mut total, mut guests) = (0, 0, Vec::new());
     loop {
         match receive(channel)?.0 {

@@ -11,10 +11,11 @@
 //! |---|---|
 //! | `slots` | numbers that are unique on the host; ids, address and names follow from them |
 //! | `keeper` | the process that guests are forked from |
-//! | `host` | what all guests share, enrolling and removing them |
+//! | `host` | what all guests share, and which there are |
 //! | `blank` | guests without image and owner, and the pool of them |
 //! | `root` | overlay and id mapping |
 //! | `cgroup` | limits, freezing, counting |
+//! | `janitor` | removing guests, away from whoever waits |
 //! | `adopt` | finding what an earlier server left |
 
 mod adopt;
@@ -22,6 +23,7 @@ mod blank;
 mod cgroup;
 pub mod config;
 mod host;
+mod janitor;
 mod keeper;
 mod root;
 mod slots;
@@ -128,7 +130,8 @@ impl NamespaceRuntime {
             }
         };
         // From here on whatever fails is undone by way of the sandbox's entry.
-        let bound = finish(host, &mut blank, &entry, spec, &image, id, &mut steps);
+        let owner = Owner { id, spec, entry: &entry };
+        let bound = finish(host, &mut blank, &owner, &image, &mut steps);
         match bound {
             Ok(()) => {
                 host.enroll(*id, blank.into_guest(entry));
@@ -159,16 +162,22 @@ impl Steps {
     }
 }
 
+/// Whose guest a blank becomes.
+struct Owner<'a> {
+    id: &'a SandboxId,
+    spec: &'a Spec,
+    entry: &'a Path,
+}
+
 /// Turns a fresh blank into the guest of a sandbox.
 fn finish(
     host: &Host,
     blank: &mut Blank,
-    entry: &Path,
-    spec: &Spec,
+    owner: &Owner<'_>,
     image: &Arc<Image>,
-    id: &SandboxId,
     steps: &mut Steps,
 ) -> Result<(), RuntimeError> {
+    let Owner { id, spec, entry } = owner;
     let disk = entry.join("disk");
     let hostname = spec.hostname.as_deref().unwrap_or(id.as_str());
     blank::write_hostname(&disk, hostname).map_err(RuntimeError::host("write to a disk"))?;
