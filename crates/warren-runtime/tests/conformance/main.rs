@@ -12,3 +12,4 @@
 mod faults;
 mod harness;
 mod lifecycle;
+mod storage;
