@@ -17,8 +17,11 @@ use crate::{
     sandbox::handle::Handle,
 };
 
-/// How many bytes of standard input go to the agent in one call.
-const INPUT_BYTES: usize = 256 << 10;
+mod input;
+mod signal;
+
+pub use input::ExecInput;
+pub use signal::Signal;
 
 /// A command that is to be run.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -72,14 +75,6 @@ pub struct Exec {
     /// When it was started, where that was now.
     started: Option<Instant>,
     oom_kills_before: u64,
-}
-
-/// Standard input, terminal and signals of a command.
-#[derive(Clone, Debug)]
-pub struct ExecInput {
-    id: ExecId,
-    handle: Arc<Handle>,
-    terminal: bool,
 }
 
 type Feeding = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -333,112 +328,6 @@ impl Exec {
     }
 }
 
-impl ExecInput {
-    /// Writes to its standard input, or to its terminal.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::Guest`] when it has no standard input any more.
-    pub async fn write(&self, bytes: Bytes) -> Result<(), SandboxError> {
-        let (handle, terminal) = (&self.handle, self.terminal);
-        let mut bytes = bytes;
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(INPUT_BYTES));
-            let sent = handle.guest().send_input(self.id, piece, terminal).await;
-            sent.map_err(|error| handle.explain(error))?;
-        }
-        Ok(())
-    }
-
-    /// Ends its standard input.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::Guest`] when it has a terminal, or none.
-    pub async fn close_stdin(&self) -> Result<(), SandboxError> {
-        let closed = self.handle.guest().close_stdin(self.id).await;
-        closed.map_err(|error| self.handle.explain(error))
-    }
-
-    /// Sends it a signal; [`Signal::KILL`] reaches everything it started.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::NoSuchExec`] when it has ended.
-    pub async fn signal(&self, signal: Signal) -> Result<(), SandboxError> {
-        self.handle.signal(self.id, signal).await
-    }
-
-    /// Changes the size of its terminal.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::Guest`] when it has none.
-    pub async fn resize(&self, size: TerminalSize) -> Result<(), SandboxError> {
-        let resized = self.handle.guest().resize(self.id, size).await;
-        resized.map_err(|error| self.handle.explain(error))
-    }
-}
-
-/// A signal: a number from 1 to 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Signal(u8);
-
-impl Signal {
-    /// Ends a process; it cannot object.
-    pub const KILL: Self = Self(9);
-
-    /// Reads a signal's name, with or without `SIG`, or its number.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        const NAMES: [(&str, u8); 31] = [
-            ("HUP", 1),
-            ("INT", 2),
-            ("QUIT", 3),
-            ("ILL", 4),
-            ("TRAP", 5),
-            ("ABRT", 6),
-            ("BUS", 7),
-            ("FPE", 8),
-            ("KILL", 9),
-            ("USR1", 10),
-            ("SEGV", 11),
-            ("USR2", 12),
-            ("PIPE", 13),
-            ("ALRM", 14),
-            ("TERM", 15),
-            ("STKFLT", 16),
-            ("CHLD", 17),
-            ("CONT", 18),
-            ("STOP", 19),
-            ("TSTP", 20),
-            ("TTIN", 21),
-            ("TTOU", 22),
-            ("URG", 23),
-            ("XCPU", 24),
-            ("XFSZ", 25),
-            ("VTALRM", 26),
-            ("PROF", 27),
-            ("WINCH", 28),
-            ("IO", 29),
-            ("PWR", 30),
-            ("SYS", 31),
-        ];
-        if let Ok(number) = text.parse() {
-            return (1..=64).contains(&number).then_some(Self(number));
-        }
-        let name = text.to_ascii_uppercase();
-        let name = name.strip_prefix("SIG").unwrap_or(&name);
-        NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, number)| Self(number))
-    }
-
-    /// Its number on Linux.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        self.0
-    }
-}
-
 /// How a command ended, with what the host knows about it.
 async fn account(
     handle: &Handle,
@@ -495,16 +384,6 @@ pub(crate) fn no_such_exec(error: SandboxError, id: ExecId) -> SandboxError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signals_are_read_by_name_and_number() {
-        assert_eq!(Signal::parse("KILL"), Some(Signal::KILL));
-        assert_eq!(Signal::parse("sigterm").map(Signal::number), Some(15));
-        assert_eq!(Signal::parse("64").map(Signal::number), Some(64));
-        for bad in ["", "0", "65", "SIG", "NOPE", "-1"] {
-            assert_eq!(Signal::parse(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_signal_becomes_an_exit_code_like_in_a_shell() {

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod agent;
+mod process;
 
 pub use agent::FakeAgent;
 

@@ -1,7 +1,11 @@
 //! At start: what the store remembers against what the runtime finds. Afterwards: the runtime's
 //! news, passed on to whom they concern.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -42,7 +46,9 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let found = shared.runtime.list().await;
     let found = found.map_err(SandboxError::runtime("list the guests of this host"))?;
     let mut found: HashMap<_, _> = found.into_iter().map(|guest| (guest.id, guest.state)).collect();
-    shared.restore_keys(loaded.keys);
+    // The key of a sandbox that was never made, or is gone, is free again.
+    let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
+    shared.restore_keys(loaded.keys.into_iter().filter(|key| rows.contains(&key.sandbox)));
     let mut told = Vec::new();
     for sandbox in loaded.sandboxes {
         let guest = found.remove(&sandbox.id);
@@ -168,7 +174,7 @@ pub(crate) async fn follow_exits(
         match exits.recv().await {
             Ok(RuntimeEvent::Exited { id, exit }) => {
                 if let Some(handle) = shared.any(id) {
-                    handle.tell_exit(exit).await;
+                    handle.tell_exit(exit, shared.store.tasks());
                 }
             }
             Err(RecvError::Lagged(_)) => catch_up(&shared).await,
@@ -185,7 +191,7 @@ async fn catch_up(shared: &Shared) {
                 if let (GuestState::Exited(exit), Some(handle)) =
                     (guest.state, shared.any(guest.id))
                 {
-                    handle.tell_exit(exit).await;
+                    handle.tell_exit(exit, shared.store.tasks());
                 }
             }
         }

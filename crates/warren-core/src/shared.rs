@@ -209,12 +209,13 @@ impl Shared {
         self.lock().keys.remove(&(key.owner.clone(), key.key.clone()));
     }
 
-    /// Remembers keys that were stored, or forgets those that `keep` refuses.
-    pub(crate) fn restore_keys(&self, keys: Vec<Key>) {
-        let keyed = keys.into_iter().map(|key| ((key.owner.clone(), key.key.clone()), key));
+    /// Remembers keys that were stored.
+    pub(crate) fn restore_keys(&self, keys: impl Iterator<Item = Key>) {
+        let keyed = keys.map(|key| ((key.owner.clone(), key.key.clone()), key));
         self.lock().keys.extend(keyed);
     }
 
+    /// Forgets the keys that `keep` refuses.
     pub(crate) fn retain_keys(&self, keep: impl Fn(&Key) -> bool) {
         self.lock().keys.retain(|_, key| keep(key));
     }

@@ -1,14 +1,4 @@
-//! The agent of a fake guest: HTTP/1.1 on a pipe, and a handful of made-up commands.
-//!
-//! | command | what it does |
-//! |---|---|
-//! | `echo TEXT...` | writes the texts and a line end |
-//! | `fail CODE` | writes `failed` to standard error and ends with that status |
-//! | `cat` | writes what it reads, until that ends |
-//! | `sleep` | does nothing until a signal ends it |
-//! | `flood BYTES` | writes that many bytes |
-//! | `hang-up` | the agent leaves in the middle of its output |
-//! | anything else | is not found |
+//! The agent of a fake guest: HTTP/1.1 on a pipe.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,13 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, channel::mpsc};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Frame, Incoming},
-    header,
-    server::conn::http1,
+    Method, Request, Response, StatusCode, body::Incoming, header, server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
@@ -34,28 +20,28 @@ use tokio::io::DuplexStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_proto::{
     Code, Codec, Status, WireMessage,
-    envelope::{self, Decoder, Envelope},
+    envelope::{Decoder, Envelope},
     filesystem::{
         EntryInfo, FileType, ListDirRequest, ListDirResponse, MakeDirRequest, MakeDirResponse,
         MoveRequest, MoveResponse, RemoveRequest, RemoveResponse, StatRequest, StatResponse,
     },
     process::{
-        CloseStdinRequest, CloseStdinResponse, ConnectRequest, ListResponse, ProcessConfig,
-        ProcessEvent, ProcessInfo, ProcessSelector, SendInputRequest, SendInputResponse,
-        SendSignalRequest, SendSignalResponse, StartRequest, StartResponse, UpdateResponse,
-        process_event::{DataEvent, EndEvent, Event, StartEvent, data_event::Output},
+        CloseStdinRequest, CloseStdinResponse, ConnectRequest, ListResponse, ProcessInfo,
+        ProcessSelector, SendInputRequest, SendInputResponse, SendSignalRequest,
+        SendSignalResponse, StartRequest, UpdateResponse,
+        process_event::{DataEvent, Event, StartEvent, data_event::Output},
         process_input::Input,
         process_selector::Selector,
     },
 };
 
+use super::process::{Process, close, ended, send, stream};
 use crate::runtime::Service;
 
 /// How many bytes a pipe to the agent holds.
 const PIPE_BYTES: usize = 256 << 10;
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
-type Events = mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// The agent of one fake guest.
 #[derive(Debug)]
@@ -75,15 +61,6 @@ struct State {
     files: HashMap<String, Bytes>,
     directories: Vec<String>,
     last_pid: u32,
-}
-
-#[derive(Debug)]
-struct Process {
-    exec_id: String,
-    config: ProcessConfig,
-    output: Vec<u8>,
-    subscribers: Vec<Events>,
-    end: Option<EndEvent>,
 }
 
 impl FakeAgent {
@@ -237,45 +214,17 @@ impl FakeAgent {
         let mut state = self.lock();
         state.last_pid += 1;
         let pid = state.last_pid;
-        let mut process = Process {
-            exec_id: request.exec_id.clone().unwrap_or_default(),
-            config: request.process.clone().into_option().unwrap_or_default(),
-            output: Vec::new(),
-            subscribers: Vec::new(),
-            end: None,
-        };
+        let config = request.process.into_option().unwrap_or_default();
+        let mut process = Process::new(request.exec_id.unwrap_or_default(), config);
         let (events, answer) = stream();
         send(&events, Event::Start(StartEvent { pid }));
         process.subscribers.push(events);
         let arguments = process.config.args.clone();
-        let first = arguments.first().map(String::as_str).unwrap_or_default();
-        match process.config.cmd.as_str() {
-            "echo" => {
-                process.write(format!("{}\n", arguments.join(" ")).as_bytes(), false);
-                process.finish(0, 0);
-            }
-            "fail" => {
-                process.write(b"failed\n", true);
-                process.finish(first.parse().unwrap_or(1), 0);
-            }
-            "flood" => {
-                let mut left: usize = first.parse().unwrap_or_default();
-                while left > 0 {
-                    let piece = left.min(32 << 10);
-                    process.write(&vec![b'x'; piece], false);
-                    left -= piece;
-                }
-                process.finish(0, 0);
-            }
-            "hang-up" => {
-                process.write(b"so far", false);
-                self.hang_up();
-            }
-            "cat" | "sleep" => {}
-            other => {
-                let message = format!("no program named {other}");
-                return ended(&Status::new(Code::NotFound, message));
-            }
+        if let Err(status) = process.begin(&arguments) {
+            return ended(&status);
+        }
+        if process.config.cmd == "hang-up" {
+            self.hang_up();
         }
         state.processes.insert(pid, process);
         answer
@@ -396,65 +345,6 @@ impl State {
             ..EntryInfo::default()
         })
     }
-}
-
-impl Process {
-    /// What it reads, `cat` writes.
-    fn read(&mut self, bytes: &[u8]) {
-        if self.config.cmd == "cat" {
-            self.write(bytes, false);
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8], error: bool) {
-        let offset = self.output.len() as u64;
-        self.output.extend_from_slice(bytes);
-        let bytes = Bytes::copy_from_slice(bytes);
-        let output = if error { Output::Stderr(bytes) } else { Output::Stdout(bytes) };
-        for events in &self.subscribers {
-            send(events, Event::Data(DataEvent { output: Some(output.clone()), offset }));
-        }
-    }
-
-    fn finish(&mut self, exit_code: i32, signal: u32) {
-        let end = EndEvent { exit_code, exited: signal == 0, signal, ..EndEvent::default() };
-        for events in self.subscribers.drain(..) {
-            send(&events, Event::End(end.clone()));
-            close(&events, None);
-        }
-        self.end = Some(end);
-    }
-}
-
-fn send(events: &Events, event: Event) {
-    let event = ProcessEvent { event: Some(event) };
-    let message = StartResponse { event: event.into() };
-    if let Ok(bytes) = envelope::encode_message(Codec::Proto, &message) {
-        // A reader that left misses it.
-        events.unbounded_send(Ok(Frame::data(bytes))).ok();
-    }
-}
-
-fn close(events: &Events, status: Option<&Status>) {
-    events.unbounded_send(Ok(Frame::data(envelope::encode_end(status)))).ok();
-    events.close_channel();
-}
-
-fn stream() -> (Events, Answer) {
-    let (events, frames) = mpsc::unbounded();
-    let body = StreamBody::new(frames.boxed()).boxed_unsync();
-    let answer = Response::builder()
-        .header(header::CONTENT_TYPE, Codec::Proto.stream_content_type())
-        .body(body)
-        .unwrap_or_default();
-    (events, answer)
-}
-
-/// A stream that ends at once with an error.
-fn ended(status: &Status) -> Answer {
-    let (events, answer) = stream();
-    close(&events, Some(status));
-    answer
 }
 
 fn unary(result: Result<Bytes, Status>) -> Answer {

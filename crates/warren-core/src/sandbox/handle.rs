@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot, watch,
+};
+use tokio_util::task::TaskTracker;
 
 use super::Sandbox;
 use crate::{
@@ -118,9 +122,13 @@ impl Handle {
         answer.await.unwrap_or_else(|_dropped| Err(self.gone()))
     }
 
-    /// Passes the runtime's news on. A driver that is gone needs none.
-    pub(crate) async fn tell_exit(&self, exit: Exit) {
-        self.mailbox.send(Command::Exited(exit)).await.ok();
+    /// Passes the runtime's news on, without waiting for a driver that is busy. One that is gone
+    /// needs none.
+    pub(crate) fn tell_exit(&self, exit: Exit, tasks: &TaskTracker) {
+        if let Err(TrySendError::Full(news)) = self.mailbox.try_send(Command::Exited(exit)) {
+            let mailbox = self.mailbox.clone();
+            tasks.spawn(async move { mailbox.send(news).await.ok() });
+        }
     }
 
     pub(crate) async fn signal(&self, exec: ExecId, signal: Signal) -> Result<(), SandboxError> {
@@ -138,7 +146,9 @@ impl Handle {
 
     /// What a stream that broke means. The news that the sandbox ended may still be on the way.
     pub(crate) async fn explain_break(&self, error: GuestError) -> SandboxError {
-        if !matches!(error, GuestError::Refused(_)) {
+        let broken =
+            matches!(error, GuestError::Connect(_) | GuestError::Http(_) | GuestError::Missing(_));
+        if broken {
             let mut published = self.published.clone();
             let stopped = published.wait_for(|sandbox| !sandbox.state.is_living());
             // No news in time: then the agent is at fault.

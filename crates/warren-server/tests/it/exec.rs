@@ -145,6 +145,20 @@ async fn a_stream_tells_when_its_sandbox_is_removed() {
 }
 
 #[tokio::test]
+async fn an_agent_that_lies_is_not_believed() {
+    let app = TestApp::start().await;
+    let id = app.create().await;
+    for lie in ["garbage", "huge", "no-end"] {
+        let last = stream(&app, &id, json!({"command": [lie]})).await.lines().pop().unwrap();
+        assert_eq!((&last["type"], &last["code"]), (&json!("error"), &json!("unavailable")));
+        let waited = exec(&app, &id, json!({"command": [lie]})).await;
+        waited.refused(503, "unavailable");
+        // The next command has a connection of its own.
+        exec(&app, &id, json!({"command": ["echo"]})).await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn an_agent_that_hangs_up_breaks_its_own_stream_alone() {
     let app = TestApp::start().await;
     let id = app.create().await;
