@@ -18,7 +18,7 @@ use binaries::Binary;
 use libtest::Report;
 
 /// A test binary that runs longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(8 * 60);
 
 /// A group of tests that cost about the same and need the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

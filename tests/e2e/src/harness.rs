@@ -7,7 +7,7 @@ mod process;
 
 pub(crate) use home::{Home, Sandbox};
 pub(crate) use host::{Leftovers, is_root, processes_named, wait_until};
-pub(crate) use process::{Output, kill};
+pub(crate) use process::{Output, command, kill, run};
 
 /// Ends a test that cannot run here. The runner counts the line as a skip, not as a pass.
 macro_rules! skip {

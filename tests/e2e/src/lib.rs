@@ -17,6 +17,8 @@ mod output;
 
 mod files;
 
+mod images;
+
 mod lifecycle;
 
 mod limits;
