@@ -45,3 +45,31 @@ impl Future for Countdown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_takes_its_time() {
+        for milliseconds in [0, 1, 999, 1000, 1001, 5500] {
+            let (start, time) = (Instant::now(), Duration::from_millis(milliseconds));
+            Countdown::new(time).await;
+            assert_eq!(start.elapsed(), time);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_takes_no_more_than_a_step() {
+        let mut countdown = Countdown::new(Duration::from_secs(10));
+        let start = Instant::now();
+        // What a thaw after five minutes looks like: the clock has gone on.
+        tokio::time::advance(Duration::from_secs(300)).await;
+        let pending =
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut countdown).poll(cx).is_pending()));
+        assert!(pending.await);
+        countdown.await;
+        assert_eq!(start.elapsed(), Duration::from_secs(309));
+    }
+}

@@ -71,7 +71,7 @@ pub fn run(listeners: Listeners, settings: Settings, ready: impl FnOnce()) -> io
         agent.tasks.spawn(http::serve(envd, Face::Envd, Arc::clone(&agent)));
         agent.tasks.spawn(http::serve(control, Face::Control, Arc::clone(&agent)));
         ready();
-        reaper::run(&agent, signals).await?;
+        reaper::run(&agent, signals, settings.init).await?;
         end_all(&agent, settings).await;
         Ok(0)
     });

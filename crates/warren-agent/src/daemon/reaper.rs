@@ -15,17 +15,18 @@ use warren_sys::reap::{look_at_ended_child, reap_child};
 
 use super::Agent;
 
-/// `struct signalfd_siginfo` begins with the signal's number.
+/// Bytes of `struct signalfd_siginfo`.
 const SIGNAL_RECORD_BYTES: usize = 128;
 
-/// Reaps until a SIGTERM or SIGINT arrives.
-pub(super) async fn run(agent: &Arc<Agent>, signals: OwnedFd) -> io::Result<()> {
+/// Reaps until a SIGTERM or SIGINT arrives; as `init`, until one arrives from outside of the pid
+/// namespace. Root inside shall not end its sandbox by mistake.
+pub(super) async fn run(agent: &Arc<Agent>, signals: OwnedFd, init: bool) -> io::Result<()> {
     let signals = super::watch(signals)?;
     loop {
         tokio::select! {
             ready = signals.readable() => {
                 let mut ready = ready?;
-                match take_signals(&signals) {
+                match take_signals(&signals, init) {
                     Signals::None => ready.clear_ready(),
                     Signals::Children => {}
                     Signals::End => return Ok(()),
@@ -43,18 +44,24 @@ enum Signals {
     End,
 }
 
-fn take_signals(signals: &AsyncFd<File>) -> Signals {
+fn take_signals(signals: &AsyncFd<File>, init: bool) -> Signals {
     let mut record = [0; SIGNAL_RECORD_BYTES];
     let mut seen = Signals::None;
     while let Ok(SIGNAL_RECORD_BYTES) = rustix::io::read(signals.get_ref(), &mut record) {
-        let number = record.first_chunk().map_or(0, |it| u32::from_ne_bytes(*it));
+        // The number, an error, a code, and the sender's pid: 0 where it has none here.
+        let [number, _error, _code, sender] = first_words(&record);
         if i32::try_from(number) == Ok(rustix::process::Signal::CHILD.as_raw()) {
             seen = Signals::Children;
-        } else {
+        } else if !init || sender == 0 {
             return Signals::End;
         }
     }
     seen
+}
+
+fn first_words(record: &[u8; SIGNAL_RECORD_BYTES]) -> [u32; 4] {
+    let (words, _) = record.as_chunks::<4>();
+    std::array::from_fn(|index| words.get(index).copied().map_or(0, u32::from_ne_bytes))
 }
 
 fn reap(agent: &Agent) {

@@ -243,6 +243,10 @@ impl HttpBody for Pieces {
         }))
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
     fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }

@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
 
-use super::reply::{self, Body, Refusal};
+use super::reply::{self, Body, Ending, Refusal};
 use super::{metrics, rpc};
 use crate::daemon::Agent;
 use crate::files;
@@ -43,7 +43,7 @@ fn is_method(path: &str) -> bool {
 
 async fn call(dispatch: rpc::Service, request: Request<Incoming>) -> Response<Body> {
     match TowerToHyperService::new(dispatch).call(request).await {
-        Ok(response) => response.map(|body| body.map_err(|never| match never {}).boxed_unsync()),
+        Ok(response) => response.map(|body| Ending::new(body).boxed_unsync()),
         Err(never) => match never {},
     }
 }

@@ -1,8 +1,12 @@
 //! Building answers.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -48,6 +52,76 @@ impl From<Refusal> for Response<Body> {
 /// A body that is already there.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that knows with its last frame that it is the last.
+///
+/// Without this HTTP/2 ends a stream by an empty frame, and clients exist that close a connection
+/// after a hundred of those. It looks one frame ahead.
+pub(crate) struct Ending<B> {
+    body: B,
+    next: Option<Bytes>,
+    ended: bool,
+}
+
+impl<B> Ending<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self { body, next: None, ended: false }
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Infallible> + Unpin> Ending<B> {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+            match frame.map(|Ok(frame)| frame.into_data()) {
+                Some(Ok(bytes)) if !bytes.is_empty() => return Poll::Ready(Some(bytes)),
+                // Nobody here sends trailers.
+                Some(_) => {}
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = Infallible> + Unpin> HttpBody for Ending<B> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended && self.next.is_none() {
+            return Poll::Ready(None);
+        }
+        let bytes = match self.next.take() {
+            Some(bytes) => bytes,
+            None => match std::task::ready!(self.poll_data(cx)) {
+                Some(bytes) => bytes,
+                None => return Poll::Ready(None),
+            },
+        };
+        if !self.ended
+            && let Poll::Ready(next) = self.poll_data(cx)
+        {
+            self.ended = next.is_none();
+            self.next = next;
+        }
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.next.is_none() && (self.ended || self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.next.as_ref().map_or(0, Bytes::len) as u64;
+        match self.body.size_hint().exact() {
+            Some(length) => SizeHint::with_exact(length + held),
+            None => SizeHint::default(),
+        }
+    }
 }
 
 /// An answer without a body.

@@ -27,7 +27,6 @@ const QUEUE: usize = 8;
 /// What is known of a process at its start.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    pub(crate) config: ProcessConfig,
     pub(crate) tag: Option<String>,
     pub(crate) exec_id: Option<String>,
     /// The value of the environment variable by which its descendants are found.
@@ -54,6 +53,8 @@ pub(crate) struct Process {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What was asked for: up to megabytes, so it goes with the end unless it can still be listed.
+    config: ProcessConfig,
     written_bytes: u64,
     spool: Option<Spool>,
     subscribers: Vec<mpsc::Sender<Event>>,
@@ -69,8 +70,9 @@ pub(crate) struct Subscription {
 }
 
 impl Process {
-    pub(crate) fn new(origin: Origin) -> Self {
-        let state = State { spool: origin.spools.then(Spool::default), ..State::default() };
+    pub(crate) fn new(origin: Origin, config: ProcessConfig) -> Self {
+        let spool = origin.spools.then(Spool::default);
+        let state = State { config, spool, ..State::default() };
         Self {
             origin,
             started: now(),
@@ -115,8 +117,12 @@ impl Process {
     }
 
     pub(crate) fn info(&self) -> ProcessInfo {
+        let (config, end) = {
+            let state = lock(&self.state);
+            (state.config.clone(), state.end.clone())
+        };
         ProcessInfo {
-            config: self.origin.config.clone().into(),
+            config: config.into(),
             pid: self.wire_pid(),
             tag: self.origin.tag.clone(),
             exec_id: self.origin.exec_id.clone(),
@@ -124,7 +130,7 @@ impl Process {
                 .started
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
-            end: self.end().into(),
+            end: end.into(),
         }
     }
 
@@ -151,18 +157,17 @@ impl Process {
         }
     }
 
-    /// The end, once all output is out.
-    pub(crate) fn end(&self) -> Option<EndEvent> {
-        lock(&self.state).end.clone()
-    }
-
     pub(crate) fn set_timed_out(&self) {
         lock(&self.state).timed_out = true;
     }
 
-    /// Bytes of output kept.
+    /// Bytes kept, of output and of what was asked for.
     pub(crate) fn held_bytes(&self) -> usize {
-        lock(&self.state).spool.as_ref().map_or(0, Spool::held_bytes)
+        let state = lock(&self.state);
+        let output = state.spool.as_ref().map_or(0, Spool::held_bytes);
+        let args = state.config.args.iter().map(String::len);
+        let envs = state.config.envs.iter().map(|(name, value)| name.len() + value.len());
+        output + state.config.cmd.len() + args.sum::<usize>() + envs.sum::<usize>()
     }
 
     /// Sends `signal` to this one process.
@@ -237,6 +242,9 @@ impl Process {
             let mut state = lock(&self.state);
             let end = end_of(exit, state.timed_out);
             state.end = Some(end.clone());
+            if !self.origin.spools {
+                state.config = ProcessConfig::default();
+            }
             (end, std::mem::take(&mut state.subscribers))
         };
         self.ended.send_replace(true);

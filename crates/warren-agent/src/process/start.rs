@@ -101,8 +101,7 @@ fn record(
             (input, Outputs::Terminal(Arc::clone(&terminal)), Some(terminal))
         }
     };
-    let process = Process::new(Origin {
-        config: request.process.into_option().unwrap_or_default(),
+    let origin = Origin {
         tag: request.tag,
         exec_id: request.exec_id,
         marker,
@@ -111,8 +110,9 @@ fn record(
         terminal,
         input,
         spools: request.spool,
-    });
-    Ok((Arc::new(process), outputs))
+    };
+    let config = request.process.into_option().unwrap_or_default();
+    Ok((Arc::new(Process::new(origin, config)), outputs))
 }
 
 /// The blocking part: looks things up and starts the program.

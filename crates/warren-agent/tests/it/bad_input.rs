@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::client::{Agent, in_time};
+use crate::client::{Agent, in_time, request};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const STREAM: (&str, &str) = ("content-type", "application/connect+json");
@@ -64,9 +64,12 @@ async fn unary_calls_refuse_what_they_cannot_read() {
             agent.http("POST", "/filesystem.Filesystem/Stat", &binary, body.to_vec()).await;
         assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_argument")));
     }
-    let answer =
-        agent.http("POST", "/filesystem.Filesystem/Stat", &[JSON], vec![b' '; 5 << 20]).await;
-    assert!((400..500).contains(&answer.status), "{}", answer.status);
+    // The agent answers before it has read all of this, and hangs up.
+    let long = request("POST", "/filesystem.Filesystem/Stat", &[JSON], vec![b' '; 5 << 20]);
+    if let Ok(response) = agent.try_send("envd.sock", long).await {
+        assert!(response.status().is_client_error(), "{}", response.status());
+    }
+    assert_eq!(agent.http("GET", "/health", &[], "").await.status, 204);
 }
 
 #[tokio::test]

@@ -106,8 +106,17 @@ impl Agent {
         socket: &str,
         request: Request<Full<Bytes>>,
     ) -> Response<Incoming> {
+        self.try_send(socket, request).await.unwrap()
+    }
+
+    /// The same for a request that the agent may hang up on.
+    pub(crate) async fn try_send(
+        &self,
+        socket: &str,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
         let mut sender = self.connect(socket).await;
-        in_time("an answer", sender.send_request(request)).await.unwrap()
+        in_time("an answer", sender.send_request(request)).await
     }
 
     /// A request on the `envd` socket, with any headers.

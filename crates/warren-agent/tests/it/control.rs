@@ -1,12 +1,14 @@
 //! What the host alone may ask.
 
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use warren_proto::Codec;
+use warren_proto::envelope::encode_message;
 
 use crate::client::{Agent, in_time, whole};
 
@@ -108,4 +110,35 @@ async fn a_port_where_nobody_listens_is_a_bad_gateway() {
         assert_eq!(answer.json()["code"], status);
     }
     assert_eq!(agent.control("POST", "/port/80", "").await.status, 400, "without an upgrade");
+}
+
+#[tokio::test]
+async fn http2_is_spoken_to_who_begins_with_it() {
+    let agent = Agent::start().await;
+    let io = TokioIo::new(agent.socket("envd.sock").await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    drop(tokio::runtime::Handle::current().spawn(async move { drop(connection.await) }));
+    let message = crate::client::shell("echo over h2");
+    let body = encode_message(Codec::Json, &message).unwrap();
+    let request = |path: &str, body: Bytes| {
+        Request::post(format!("http://agent{path}"))
+            .header("content-type", "application/connect+json")
+            .body(Full::new(body))
+            .unwrap()
+    };
+    let start = request("/process.Process/Start", body);
+    let answer = whole(in_time("an answer", sender.send_request(start)).await.unwrap()).await;
+    let text = String::from_utf8_lossy(&answer.body);
+    assert!(text.contains(r#""stdout":"b3ZlciBoMgo=""#) && text.ends_with("{}"), "{text}");
+    // Frames without content end the connections of some clients after a hundred of them.
+    let many = request(
+        "/process.Process/Start",
+        encode_message(Codec::Json, &crate::client::shell("seq 1 300000")).unwrap(),
+    );
+    let mut body = in_time("an answer", sender.send_request(many)).await.unwrap().into_body();
+    while let Some(frame) = in_time("a frame", body.frame()).await {
+        assert!(frame.unwrap().into_data().is_ok_and(|it| !it.is_empty()));
+    }
 }
