@@ -29,7 +29,7 @@ mod root;
 mod slots;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -230,8 +230,7 @@ impl Runtime for NamespaceRuntime {
             Service::Envd => "envd.sock",
         };
         let path = self.host.sockets(guest.slot).join(name);
-        let stream =
-            UnixStream::connect(path).await.map_err(RuntimeError::host("connect to the guest"))?;
+        let stream = connect(path).await.map_err(RuntimeError::host("connect to the guest"))?;
         Ok(Box::new(stream))
     }
 
@@ -313,6 +312,26 @@ impl Runtime for NamespaceRuntime {
         }
         let cgroup = self.host.cgroups.of(guest.slot);
         cgroup.set_limits(limits).map_err(RuntimeError::host("set limits"))
+    }
+}
+
+/// Connects to a guest's socket.
+///
+/// On a unix socket that is done when the call returns: asking the event loop whether it is, as
+/// tokio does, costs a wake-up. Only a full queue is waited for, on a thread that may block.
+async fn connect(path: PathBuf) -> std::io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(&path)?) {
+        Ok(()) => UnixStream::from_std(socket.into()),
+        Err(rustix::io::Errno::AGAIN) => {
+            let waiting = || std::os::unix::net::UnixStream::connect(path);
+            let stream = spawn_blocking(waiting).await.map_err(std::io::Error::other)??;
+            stream.set_nonblocking(true)?;
+            UnixStream::from_std(stream)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
