@@ -17,3 +17,14 @@ macro_rules! skip {
     }};
 }
 pub(crate) use skip;
+
+/// Skips the test where a program that it runs inside a sandbox is not installed: the sandbox has
+/// the host's own.
+macro_rules! needs {
+    ($program:literal) => {
+        if !std::path::Path::new("/usr/bin").join($program).exists() {
+            $crate::harness::skip!("{} is not installed", $program);
+        }
+    };
+}
+pub(crate) use needs;

@@ -14,6 +14,7 @@ fn weaker(sandbox: &Sandbox<'_>, word: &str) -> Option<String> {
 
 #[test]
 fn going_over_memory_is_reported_with_the_limit() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let sandbox = home.create(&json!({"memory_bytes": 67_108_864}));
     if let Some(why) = weaker(&sandbox, "cgroup") {
@@ -27,6 +28,7 @@ fn going_over_memory_is_reported_with_the_limit() {
 
 #[test]
 fn the_command_line_says_out_of_memory() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let line = "x = bytearray(500_000_000); print(len(x))";
     let ended = home.warren(&["run", "--memory", "64MiB", "--", "python3", "-c", line]);
@@ -39,6 +41,7 @@ fn the_command_line_says_out_of_memory() {
 
 #[test]
 fn a_fork_bomb_stays_inside() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let sandbox = home.create(&json!({"pids": 40}));
     if let Some(why) = weaker(&sandbox, "cgroup") {
@@ -58,6 +61,7 @@ fn a_fork_bomb_stays_inside() {
 
 #[test]
 fn processor_time_is_dealt_out() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let sandbox = home.create(&json!({"cpu_millis": 200}));
     if let Some(why) = weaker(&sandbox, "cgroup") {

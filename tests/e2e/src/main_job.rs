@@ -5,9 +5,7 @@ use crate::harness::{Home, skip};
 #[test]
 fn a_program_runs_on_a_fresh_machine() {
     let home = Home::new();
-    if !std::path::Path::new("/usr/bin/python3").exists() {
-        skip!("python3 is not installed");
-    }
+    crate::harness::needs!("python3");
     let said =
         home.warren(&["run", "--", "python3", "-c", r#"print("hello from a sandbox")"#]).good();
     assert_eq!(said.text(), "hello from a sandbox\n");
@@ -61,9 +59,7 @@ fn the_machine_inside_is_a_usual_one() {
 
 #[test]
 fn sudo_works_where_it_is_installed() {
-    if !std::path::Path::new("/usr/bin/sudo").exists() {
-        skip!("sudo is not installed");
-    }
+    crate::harness::needs!("sudo");
     let home = Home::new();
     let sandbox = home.create(&serde_json::json!({}));
     if !sandbox.created["warnings"].as_array().unwrap().is_empty() && !crate::harness::is_root() {

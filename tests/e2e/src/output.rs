@@ -16,6 +16,7 @@ fn all_bytes() -> Vec<u8> {
 
 #[test]
 fn every_byte_arrives_through_the_command_line() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let said = home.warren(&["run", "--", "python3", "-c", ALL_BYTES]).good();
     assert_eq!(said.stdout.len(), 1 << 20);

@@ -7,6 +7,7 @@ use crate::harness::Home;
 
 #[test]
 fn the_agents_memory_and_descriptors_are_closed_to_root_inside() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let program = r#"
 import ctypes, json, os

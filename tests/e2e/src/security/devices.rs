@@ -7,6 +7,7 @@ use crate::harness::Home;
 
 #[test]
 fn only_harmless_devices_are_there_and_none_can_be_made() {
+    crate::harness::needs!("python3");
     const HARMLESS: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "ptmx"];
     let home = Home::new();
     let program = "import os, stat, json\n\
@@ -36,6 +37,7 @@ fn only_harmless_devices_are_there_and_none_can_be_made() {
 
 #[test]
 fn the_kernels_knobs_cannot_be_turned() {
+    crate::harness::needs!("python3");
     const KNOBS: [&str; 9] = [
         "/proc/sysrq-trigger",
         "/proc/sys/kernel/core_pattern",
@@ -63,6 +65,7 @@ fn the_kernels_knobs_cannot_be_turned() {
 
 #[test]
 fn the_kernels_memory_and_log_are_not_readable() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let program = "import json, os\nopened = []\n\
          for path in ['/proc/kcore', '/proc/kmsg', '/dev/kmsg', '/dev/mem', '/dev/port', '/proc/timer_list']:\n\

@@ -9,6 +9,7 @@ use crate::harness::Home;
 
 #[test]
 fn raw_sockets_are_refused() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let program = "import socket, json\nmade = []\n\
         for family, kind, number in ((socket.AF_INET, socket.SOCK_RAW, 1), (socket.AF_INET6, socket.SOCK_RAW, 58),\n\
@@ -24,6 +25,7 @@ fn raw_sockets_are_refused() {
 
 #[test]
 fn the_host_is_not_reachable() {
+    crate::harness::needs!("python3");
     // On every address of the host, so that a hole would be seen whichever way it leads.
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();
@@ -44,6 +46,7 @@ fn the_host_is_not_reachable() {
 
 #[test]
 fn with_no_network_there_is_only_the_loopback() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let sandbox = home.create(&json!({"network": "none"}));
     let routes =
@@ -58,6 +61,7 @@ fn with_no_network_there_is_only_the_loopback() {
 
 #[test]
 fn a_sandbox_does_not_reach_another() {
+    crate::harness::needs!("python3");
     let home = Home::new();
     let (one, other) = (home.create(&json!({})), home.create(&json!({})));
     let address = "import socket, json\n\
