@@ -3,7 +3,7 @@
 //! The child of [`spawn`] shares the caller's memory (`CLONE_VM`) on a stack of its own, and the
 //! calling thread stands still until it has executed its program or ended (`CLONE_VFORK`).
 //! Nothing is copied, so the cost does not grow with the caller. The price: **everything between
-//! `clone` and `execve` is [`child_main`] and what it calls, and those make raw system calls on
+//! `clone` and `execve` is `child_main` and what it calls, and those make raw system calls on
 //! memory prepared by the parent and nothing else**: no allocation, no lock, no C library function
 //! with state, no panic.
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Everything runs on one thread; what may block (opening files, starting programs) goes to the
-//! bounded [`pool`]. The daemon holds no secret and no way to the host: whoever owns it has gained
+//! bounded `pool`. The daemon holds no secret and no way to the host: whoever owns it has gained
 //! nothing.
 
 pub(crate) mod countdown;

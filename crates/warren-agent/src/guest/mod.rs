@@ -68,11 +68,8 @@ struct Binding {
 
 /// Becomes a guest. Never returns to the keeper's code.
 pub(crate) fn run(channel: BorrowedFd<'_>, filters: &Filters) -> ! {
-    let status = match become_guest(channel, filters) {
-        Ok(status) => status,
-        // The server went before it bound this blank, or was told what failed.
-        Err(()) => 1,
-    };
+    // On an error the server went before it bound this blank, or was told what failed.
+    let status = become_guest(channel, filters).unwrap_or(1);
     fork::exit_now(status)
 }
 

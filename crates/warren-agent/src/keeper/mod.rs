@@ -2,7 +2,7 @@
 //!
 //! It runs the agent's own image with one thread and no secret. It forks guests, reaps them,
 //! writes down how they ended and enforces their deadlines while no server is there. A forked
-//! child sets itself up in [`crate::guest`] and becomes the agent without an exec.
+//! child sets itself up in `guest` and becomes the agent without an exec.
 //!
 //! ```text
 //! server --- Request ---> keeper --- clone3 ---> child --- Prepare, Bind ---> agent
