@@ -101,6 +101,10 @@ impl Host {
             result.map_err(RuntimeError::host(name))
         }
         let nested = crate::rootless::nested_ids();
+        if nested.is_none() && !maps_overlay_layers() {
+            let operation = "run as root before Linux 5.19; start the server as an ordinary user";
+            return Err(RuntimeError::Unsupported { operation });
+        }
         for name in ["s", "exits"] {
             step("make the run directory", fs::create_dir_all(config.run_dir.join(name)))?;
         }
@@ -450,6 +454,18 @@ pub(super) fn exit_of(ending: Ending) -> Exit {
     Exit { reason, oom_kills: ending.oom_kills }
 }
 
+/// Whether this kernel takes id-mapped layers in an overlay, which came with 5.19. A server in its
+/// own user namespace does without.
+fn maps_overlay_layers() -> bool {
+    supports_mapped_layers(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn supports_mapped_layers(release: &str) -> bool {
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|it| it.parse::<u32>().ok()).unwrap_or_default();
+    (next(), next()) >= (5, 19)
+}
+
 fn open_network(network: Network, instance: &str, index: u32) -> (Option<Net>, Option<String>) {
     match network {
         Network::Off(reason) => (None, Some(reason)),
@@ -470,4 +486,18 @@ pub(super) fn boottime_ns(after: Duration) -> u64 {
     let now = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
         + u64::try_from(now.tv_nsec).unwrap_or_default();
     now.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        let check = |release, expected| assert_eq!(supports_mapped_layers(release), expected);
+        check("5.15.0-100-generic", false);
+        check("5.19.0", true);
+        check("6.1.0-13-amd64", true);
+        check("6.18.44-fc-v445", true);
+    }
 }
