@@ -8,7 +8,7 @@
 //!
 //! An HTTP body is cut anywhere: [`Decoder`] takes pieces of any size and gives whole envelopes.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use buffa::bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::message::{Codec, CodecError, WireMessage};
 use crate::status::Status;

@@ -1,7 +1,7 @@
 //! Messages as bytes, in either of the two codecs.
 
 use buffa::{DecodeOptions, Message};
-use bytes::Bytes;
+use buffa::bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
