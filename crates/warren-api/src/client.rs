@@ -292,6 +292,12 @@ impl ClientError {
         }
     }
 
+    /// A stream that stopped without having come to its end.
+    #[must_use]
+    pub fn ended_early() -> Self {
+        Self::transport("read on")("the server ended the stream before its end")
+    }
+
     fn transport<E>(operation: &'static str) -> impl FnOnce(E) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,

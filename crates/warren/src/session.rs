@@ -1,6 +1,8 @@
 //! A conversation with a command in a sandbox: its output here, our input, terminal and signals
 //! there.
 
+mod follow;
+
 use std::io::{self, Read as _};
 
 use bytes::Bytes;
@@ -9,9 +11,12 @@ use tokio::{
     sync::mpsc,
 };
 use warren_api::{
-    client::{Client, ExecMessage, ExecReceiver, ExecSender},
+    Code,
+    client::{Client, ClientError, ExecMessage, ExecReceiver, ExecSender},
     exec::{ExecEnd, ExecEvent, ExecInput, ExecRequest, OutputStream},
 };
+
+use follow::Follower;
 
 use crate::{
     error::{CliError, Kind},
@@ -87,7 +92,8 @@ fn interrupted(name: &str, number: i32) -> CliError {
 /// Runs `request` in a sandbox and converses with it until it ends.
 ///
 /// With `request.stdin` our standard input is its; with `request.tty` our terminal is raw for as
-/// long, when it is one.
+/// long, when it is one. A command without input outlives its server here: it is followed at the
+/// next one.
 pub(crate) async fn converse(
     client: &Client,
     sandbox: &str,
@@ -102,10 +108,32 @@ pub(crate) async fn converse(
         .transpose()
         .map_err(CliError::local("set up the terminal"))?;
     let input = request.stdin.then(read_input);
-    let mut conversation = Conversation { sender, receiver, input, output, forwarded: None };
-    let end = conversation.go_on(on_signal, signals).await;
+    let mut conversation = Conversation {
+        sender,
+        receiver,
+        input,
+        output,
+        forwarded: None,
+        exec_id: None,
+        printed: 0,
+    };
+    let result = conversation.go_on(on_signal, signals).await;
     drop(raw);
-    end
+    let printed = conversation.printed;
+    match (result, conversation.exec_id.as_deref()) {
+        (Err(error), Some(exec_id)) if server_left(&error) && !request.stdin => {
+            Follower { client, sandbox, exec_id, printed, output }.follow(on_signal, signals).await
+        }
+        (Err(error), Some(exec_id)) if server_left(&error) => {
+            Err(error.hint(format!("the command goes on as {exec_id}, without this terminal")))
+        }
+        (result, _) => result,
+    }
+}
+
+/// Whether the server went away, which the command does not mind.
+fn server_left(error: &CliError) -> bool {
+    matches!(error.kind, Kind::Unreachable | Kind::Refused(Code::Unavailable))
 }
 
 struct Conversation {
@@ -115,6 +143,10 @@ struct Conversation {
     output: Output,
     /// The last signal that was passed on.
     forwarded: Option<i32>,
+    /// The command's identity, once it runs.
+    exec_id: Option<String>,
+    /// How many bytes of its output were printed.
+    printed: u64,
 }
 
 impl Conversation {
@@ -144,23 +176,26 @@ impl Conversation {
     }
 
     /// Takes a message; gives the command's end when it is that.
-    fn hear(&self, message: Option<ExecMessage>) -> Result<Option<ExecEnd>, CliError> {
+    fn hear(&mut self, message: Option<ExecMessage>) -> Result<Option<ExecEnd>, CliError> {
         match message {
-            Some(ExecMessage::Output(OutputStream::Stderr, bytes)) => {
-                self.output.bytes(&mut io::stderr().lock(), &bytes)?;
+            Some(ExecMessage::Output(stream, bytes)) => {
+                match stream {
+                    OutputStream::Stderr => self.output.bytes(&mut io::stderr().lock(), &bytes)?,
+                    OutputStream::Stdout | OutputStream::Tty => {
+                        self.output.bytes(&mut io::stdout().lock(), &bytes)?;
+                    }
+                }
+                self.printed += bytes.len() as u64;
             }
-            Some(ExecMessage::Output(OutputStream::Stdout | OutputStream::Tty, bytes)) => {
-                self.output.bytes(&mut io::stdout().lock(), &bytes)?;
+            Some(ExecMessage::Event(ExecEvent::Start(started))) => {
+                self.exec_id = Some(started.exec_id);
             }
             Some(ExecMessage::Event(ExecEvent::End(end))) => return Ok(Some(end)),
             Some(ExecMessage::Event(ExecEvent::Error(body))) => {
-                return Err(warren_api::client::ClientError::Refused(body).into());
+                return Err(ClientError::Refused(body).into());
             }
             Some(ExecMessage::Event(_)) => {}
-            None => {
-                let cause = "the server ended the conversation before the command ended";
-                return Err(CliError::new(Kind::Unreachable, cause));
-            }
+            None => return Err(ClientError::ended_early().into()),
         }
         Ok(None)
     }

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use warren_api::exec::{ExecEnd, ExecRequest};
+use warren_api::{
+    exec::{ExecEnd, ExecRequest},
+    sandbox::{CreateSandbox, Sandbox},
+};
 
 use super::{
     Context,
@@ -87,11 +90,7 @@ pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, Cli
     let request = args.command.request(args.words, cx)?;
     let wanted = args.wanted.request()?;
     let mut signals = Signals::watch()?;
-    let created = tokio::select! {
-        created = cx.client.create_sandbox(&wanted) => created?,
-        // It may exist by now; nobody knows its id, so its lifetime ends it.
-        end = signals.end() => return Err(end),
-    };
+    let created = created(cx, &wanted, &mut signals).await?;
     cx.say_what_is_weaker(&created);
     let result = in_sandbox(cx, &created.id, &request, &mut signals).await;
     let interrupted = matches!(&result, Err(error) if matches!(error.kind, Kind::Interrupted(_)));
@@ -102,6 +101,31 @@ pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, Cli
         cx.output.warn(&format!("sandbox {} could not be removed: {error}", created.id));
     }
     result
+}
+
+/// Makes the sandbox. Asked to end meanwhile, it waits for it to be made and removes it: its id is
+/// not known before.
+async fn created(
+    cx: &Context<'_>,
+    wanted: &CreateSandbox,
+    signals: &mut Signals,
+) -> Result<Sandbox, CliError> {
+    let mut creation = std::pin::pin!(cx.client.create_sandbox(wanted));
+    let end = tokio::select! {
+        created = &mut creation => return Ok(created?),
+        end = signals.end() => end,
+    };
+    let remove = async {
+        if let Ok(created) = creation.await {
+            cx.client.ensure_deleted(&created.id).await.ok();
+        }
+    };
+    tokio::select! {
+        () = remove => Err(end),
+        again = signals.end() => {
+            Err(again.hint("a sandbox may have been made; `warren list` shows it"))
+        }
+    }
 }
 
 /// Runs the command; with `--json` its outcome is printed as one object at the end.

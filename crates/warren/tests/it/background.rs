@@ -1,7 +1,10 @@
 //! The server that commands start: exactly one, gone when nobody needs it, replaced when it is of
 //! another build. These run the real runtime, without a sandbox.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _},
+};
 
 use crate::world::{Outcome, World, finish, signal};
 
@@ -92,15 +95,42 @@ fn a_server_of_another_build_is_replaced() {
     assert!(!fs::read_to_string(&lock).unwrap().contains("other"));
 }
 
+/// Kills the server of a world.
+fn kill_server(world: &World) {
+    let record = fs::read_to_string(world.path("run/lock")).unwrap();
+    let pid = record.split_whitespace().last().unwrap().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_command_goes_on_when_its_server_is_killed() {
+    let Some(world) = real_world("network = \"none\"") else { return };
+    let _stop = Stop(&world);
+    let script = "echo one; until [ -e /tmp/go ]; do sleep 0.02; done; echo two; exit 5";
+    let arguments = ["run", "--name", "x", "sh", "-c", script];
+    let mut child = world.command(&arguments).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    kill_server(&world);
+    // Whichever of the two commands notices first starts the next server.
+    succeeded(&world.warren(&["exec", "x", "touch", "/tmp/go"]));
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "two\n");
+    assert_eq!(finish(child).status, 5);
+    assert_eq!(world.data(&["list", "-q"]), "");
+}
+
 #[test]
 fn a_server_that_was_killed_is_replaced() {
     let Some(world) = real_world("") else { return };
     let _stop = Stop(&world);
     succeeded(&world.warren(&["list"]));
-    let record = fs::read_to_string(world.path("run/lock")).unwrap();
-    let pid = record.split_whitespace().last().unwrap().parse().unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill_server(&world);
+    // Free once nothing of it runs.
     File::options().write(true).open(world.path("run/lock")).unwrap().lock().unwrap();
     succeeded(&world.warren(&["list"]));
     assert_eq!(servers(&world), 2);
