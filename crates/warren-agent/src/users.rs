@@ -35,7 +35,8 @@ pub(crate) struct User {
 pub(crate) fn resolve(name: Option<&str>, default: Option<&str>) -> Result<User, Status> {
     let passwd = read("/etc/passwd");
     let group = read("/etc/group");
-    let wanted = name.or(default);
+    // A default of that name is the host's guess about an image it has not looked into.
+    let wanted = name.or(default.filter(|it| *it != USUAL));
     let found = match wanted {
         Some(name) => find(&passwd, &group, name),
         None => find(&passwd, &group, USUAL).or_else(|| find(&passwd, &group, "root")),

@@ -54,6 +54,11 @@ pub struct Program<'a> {
     pub streams: Streams<'a>,
     /// Limit of open files, soft and hard; `None` keeps this process's.
     pub open_files: Option<u64>,
+    /// A number that descendants keep whatever they do with their environment and sessions, unless
+    /// they mean to lose it: the soft limit of time between two sleeps of a real-time program, in
+    /// microseconds, which nothing sets and [`mark_of`] reads. At least 2^52, so that it limits
+    /// nothing.
+    pub mark: Option<u64>,
 }
 
 /// What a new process was doing when it failed.
@@ -129,6 +134,8 @@ struct Orders {
     streams: [c_int; 3],
     terminal: bool,
     open_files: Option<u64>,
+    /// Soft and hard limit, `struct rlimit64`.
+    mark: Option<[u64; 2]>,
     ignored_signals: u64,
     report: *const Report,
 }
@@ -163,6 +170,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Spawned, SpawnError> {
         streams,
         terminal,
         open_files: program.open_files,
+        mark: program.mark.map(|it| [it, mark_ceiling()]),
         ignored_signals: ignored_signals(),
         report: &raw const report,
     };
@@ -174,6 +182,23 @@ pub fn spawn(program: &Program<'_>) -> Result<Spawned, SpawnError> {
     };
     reap(&spawned.pidfd).map_err(|source| failed(step, source))?;
     Err(failed(step, io::Error::from_raw_os_error(report.errno.load(Ordering::Relaxed))))
+}
+
+/// The hard limit that a mark must leave as it is.
+fn mark_ceiling() -> u64 {
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Rttime);
+    limits.maximum.unwrap_or(u64::MAX)
+}
+
+/// The mark of a process, if it has a limit of that kind.
+///
+/// # Source
+///
+/// `proc_pid_limits(5)`, `RLIMIT_RTTIME` in `getrlimit(2)`.
+pub fn mark_of(pid: i32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits.lines().find_map(|it| it.strip_prefix("Max realtime timeout"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The null-terminated array that `execve` wants.
@@ -271,9 +296,13 @@ fn become_program(orders: &Orders) -> (Step, i32) {
         return (Step::Terminal, errno);
     }
     if let Some(limit) = orders.open_files
-        && let Err(errno) = set_open_files(limit)
+        && let Err(errno) = set_limit(libc::RLIMIT_NOFILE, &[limit, limit])
     {
         return (Step::Limit, errno);
+    }
+    if let Some(mark) = &orders.mark {
+        // Where the hard limit forbids it there is no mark, which is no reason not to start.
+        let _unmarked = set_limit(libc::RLIMIT_RTTIME, mark);
     }
     if let Err(errno) = set_identity(orders) {
         return (Step::Identity, errno);
@@ -292,10 +321,8 @@ fn become_program(orders: &Orders) -> (Step, i32) {
     }
 }
 
-fn set_open_files(limit: u64) -> Result<(), i32> {
-    let limits = [limit, limit]; // struct rlimit64: soft, hard
-    let resource = i64::from(libc::RLIMIT_NOFILE);
-    call(libc::SYS_prlimit64, [0, resource, limits.as_ptr() as i64, 0, 0]).map(drop)
+fn set_limit(resource: libc::__rlimit_resource_t, limits: &[u64; 2]) -> Result<(), i32> {
+    call(libc::SYS_prlimit64, [0, i64::from(resource), limits.as_ptr() as i64, 0, 0]).map(drop)
 }
 
 fn set_identity(orders: &Orders) -> Result<(), i32> {
@@ -377,6 +404,7 @@ mod tests {
             identity: None,
             streams: Streams::Each([null.as_fd(), writer.as_fd(), writer.as_fd()]),
             open_files: Some(64),
+            mark: Some(MARK),
         });
         drop(writer);
         let mut text = String::new();
@@ -395,6 +423,17 @@ mod tests {
         if lines.len() == 6 {
             assert_eq!(lines[4], lines[5], "a session of its own");
         }
+    }
+
+    const MARK: u64 = 1 << 52 | 4711;
+
+    #[test]
+    fn a_mark_stays_with_descendants() {
+        let text =
+            run("/bin/sh", &["sh", "-c", "env -i setsid cat /proc/self/limits"], "/").unwrap();
+        let line = text.lines().find(|it| it.starts_with("Max realtime timeout")).unwrap();
+        assert!(line.contains(&MARK.to_string()), "{line}");
+        assert_eq!(mark_of(i32::MAX), None);
     }
 
     #[test]

@@ -150,6 +150,7 @@ fn launch(
         identity: switches_users.then_some(&user.identity),
         streams,
         open_files: None,
+        mark: Some(tree::mark(marker)),
     })
     .map_err(|error| refusal(&error, &config.cmd, &directory))?;
     // Not allowed where the agent is not the owner of its children's scores: no reason to fail.

@@ -7,12 +7,15 @@
 //! 2. its parent belongs;
 //! 3. it is in a session that a member leads or led: the root leads one, and sessions survive
 //!    their leaders (`cmd &` in a shell that has ended);
-//! 4. its environment, as of its last `execve`, has the root's marker `WARREN_EXEC_ID`: this
-//!    finds daemons that forked twice and opened a session of their own.
+//! 4. its environment, as of its last `execve`, has the root's marker `WARREN_EXEC_ID`, or it has
+//!    the marker's number as a resource limit that nothing else uses: this finds daemons that
+//!    forked twice and opened a session of their own, also through `sudo`, which clears the
+//!    environment.
 //!
-//! What escapes: a process that did all of it (forked away from its parent, opened a session) and
-//! also cleared its environment. Only the end of the sandbox reaches those. Nothing here may trust
-//! a pid for long: each is signalled through a pidfd that was opened before its facts were read.
+//! What escapes: a process that did all of it (forked away from its parent, opened a session,
+//! cleared its environment, changed the limit), which only one that means to does. The end of the
+//! sandbox reaches those. Nothing here may trust a pid for long: each is signalled through a pidfd
+//! that was opened before its facts were read.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use warren_proto::{Code, Status};
-use warren_sys::spawn::Identity;
+use warren_sys::spawn::{Identity, mark_of};
 use warren_sys::users::with_files_of;
 
 use super::record::Process;
@@ -36,6 +39,13 @@ const ROUNDS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Most bytes read of an environment; the kernel's own limit is a few megabytes.
 const ENVIRONMENT_BYTES: u64 = 256 << 10;
+
+/// The number of a marker: 48 bits of its hash (FNV-1a), and one that makes it a limit of 142 years.
+pub(super) fn mark(marker: &str) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let hash = marker.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    1 << 52 | hash >> 16
+}
 
 /// Kills `process` and everything it started, until none is left.
 pub(crate) async fn kill(agent: &Arc<Agent>, process: &Arc<Process>) {
@@ -59,14 +69,15 @@ pub(crate) async fn signal(
     signal: Signal,
 ) -> Result<usize, Status> {
     let (root, marker) = (process.pid(), process.marker().to_owned());
-    let root_lives = process.exit().is_none();
+    let (root_lives, mark) = (process.exit().is_none(), mark(process.marker()));
     let switches_users = agent.switches_users;
     agent
         .pool
         .start(move || {
             let facts = all_processes();
-            let members =
-                members(&facts, root, root_lives, |fact| has_marker(fact, &marker, switches_users));
+            let members = members(&facts, root, root_lives, |fact| {
+                mark_of(fact.pid) == Some(mark) || has_marker(fact, &marker, switches_users)
+            });
             let mut count = 0;
             for fact in facts.iter().filter(|it| members.contains(&it.pid)) {
                 if pidfd_send_signal(&fact.pidfd, signal).is_ok() {

@@ -5,11 +5,12 @@ use warren_proto::{Code, Status};
 
 use crate::client::{Agent, command, eventually, lives, selector, shell};
 
-/// A shell, its child, a child in a session of its own, and a daemon that forked twice, all of
-/// whom tell their pids.
+/// A shell, its child, a child in a session of its own, a daemon that forked twice, and one that
+/// also cleared its environment. All tell their pids.
 const FAMILY: &str = "sleep 1000 & echo $!; \
     setsid sh -c 'echo $$; exec sleep 1000' & \
     (setsid sh -c '(echo $(exec sh -c \"echo \\$PPID\"); exec sleep 1000) &' &); \
+    (env -i setsid sh -c '(echo $(exec sh -c \"echo \\$PPID\"); exec sleep 1000) &' &); \
     while :; do sleep 1000; done";
 
 async fn family(
@@ -19,7 +20,7 @@ async fn family(
 ) -> (crate::client::Process, Vec<u32>) {
     let mut process = agent.spawn_with(headers, request).await.unwrap();
     let mut text = String::new();
-    while text.lines().count() < 3 {
+    while text.lines().count() < 4 {
         text += &process.until("\n").await;
     }
     let mut pids: Vec<u32> = text.lines().map(|it| it.trim().parse().unwrap()).collect();
