@@ -165,7 +165,7 @@ impl Exec {
     ) -> Result<Self, SandboxError> {
         let id = ExecId::mint();
         let started = Some(Instant::now());
-        let oom_kills_before = handle.oom_kills_seen();
+        let oom_kills_before = handle.oom_kills_before().await;
         let stream = match handle.guest().start(id, command).await {
             Ok(stream) => stream,
             Err(error) => return Err(handle.explain_break(error).await),
@@ -193,7 +193,7 @@ impl Exec {
         id: ExecId,
         offset: u64,
     ) -> Result<Self, SandboxError> {
-        let oom_kills_before = handle.oom_kills_seen();
+        let oom_kills_before = handle.oom_kills_before().await;
         let opened = handle.guest().reconnect(id, offset).await;
         let stream = opened.map_err(|error| no_such_exec(handle.explain(error), id))?;
         let mut exec = Self {

@@ -123,7 +123,7 @@ fn settle(shared: &Arc<Shared>, mut sandbox: Sandbox, verdict: Verdict) {
             }
             let name = sandbox.name.as_deref();
             let admission = shared.readmit(&sandbox.owner, sandbox.id, name, &sandbox.spec.limits);
-            Driver::start(shared, sandbox, Birth::Adopt { admission, initialise });
+            Driver::start(shared, sandbox, Birth::Adopt { admission, initialise }).adopted();
         }
         Verdict::Ended(end) => {
             sandbox.state = State::Stopped;

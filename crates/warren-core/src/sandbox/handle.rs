@@ -28,6 +28,9 @@ use crate::{
 /// How many requests may wait for a driver.
 const MAILBOX: usize = 32;
 
+/// The count of processes killed for want of memory, where it has not been looked at yet.
+const NOT_LOOKED_AT: u64 = u64::MAX;
+
 /// How long a broken stream waits for the news that its sandbox ended.
 const NEWS: Duration = Duration::from_millis(500);
 
@@ -162,20 +165,33 @@ impl Handle {
         self.explain(GuestError::Missing("end event"))
     }
 
-    pub(crate) fn oom_kills_seen(&self) -> u64 {
-        self.oom_kills.load(Ordering::Relaxed)
+    /// Says that this server has not seen all of the guest's life.
+    pub(crate) fn adopted(&self) {
+        self.oom_kills.store(NOT_LOOKED_AT, Ordering::Relaxed);
+    }
+
+    /// How many processes were killed for want of memory up to now, as far as was seen.
+    pub(crate) async fn oom_kills_before(&self) -> u64 {
+        match self.oom_kills.load(Ordering::Relaxed) {
+            NOT_LOOKED_AT => self.count_oom_kills().await.unwrap_or(NOT_LOOKED_AT),
+            seen => seen,
+        }
     }
 
     /// Whether processes were killed for want of memory since the count was `before`.
     pub(crate) async fn lost_memory(&self, before: u64) -> bool {
+        self.count_oom_kills().await.is_some_and(|now| now > before)
+    }
+
+    async fn count_oom_kills(&self) -> Option<u64> {
         match self.runtime.usage(&self.id).await {
             Ok(usage) => {
-                self.oom_kills.fetch_max(usage.oom_kills, Ordering::Relaxed);
-                usage.oom_kills > before
+                self.oom_kills.store(usage.oom_kills, Ordering::Relaxed);
+                Some(usage.oom_kills)
             }
             Err(error) => {
                 tracing::debug!(sandbox.id = %self.id, %error, "usage is not known");
-                false
+                None
             }
         }
     }

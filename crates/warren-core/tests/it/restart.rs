@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use warren_core::{
     events::EventKind,
+    exec::{Command, Signal},
     id::SandboxId,
     runtime::{DeadlineAction, Exit, ExitReason, GuestState},
     sandbox::{EndReason, Wanted},
@@ -169,4 +170,20 @@ fn event_numbers_go_on_after_a_crash() {
         seqs
     });
     assert_eq!(seqs, [1, 2, 3, 4]);
+}
+
+#[test]
+fn an_old_want_of_memory_is_not_taken_for_a_new_one() {
+    let mut world = World::start();
+    let sandbox = world.create();
+    world.runtime.count_oom_kill(&sandbox.id);
+    world.restart(kill_nobody);
+    let command = Command { argv: vec!["sleep".into()], ..Command::default() };
+    let end = world.run(async {
+        let id = sandbox.id.as_str();
+        let mut exec = world.sandboxes.exec(&world.caller, id, &command).await.unwrap();
+        exec.input().signal(Signal::KILL).await.unwrap();
+        exec.outcome(0).await.unwrap().end
+    });
+    assert_eq!((end.signal, end.out_of_memory), (Some(9), None));
 }

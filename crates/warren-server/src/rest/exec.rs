@@ -59,7 +59,10 @@ pub(crate) async fn start_exec(
     if wants_lines(&headers) {
         return Ok(lines(exec, app.stopping().clone()));
     }
-    let outcome = exec.outcome(KEPT_BYTES).await?;
+    let outcome = tokio::select! {
+        outcome = exec.outcome(KEPT_BYTES) => outcome?,
+        () = app.stopping().cancelled() => return Err(SandboxError::ShuttingDown.into()),
+    };
     Ok(Json(convert::exec_outcome(&exec, outcome)).into_response())
 }
 

@@ -88,3 +88,21 @@ async fn ending_the_server_ends_its_streams_and_leaves_its_sandboxes() {
     assert_eq!(runtime.guests().len(), 1);
     assert_eq!(runtime.guests()[0].to_string(), sandbox.id);
 }
+
+#[tokio::test]
+async fn ending_the_server_does_not_wait_for_commands() {
+    let served = Served::start().await;
+    let sandbox = served.client.create_sandbox(&CreateSandbox::default()).await.unwrap();
+    let request = ExecRequest { command: vec!["sleep".into()], ..Default::default() };
+    let waited = served.client.exec(&sandbox.id, &request);
+    let stopped = async {
+        let execs = async || served.client.list_execs(&sandbox.id).await.unwrap().execs;
+        while execs().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        served.client.shutdown().await.unwrap();
+    };
+    let (waited, ()) = futures::join!(waited, stopped);
+    assert_eq!(waited.unwrap_err().code(), warren_api::Code::Unavailable);
+    tokio::time::timeout(Duration::from_secs(5), served.ended).await.unwrap().unwrap();
+}
