@@ -307,6 +307,7 @@ fn run(tool: &Path, pid: u32, ranges: &[(u32, u32, u32)]) -> io::Result<()> {
         identity: None,
         streams: Streams::Each([null.as_fd(), null.as_fd(), null.as_fd()]),
         open_files: None,
+        mark: None,
     };
     let tool = spawn(&program).map_err(|error| error.source)?;
     let id = rustix::process::WaitId::PidFd(tool.pidfd.as_fd());

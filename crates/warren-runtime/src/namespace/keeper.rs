@@ -145,6 +145,7 @@ fn execute(image: &[u8], listener: &Listener, records: &File) -> io::Result<()> 
         identity: None,
         streams: Streams::Each([listener.as_fd(), records.as_fd(), null.as_fd()]),
         open_files: None,
+        mark: None,
     };
     let keeper = spawn(&program).map_err(|error| error.source)?;
     std::thread::Builder::new().name("keeper-reaper".to_owned()).spawn(move || {

@@ -308,6 +308,7 @@ fn run(tool: Tool, path: &Path, target: i32, log: BorrowedFd<'_>) -> Result<Spaw
         identity: None,
         streams: Streams::Each([null.as_fd(), log, log]),
         open_files: None,
+        mark: None,
     };
     spawn(&program).map_err(|source| UplinkError::Start { path: path.to_owned(), source })
 }
