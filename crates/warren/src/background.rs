@@ -170,6 +170,7 @@ impl LocalServer {
             identity: None,
             streams: Streams::Each([listener.as_fd(), lock.as_fd(), log.as_fd()]),
             open_files: None,
+            mark: None,
         })
         .map(drop)
         .map_err(io::Error::other)

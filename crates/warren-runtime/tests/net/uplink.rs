@@ -163,6 +163,7 @@ impl Outer {
             identity: Some(&identity),
             streams: Streams::Each([null.as_fd(), writer.as_fd(), null.as_fd()]),
             open_files: None,
+            mark: None,
         })
         .unwrap();
         drop(writer);
