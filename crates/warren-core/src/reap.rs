@@ -59,3 +59,53 @@ fn expired(
         .map(|(_, (_, sandbox))| sandbox)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        caller::Owner,
+        config::Defaults,
+        id::SandboxId,
+        runtime::DeadlineAction,
+        sandbox::{End, Lifetime, Setup},
+        state::State,
+    };
+
+    fn sandbox(ended_at: Option<u64>) -> Arc<Sandbox> {
+        let state = if ended_at.is_some() { State::Stopped } else { State::Running };
+        Arc::new(Sandbox {
+            id: SandboxId::mint(),
+            owner: Owner::new("local"),
+            name: None,
+            state,
+            spec: Defaults::default().spec(),
+            labels: Default::default(),
+            setup: Setup { env: Default::default(), user: "user".into(), workdir: "/".into() },
+            lifetime: Lifetime { length: None, action: DeadlineAction::Kill },
+            created_at: Timestamp::default(),
+            expires_at: None,
+            end: ended_at.map(|at| End::host(Timestamp::from_millis(at), "gone")),
+            runtime: "fake".into(),
+            warm: false,
+        })
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many_or_their_time_is_over() {
+        let all = [Some(1), Some(50_000), Some(60_000), Some(70_000), None].map(sandbox);
+        let now = Timestamp::from_millis(100_000);
+        let ids = |count, length| {
+            let ended = Duration::from_secs(length);
+            let retention = Retention { ended, ended_count: count, ..Retention::default() };
+            let gone = expired(all.to_vec(), now, &retention);
+            gone.iter().map(|sandbox| sandbox.id).collect::<Vec<_>>()
+        };
+        let [oldest, old, .., living] = all.each_ref().map(|sandbox| sandbox.id);
+        assert_eq!(ids(9, 60), [oldest]);
+        assert_eq!(ids(2, 999), [old, oldest]);
+        assert!(!ids(0, 0).contains(&living));
+    }
+}

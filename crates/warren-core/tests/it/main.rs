@@ -7,6 +7,7 @@
 )]
 
 mod driver;
+mod events;
 mod pool;
 mod restart;
 mod store;
