@@ -1,7 +1,7 @@
 //! Messages as bytes, in either of the two codecs.
 
-use buffa::{DecodeOptions, Message};
 use buffa::bytes::Bytes;
+use buffa::{DecodeOptions, Message};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
