@@ -45,6 +45,9 @@ const QUEUE: i32 = 4096;
 /// How many servers one command starts before it says that they do not last.
 const STARTS: u32 = 2;
 
+/// How long a log may be when a server starts to write to it.
+const LONGEST_LOG: u64 = 8 << 20;
+
 /// The way to this user's server.
 #[derive(Debug)]
 pub(crate) struct LocalServer {
@@ -150,7 +153,8 @@ impl LocalServer {
         }
         state.starts += 1;
         state.checked = true;
-        state.log_length = fs::metadata(self.dirs.log()).map_or(0, |log| log.len());
+        let length = fs::metadata(self.dirs.log()).map_or(0, |log| log.len());
+        state.log_length = if length > LONGEST_LOG { 0 } else { length };
         Ok(())
     }
 
@@ -158,7 +162,7 @@ impl LocalServer {
     ///
     /// The listener and the lock travel as its standard input and output.
     fn spawn(&self, listener: &UnixListener, lock: &File) -> io::Result<()> {
-        let log = File::options().append(true).create(true).mode(0o600).open(self.dirs.log())?;
+        let log = open_log(&self.dirs.log())?;
         let own = ["warren", "serve", "--background"].map(str::to_owned);
         let arguments = own.iter().chain(&self.arguments).map(|it| CString::new(it.as_str()));
         let environment = self.environment.iter().map(|it| CString::new(it.as_str()));
@@ -193,6 +197,14 @@ impl LocalServer {
         log.take(1 << 20).read_to_string(&mut text).ok()?;
         text.lines().rev().find(|line| !line.trim().is_empty()).map(ToOwned::to_owned)
     }
+}
+
+/// Opens the log to be written on; a long one is put aside first, in place of the one before it.
+fn open_log(log: &Path) -> io::Result<File> {
+    if fs::metadata(log).is_ok_and(|found| found.len() > LONGEST_LOG) {
+        fs::rename(log, log.with_extension("log.old"))?;
+    }
+    File::options().append(true).create(true).mode(0o600).open(log)
 }
 
 impl Connect for LocalServer {
@@ -357,6 +369,15 @@ mod tests {
         assert!(try_connect(&socket).unwrap().is_none());
         let _listener = listen(&socket).unwrap();
         assert!(try_connect(&socket).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_long_log_is_put_aside() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("server.log");
+        open_log(&path).unwrap().set_len(LONGEST_LOG + 1).unwrap();
+        assert_eq!(open_log(&path).unwrap().metadata().unwrap().len(), 0);
+        assert!(base.path().join("server.log.old").exists());
     }
 
     #[tokio::test]

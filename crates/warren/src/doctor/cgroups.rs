@@ -113,24 +113,31 @@ fn controller_check(
             controller,
             format!("there is no such controller here: {lost}"),
         )
-        .mend(delegation(host));
+        .mend(delegation(host, false));
     };
     let version = if hierarchy.unified { "cgroup v2" } else { "cgroup v1" };
     match can_make(hierarchy) {
         Ok(_freezes) => Check::works(AREA, controller, format!("enforced by {version}")),
         Err(error) => {
             Check::weaker(AREA, controller, format!("{version} may not be used: {lost} ({error})"))
-                .mend(delegation(host))
+                .mend(delegation(host, hierarchy.unified))
         }
     }
 }
 
 /// How this user gets groups of its own.
-fn delegation(host: &Host<'_>) -> &'static str {
-    if host.is_root() {
-        "mount it: sudo mount -t cgroup2 none /sys/fs/cgroup (in a container: make it writable there)"
-    } else {
-        "run it in a delegated group: systemd-run --user --scope -p Delegate=yes warren serve"
+fn delegation(host: &Host<'_>, unified: bool) -> &'static str {
+    match (host.is_root(), unified) {
+        (true, _) => {
+            "mount it: sudo mount -t cgroup2 none /sys/fs/cgroup (in a container: make it writable there)"
+        }
+        (false, true) => {
+            "run it in a delegated group: systemd-run --user --scope -p Delegate=yes warren serve"
+        }
+        (false, false) => {
+            "run the server as root, or boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1): \
+             ordinary users get no groups of v1"
+        }
     }
 }
 
@@ -144,23 +151,21 @@ fn freezer(host: &Host<'_>, found: &Hierarchies) -> Check {
         Check::works(AREA, NAME, "by the freezer of control groups")
     } else {
         Check::weaker(AREA, NAME, "no freezer can be used: sandboxes can not be paused")
-            .mend(delegation(host))
+            .mend(delegation(host, found.with("memory").is_some_and(|it| it.unified)))
     }
 }
 
 /// On v1 every entry into a group waits for the whole machine, unless told otherwise once.
 fn entering(host: &Host<'_>, found: &Hierarchies) -> Option<Check> {
     const NAME: &str = "favordynmods";
-    if found.with("memory").is_none_or(|it| it.unified) {
+    // Ordinary users enter none on v1.
+    if !host.is_root() || found.with("memory").is_none_or(|it| it.unified) {
         return None;
     }
     Some(if found.0.iter().any(|it| it.fast) {
         Check::works(AREA, NAME, "entering a group is fast")
-    } else if host.is_root() {
-        Check::works(AREA, NAME, "not on yet; the server switches it on, until the next boot")
     } else {
-        Check::weaker(AREA, NAME, "entering a group can take 10 ms")
-            .mend("sudo mount -t cgroup -o none,name=warren,favordynmods none /mnt")
+        Check::works(AREA, NAME, "not on yet; the server switches it on, until the next boot")
     })
 }
 

@@ -1,6 +1,6 @@
 //! The network of sandboxes: what it is made of, and what on this machine stands in its way.
 
-use std::{io, net::Ipv4Addr, os::fd::AsFd as _, path::Path};
+use std::{fs::File, io, net::Ipv4Addr, os::fd::AsFd as _, path::Path};
 
 use rustix::thread::UnshareFlags;
 use warren_sys::{
@@ -31,6 +31,11 @@ pub(super) fn checks(host: &Host<'_>) -> Vec<Check> {
 /// An ordinary user has no part in the machine's network: a program must carry the packets.
 fn user_mode(host: &Host<'_>) -> Check {
     const NAME: &str = "outbound";
+    if let Err(error) = File::options().read(true).write(true).open("/dev/net/tun") {
+        let found = format!("sandboxes have no network: /dev/net/tun cannot be opened ({error})");
+        return Check::weaker(AREA, NAME, found)
+            .mend("sudo modprobe tun && sudo chmod 666 /dev/net/tun, or run the server as root");
+    }
     match ["pasta", "slirp4netns"].into_iter().find(|name| has_program(host.environment, name)) {
         Some(name) => Check::works(AREA, NAME, format!("through {name}")),
         None => Check::weaker(
