@@ -113,9 +113,10 @@ impl LocalServer {
             return Skew::None;
         }
         match Record::read(&self.dirs) {
-            Some(record) if record.version != version() && record.background => Skew::Background,
-            Some(record) if record.version != version() => Skew::Foreground(record.version),
-            _ => Skew::None,
+            None => Skew::None, // it is being written
+            Some(record) if record.version == version() => Skew::None,
+            Some(record) if record.background => Skew::Background,
+            Some(record) => Skew::Foreground(record.version),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// Variables of ours that are no settings.
-const NOT_SETTINGS: [&str; 2] = ["CONFIG", "AGENT_BIN"];
+/// Variables of ours that are no settings: where the configuration is, what builds use,
+/// and what commands inside a sandbox are told, where a `warren` may run too.
+const NOT_SETTINGS: [&str; 3] = ["CONFIG", "AGENT_BIN", "EXEC_ID"];
 
 /// The variables this program was started with. What is not UTF-8 is left out.
 #[derive(Clone, Debug, Default)]

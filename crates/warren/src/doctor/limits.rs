@@ -18,6 +18,13 @@ pub(super) fn checks(host: &Host<'_>) -> Vec<Check> {
             "fs.inotify.max_user_instances=8192",
         ),
         (
+            // Only there once something tracks connections.
+            "tracked connections",
+            "/proc/sys/net/netfilter/nf_conntrack_max",
+            32_768,
+            "net.netfilter.nf_conntrack_max=262144",
+        ),
+        (
             "user namespaces",
             "/proc/sys/user/max_user_namespaces",
             1000,

@@ -47,3 +47,25 @@ fn stopping_a_server_that_does_not_run_is_no_error() {
     let outcome = World::empty().warren(&["serve", "--stop"]);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, "no server was running\n"));
 }
+
+#[test]
+fn the_doctor_answers_in_json_with_a_status_that_agrees() {
+    let world = World::empty();
+    let outcome = world.warren(&["--json", "doctor"]);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(report["healthy"].as_bool().unwrap(), outcome.status == 0, "{report}");
+    let checks = report["checks"].as_array().unwrap();
+    for name in ["version", "user namespaces", "overlayfs", "memory", "pausing", "disk space"] {
+        assert!(checks.iter().any(|check| check["name"] == name), "{name} was not looked at");
+    }
+    let left: Vec<_> = std::fs::read_dir(world.path("data")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn the_doctor_names_a_broken_setting_and_goes_on() {
+    let world = World::empty();
+    let outcome = world.warren(&["--set", "memory=much", "doctor"]);
+    assert_eq!(outcome.status, 1);
+    assert!(outcome.stdout.contains("missing  configuration: setting `memory`"), "{outcome:?}");
+}
