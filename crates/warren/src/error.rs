@@ -86,10 +86,25 @@ impl From<ClientError> for CliError {
             ClientError::Connect { .. } | ClientError::Transport { .. } => Kind::Unreachable,
             ClientError::Encode { .. } | ClientError::Decode { .. } => Kind::Local,
         };
-        let missing = matches!(&error, ClientError::Refused(body)
-            if body.code == Code::NotFound && body.message.contains("no sandbox"));
-        let error = Self::new(kind, error);
-        if missing { error.hint("`warren list` shows the sandboxes there are") } else { error }
+        let hint = match &error {
+            ClientError::Refused(body) => hint(body.code, &body.message),
+            _ => None,
+        };
+        Self { hints: hint.into_iter().map(str::to_owned).collect(), ..Self::new(kind, error) }
+    }
+}
+
+/// What helps against a refusal, where we know.
+fn hint(code: Code, message: &str) -> Option<&'static str> {
+    match code {
+        Code::NotFound if message.contains("no sandbox") => {
+            Some("`warren list` shows the sandboxes there are")
+        }
+        Code::FailedPrecondition if message.contains(" is paused") => {
+            Some("`warren resume` lets it go on")
+        }
+        Code::AlreadyExists => Some("another --name, or `warren rm` on the one that has it"),
+        _ => None,
     }
 }
 

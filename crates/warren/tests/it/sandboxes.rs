@@ -116,3 +116,17 @@ fn the_version_names_the_server() {
     assert!(value["version"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION")));
     assert!(world.data(&["version"]).contains("server 0.0.0-test, runtime "));
 }
+
+#[test]
+fn a_refusal_says_what_helps() {
+    let world = World::start();
+    let id = world.create(&["--name", "x"]);
+    world.data(&["pause", &id]);
+    for (arguments, words) in [
+        (&["exec", "x", "echo"][..], "hint: `warren resume` lets it go on"),
+        (&["create", "--name", "x"], "hint: another --name"),
+    ] {
+        let outcome = world.warren(arguments);
+        assert!(outcome.stderr.contains(words), "{arguments:?}: {}", outcome.stderr);
+    }
+}
