@@ -97,10 +97,27 @@ impl Drop for Server {
         if let Err(error) = self.child.wait() {
             eprintln!("waiting for warren serve: {error}");
         }
-        if let Err(error) = fs::remove_dir_all(&self.data) {
-            eprintln!("removing {}: {error}", self.data.display());
+        remove(&self.data);
+        if let Some(run) = self.socket.parent() {
+            remove(run);
         }
     }
+}
+
+/// Removes a directory of an ended server.
+fn remove(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory) {
+        eprintln!("removing {}: {error}", directory.display());
+    }
+}
+
+/// Removes the directory of sockets that goes with this data directory.
+pub(crate) fn remove_run_directory(warren: &Path, data: &Path) -> Result<()> {
+    let output = warren_command(warren, data).args(["version", "--json"]).output()?;
+    let version: Value = serde_json::from_slice(&output.stdout).context("read the version")?;
+    let socket = version.get("socket").and_then(Value::as_str).map(Path::new);
+    socket.and_then(Path::parent).into_iter().for_each(remove);
+    Ok(())
 }
 
 /// The binary with nothing of the caller's configuration.

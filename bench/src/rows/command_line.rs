@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::Size;
 use crate::{
     samples::{Figures, Unit, timed},
-    server::{Server, warren_command},
+    server::{Server, remove_run_directory, warren_command},
 };
 
 /// With the server running.
@@ -30,6 +30,7 @@ pub(super) fn cold(warren: &Path, data: &Path, size: Size, figures: &mut Figures
         let outcome = timed(|| run_true(&mut warren_command(warren, data)));
         let mut stop = warren_command(warren, data);
         let stopped = stop.args(["--quiet", "serve", "--stop"]).stdout(Stdio::null()).status()?;
+        remove_run_directory(warren, data)?;
         fs::remove_dir_all(data)?;
         figures.time(NAME, outcome?.0);
         ensure!(stopped.success(), "warren serve --stop: {stopped}");
