@@ -144,10 +144,16 @@ fn remove_blank(host: &Host, entry: PathBuf, record: Option<Record>) {
 }
 
 /// Removes what is named by a slot that no entry has: a server died between two steps.
-fn remove_strays(host: &Host) -> Result<(), RuntimeError> {
+fn remove_strays(host: &Arc<Host>) -> Result<(), RuntimeError> {
     let entries = host.journal.trash().map_err(RuntimeError::host("read the journal"))?;
-    for entry in entries {
-        host.remove_files(&entry);
+    if !entries.is_empty() {
+        let host = Arc::clone(host);
+        // Files alone, which nobody waits for.
+        let sweep = move || entries.iter().for_each(|entry| host.remove_files(entry));
+        std::thread::Builder::new()
+            .name("sweep".to_owned())
+            .spawn(sweep)
+            .map_err(RuntimeError::host("start a thread"))?;
     }
     let living: BTreeSet<u32> = host.guests().iter().map(|(_, guest)| guest.slot).collect();
     for slot in host.cgroups.slots() {

@@ -17,7 +17,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use warren_core::{runtime::RuntimeError, spec};
@@ -41,8 +41,9 @@ const FIRST_ID: u32 = 0x7000_0000;
 pub(crate) const IDS: u32 = 65_536;
 /// The guest's agent is killed after what it runs, but before the host's own services.
 const OOM_SCORE: u16 = 100;
-/// How long the pool waits before it looks whether it may refill.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// How long no create may have been under way before the pool is refilled: whoever got a sandbox
+/// is about to use it, and making the next blank would take a processor from them.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// A guest that has no image yet.
 #[derive(Debug)]
@@ -280,6 +281,7 @@ pub(crate) struct Blanks {
     wake: Condvar,
     /// Creates under way, which refilling gives way to.
     busy: AtomicUsize,
+    last_busy: Mutex<Option<Instant>>,
     stopped: AtomicBool,
 }
 
@@ -346,6 +348,11 @@ impl Blanks {
         }
     }
 
+    fn is_quiet(&self) -> bool {
+        let last = *self.last_busy.lock().unwrap_or_else(PoisonError::into_inner);
+        self.busy.load(Ordering::Relaxed) == 0 && last.is_none_or(|it| it.elapsed() >= QUIET)
+    }
+
     /// Waits until a blank is wanted and making one disturbs nobody; false when stopped.
     fn wait_until_needed(&self, wanted: usize) -> bool {
         let mut waiting = self.lock();
@@ -354,14 +361,14 @@ impl Blanks {
                 return false;
             }
             let enough = waiting.len() >= wanted;
-            let give_way = self.busy.load(Ordering::Relaxed) > 0 && waiting.len() * 2 > wanted;
+            let give_way = !self.is_quiet() && waiting.len() * 2 > wanted;
             if !enough && !give_way {
                 return true;
             }
             waiting = if enough {
                 self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner)
             } else {
-                let waited = self.wake.wait_timeout(waiting, LOOK_AGAIN);
+                let waited = self.wake.wait_timeout(waiting, QUIET);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             };
         }
@@ -375,5 +382,6 @@ pub(crate) struct Busy(Arc<Blanks>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        *self.0.last_busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }

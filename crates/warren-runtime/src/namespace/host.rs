@@ -45,7 +45,7 @@ const EVENT_BACKLOG: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(super) run_dir: PathBuf,
-    agent: &'static [u8],
+    agent: keeper::Image,
     /// How many ids the server's own user namespace has, where it was started in one.
     pub(crate) nested: Option<u32>,
     pub(crate) limits: spec::Limits,
@@ -116,24 +116,22 @@ impl Host {
         };
         let used = step("read the journal", adopt::used_slots(&journal))?;
         let slots = step("claim slots", Slots::open(&registry, &config.run_dir, &used))?;
-        let cgroups = Hierarchy::open(&config.instance);
-        if matches!(cgroups, Hierarchy::V1(_))
-            && nested.is_none()
-            && let Err(error) = cgroup::favor_dynamic_modifications()
-        {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "no favordynmods: every create may wait 10 ms");
-        }
-        let (net, no_network) = open_network(config.network, &config.instance, slots.index());
         let scratch = config.run_dir.join("mounts");
-        let mounter =
-            Mounter::start(&scratch, nested.is_some(), root::layers_by(config.layers_by_path));
+        let by = root::layers_by(config.layers_by_path);
+        // Each of the three waits for the kernel for some milliseconds, and none for another.
+        let (cgroups, network, mounter) = std::thread::scope(|scope| {
+            let cgroups = scope.spawn(|| open_cgroups(&config.instance, nested));
+            let mounter = scope.spawn(|| Mounter::start(&scratch, nested.is_some(), by));
+            let network = open_network(config.network, &config.instance, slots.index());
+            (joined(cgroups), network, joined(mounter))
+        });
+        let (net, no_network) = network;
         let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
         let images = step("open the images", Images::open(&config.data_dir))?;
         let mounter = step("start the mounting threads", mounter)?;
         let host = Arc::new_cyclic(|me| Self {
             run_dir: config.run_dir,
-            agent: config.agent,
+            agent: keeper::Image::new(config.agent),
             nested,
             limits: config.limits,
             slots,
@@ -233,7 +231,7 @@ impl Host {
     /// The keeper that forks; started when there is none or the last one is worn.
     pub(crate) fn keeper(&self) -> Result<Arc<Keeper>, RuntimeError> {
         let mut keepers = lock(&self.keepers);
-        let newest = keepers.last().filter(|it| it.runs(self.agent) && !it.is_worn());
+        let newest = keepers.last().filter(|it| it.runs(&self.agent) && !it.is_worn());
         if let Some(keeper) = newest {
             return Ok(Arc::clone(keeper));
         }
@@ -242,7 +240,7 @@ impl Host {
             drop(old.tell(&Request::Drain));
         }
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
-        let path = keeper::start(&self.run_dir, self.agent, generation, &self.exit_records())
+        let path = keeper::start(&self.run_dir, &self.agent, generation, &self.exit_records())
             .map_err(RuntimeError::host("start a keeper"))?;
         let (keeper, _none) = self.connect_keeper(&path)?;
         crate::rootless::hold(&self.run_dir, keeper.pid())
@@ -278,8 +276,7 @@ impl Host {
         self.generation.fetch_max(keeper.generation() + 1, Ordering::Relaxed);
         let mut keepers = lock(&self.keepers);
         keepers.push(keeper);
-        let agent = self.agent;
-        keepers.sort_by_key(|it| (it.runs(agent), it.generation()));
+        keepers.sort_by_key(|it| (it.runs(&self.agent), it.generation()));
     }
 
     /// A keeper has ended or died. Its guests live on, watched by this server from now on.
@@ -452,6 +449,23 @@ pub(super) fn exit_of(ending: Ending) -> Exit {
         (Cause::Own, true) => ExitReason::Signal(ending.code),
     };
     Exit { reason, oom_kills: ending.oom_kills }
+}
+
+/// What a scoped thread gave; its panic is ours.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn open_cgroups(instance: &str, nested: Option<u32>) -> Hierarchy {
+    let cgroups = Hierarchy::open(instance);
+    if matches!(cgroups, Hierarchy::V1(_))
+        && nested.is_none()
+        && let Err(error) = cgroup::favor_dynamic_modifications()
+    {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "no favordynmods: every create may wait 10 ms");
+    }
+    cgroups
 }
 
 /// Whether this kernel takes id-mapped layers in an overlay, which came with 5.19. A server in its

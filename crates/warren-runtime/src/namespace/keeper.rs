@@ -109,11 +109,11 @@ pub(crate) fn any_lives(run_dir: &Path) -> bool {
 /// queues until the keeper is up.
 pub(crate) fn start(
     run_dir: &Path,
-    image: &[u8],
+    image: &Image,
     generation: u32,
     records: &Path,
 ) -> Result<PathBuf, KeeperError> {
-    let path = run_dir.join(format!("{PREFIX}{:08x}-{generation}.sock", fingerprint(image)));
+    let path = run_dir.join(format!("{}{generation}.sock", image.prefix));
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(host("make room for")(error));
@@ -122,7 +122,7 @@ pub(crate) fn start(
     }
     let listener = Listener::bind(&path).map_err(host("listen for"))?;
     let records = File::open(records).map_err(host("open the exit records of"))?;
-    execute(image, &listener, &records).map_err(host("start"))?;
+    execute(image.bytes, &listener, &records).map_err(host("start"))?;
     Ok(path)
 }
 
@@ -155,9 +155,24 @@ fn execute(image: &[u8], listener: &Listener, records: &File) -> io::Result<()> 
     Ok(())
 }
 
-/// The name of keepers that run `image`: FNV-1a, 32 bits.
-pub(crate) fn fingerprint(image: &[u8]) -> u32 {
-    image.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+/// The agent's image and what keepers that run it are called.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    bytes: &'static [u8],
+    prefix: String,
+}
+
+impl Image {
+    /// Names `bytes` by what they are. Reads all of them, so once is enough.
+    pub(crate) fn new(bytes: &'static [u8]) -> Self {
+        let words = bytes
+            .chunks(8)
+            .map(|chunk| chunk.iter().fold(0_u64, |word, byte| (word << 8) | u64::from(*byte)));
+        let hash = words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| {
+            (hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(29)
+        });
+        Self { bytes, prefix: format!("{PREFIX}{:08x}-", hash >> 32) }
+    }
 }
 
 impl Keeper {
@@ -196,8 +211,8 @@ impl Keeper {
     }
 
     /// Whether it runs `image`.
-    pub(crate) fn runs(&self, image: &[u8]) -> bool {
-        self.name.starts_with(&format!("{PREFIX}{:08x}-", fingerprint(image)))
+    pub(crate) fn runs(&self, image: &Image) -> bool {
+        self.name.starts_with(&image.prefix)
     }
 
     /// Its number among the keepers of one image.
