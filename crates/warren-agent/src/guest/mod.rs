@@ -77,6 +77,7 @@ fn become_guest(channel: BorrowedFd<'_>, filters: &Filters) -> Result<i32, ()> {
     // Numbers 0 to 2 lead to the null device; all else is the keeper's business.
     fork::close_all_but(&[0, 1, 2, channel.as_raw_fd()]).map_err(drop)?;
     process::restore_signals().map_err(drop)?;
+    rustix::thread::set_name(c"warren-agent").map_err(drop)?;
     let channel = Channel::from(channel.try_clone_to_owned().map_err(drop)?);
     let blank = step(&channel, |message, descriptors| match message {
         Guest::Prepare { shm_bytes, run_bytes, cgroup_view } => {

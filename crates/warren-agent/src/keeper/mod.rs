@@ -64,6 +64,8 @@ struct Keeper {
 impl Keeper {
     fn start() -> io::Result<Self> {
         let proof = SingleThreaded::check()?;
+        // It was executed from a descriptor, whose number would be its name.
+        rustix::thread::set_name(c"warren-keeper")?;
         let [listener, records] = given_descriptors()?;
         leave_the_host()?;
         privilege::keep_capabilities_across_ids()?;

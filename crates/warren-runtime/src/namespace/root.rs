@@ -205,6 +205,12 @@ impl Worker {
             // Without power over the filesystem, overlayfs keeps its notes where users may.
             fsconfig_set_flag(context.as_fd(), "userxattr")?;
         }
+        if writable.is_some() {
+            // A sandbox outlives its server and not the machine, so nothing in it need reach the
+            // disk before it is asked for: without this, taking a guest down would write back
+            // the whole filesystem below it, whoever's the data is.
+            fsconfig_set_flag(context.as_fd(), "volatile")?;
+        }
         match self.by {
             LayersBy::Descriptor => {
                 for lower in lowers {
