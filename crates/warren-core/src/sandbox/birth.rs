@@ -61,6 +61,10 @@ impl Driver {
 
     async fn park(&mut self, reply: Reply<()>) -> bool {
         let parked = self.make_guest().await.map(drop);
+        if parked.is_ok() {
+            // A sandbox that did not warm up serves as well, only not as fast.
+            self.guest.warm_up().await.ok();
+        }
         let parked = parked.and_then(|()| self.change(Event::ParkReady));
         let good = parked.is_ok();
         // A pool that is gone was closed meanwhile, and wants none any more.
