@@ -13,6 +13,7 @@
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -51,6 +52,14 @@ impl Process {
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let start_time = warren_sys::process::start_time(i32::try_from(pid).unwrap_or(-1))?;
         Ok(Self { pid, start_time })
+    }
+
+    /// A descriptor that holds it; `None` when it has ended.
+    pub(crate) fn open(self) -> Option<OwnedFd> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+        // Only what the descriptor holds now is certain to be the process that was meant.
+        self.lives().then_some(pidfd)
     }
 
     /// Whether it still runs. One that has ended and waits to be reaped does not.

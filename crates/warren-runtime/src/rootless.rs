@@ -21,7 +21,7 @@
 use std::{
     ffi::CString,
     fs, io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
@@ -232,12 +232,7 @@ fn help(
     server.send(uplink.tool().name().as_bytes(), &[])?;
     let first = Process::of(pid)?;
     let watched = || holder(run_dir).map(|(holder, ..)| holder).or(first.lives().then_some(first));
-    uplink.supervise(|| open_process(watched()?)).map_err(io::Error::other)
-}
-
-fn open_process(process: Process) -> Option<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(process.pid).ok()?)?;
-    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+    uplink.supervise(|| watched()?.open()).map_err(io::Error::other)
 }
 
 fn leave_mounts() -> io::Result<()> {

@@ -74,7 +74,7 @@ fn adopt_sandbox(
         slot,
         keeper: keeper.map(|(keeper, _)| Arc::clone(keeper)),
         process,
-        pidfd: process.and_then(open_process),
+        pidfd: process.and_then(Process::open),
         network: process.and_then(|it| open_namespace(it, "net").ok()),
         _mounts: process.and_then(|it| open_namespace(it, "mnt").ok()),
         entry,
@@ -97,13 +97,6 @@ fn recorded_exit(host: &Host, slot: u32) -> Exit {
     }
 }
 
-fn open_process(process: Process) -> Option<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(process.pid).ok()?)?;
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    // Only what the descriptor holds now is certain to be the process that was meant.
-    process.lives().then_some(pidfd)
-}
-
 fn open_namespace(process: Process, name: &str) -> io::Result<OwnedFd> {
     Ok(File::open(format!("/proc/{}/ns/{name}", process.pid))?.into())
 }
@@ -111,7 +104,7 @@ fn open_namespace(process: Process, name: &str) -> io::Result<OwnedFd> {
 /// Waits for the end of a guest that no keeper watches.
 pub(super) fn watch(host: &Host, id: SandboxId, guest: &Arc<Guest>) {
     let (Some(process), Some(handle)) = (guest.process, host.handle()) else { return };
-    let Some(pidfd) = open_process(process) else {
+    let Some(pidfd) = process.open() else {
         return tell_unknown(&handle, guest);
     };
     let (guest, name) = (Arc::clone(guest), format!("watch-{id}"));

@@ -198,13 +198,7 @@ impl Host {
 
 /// Kills a process if it is still the one that was meant.
 fn kill(process: Process) {
-    let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
-    let Some(pid) = pid else { return };
-    let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else {
-        return;
-    };
-    // The descriptor now holds whatever has the pid: only now is the look at its start certain.
-    if process.lives() {
+    if let Some(pidfd) = process.open() {
         pidfd_send_signal(&pidfd, Signal::KILL).ok();
     }
 }
