@@ -93,6 +93,10 @@ fn judge(shared: &Shared, sandbox: &Sandbox, guest: Option<GuestState>) -> Verdi
     let now = shared.clock.now();
     match (sandbox.state, guest) {
         (State::Stopped | State::Failed, _) => Verdict::Keep,
+        // Whoever acts on a deadline removes the guest before its end is written.
+        (_, None) if sandbox.expires_at.is_some_and(|at| at <= now) => {
+            Verdict::Ended(End::timeout(now))
+        }
         (_, None) => Verdict::Ended(End::host(
             now,
             "the sandbox went away while no server was there, with its host or by other hands",

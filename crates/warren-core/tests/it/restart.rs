@@ -79,6 +79,20 @@ fn one_whose_guest_is_gone_ended_with_its_host() {
     assert_eq!(world.sandboxes.living(), 0);
 }
 
+/// As when its server removed it at its deadline and died before it could write that down.
+#[test]
+fn one_whose_guest_is_gone_and_whose_lifetime_was_over_ended_with_that() {
+    let mut world = World::start();
+    let lifetime = Some(Duration::from_secs(60));
+    let sandbox = world.create_as(Wanted { lifetime, ..Wanted::default() });
+    let (id, clock) = (sandbox.id, std::sync::Arc::clone(&world.clock));
+    world.crash(|runtime| {
+        clock.advance(Duration::from_secs(61));
+        runtime.lose(&id);
+    });
+    assert_eq!(world.get(&sandbox).end.as_ref().unwrap().reason, EndReason::Timeout);
+}
+
 #[test]
 fn a_guest_that_is_nobodys_is_removed() {
     let mut world = World::start();
