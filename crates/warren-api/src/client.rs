@@ -6,6 +6,10 @@
 
 mod connect;
 
+mod endpoint;
+
+mod remote;
+
 mod link;
 
 mod lines;
@@ -20,15 +24,17 @@ mod events;
 
 mod server;
 
-use std::{io, sync::Mutex, time::Duration};
+use std::{io, path::Path, sync::Mutex, time::Duration};
 
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use connect::{Connect, Connecting, Connection, UnixSocket};
+pub use endpoint::{ApiKey, Authority, Endpoint, InvalidApiKey, InvalidEndpoint};
 pub use events::EventStream;
 pub use exec::{ExecMessage, ExecReceiver, ExecSender, ExecStream};
 pub use files::FileStream;
+pub use remote::{Remote, RemoteError};
 
 use crate::{Code, ErrorBody, IDEMPOTENCY_KEY};
 use link::{Body, Link, Reply, SendError};
@@ -43,6 +49,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Client {
     connector: Box<dyn Connect>,
+    /// What every request carries.
+    headers: HeaderMap,
     idle: Mutex<Vec<Link>>,
 }
 
@@ -50,7 +58,32 @@ impl Client {
     /// A client whose connections `connector` opens.
     #[must_use]
     pub fn new(connector: impl Connect) -> Self {
-        Self { connector: Box::new(connector), idle: Mutex::new(Vec::new()) }
+        let host = (header::HOST, HeaderValue::from_static("warren"));
+        let headers = HeaderMap::from_iter([host]);
+        Self { connector: Box::new(connector), headers, idle: Mutex::new(Vec::new()) }
+    }
+
+    /// A client of the server at `endpoint`, which shows it `key` with every request. For `ca` see
+    /// [`Remote::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Remote::new`].
+    pub fn remote(
+        endpoint: Endpoint,
+        key: Option<&ApiKey>,
+        ca: Option<&Path>,
+    ) -> Result<Self, RemoteError> {
+        let host = HeaderValue::try_from(endpoint.host_header());
+        let mut client = Self::new(Remote::new(endpoint, key.is_some(), ca)?);
+        // An endpoint's host has only characters that a header may have.
+        if let Ok(host) = host {
+            client.headers.insert(header::HOST, host);
+        }
+        if let Some(key) = key {
+            client.headers.insert(header::AUTHORIZATION, key.header());
+        }
+        Ok(client)
     }
 
     /// Sends a request with a JSON body and reads a JSON answer.
@@ -90,7 +123,7 @@ impl Client {
 
     async fn attempt(&self, call: &Call) -> Result<Reply, SendError> {
         let mut link = self.link().await.map_err(SendError::unsent)?;
-        let reply = link.send(call.request(Body::full(call.body.clone()))).await?;
+        let reply = link.send(call.request(&self.headers, Body::full(call.body.clone()))).await?;
         Ok(reply.over(link))
     }
 
@@ -195,13 +228,13 @@ impl Call {
         self
     }
 
-    fn request(&self, body: Body) -> http::Request<Body> {
+    fn request(&self, always: &HeaderMap, body: Body) -> http::Request<Body> {
         let mut request = http::Request::new(body);
         *request.method_mut() = self.method.clone();
         // Targets are made here alone, of literals and encoded parts.
         *request.uri_mut() = self.target.parse().unwrap_or_default();
         let headers = request.headers_mut();
-        headers.insert(header::HOST, HeaderValue::from_static("warren"));
+        headers.clone_from(always);
         headers.insert(header::ACCEPT, HeaderValue::from_static(self.accept));
         headers.extend(self.headers.iter().cloned());
         if let Some(key) = self.idempotency_key.as_deref().map(HeaderValue::from_str)

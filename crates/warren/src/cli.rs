@@ -13,6 +13,7 @@ use crate::{
     config::Overrides,
     error::Kind,
     output::OutputArgs,
+    remote::RemoteArgs,
 };
 
 /// The exit status of `run`, `exec` and `shell` when the command could not be run.
@@ -27,6 +28,8 @@ pub(crate) const COULD_NOT_RUN: u8 = 125;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
     #[command(flatten)]
     pub(crate) overrides: Overrides,
     #[command(subcommand)]
@@ -52,6 +55,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Its name, where it is about the machine it runs on and not about a server somewhere.
+    pub(crate) fn about_this_machine(&self) -> Option<&'static str> {
+        match self {
+            Self::Serve(_) => Some("serve"),
+            Self::Doctor(_) => Some("doctor"),
+            _ => None,
+        }
+    }
+
     /// How failures of this command become exit statuses.
     ///
     /// Those that pass on the exit status of somebody else's command have one of their own for

@@ -26,6 +26,7 @@ use crate::{
     dirs::Dirs,
     error::{CliError, Kind},
     output::Output,
+    remote::RemoteServer,
 };
 
 /// What a command has to work with.
@@ -33,19 +34,35 @@ use crate::{
 pub(crate) struct Context<'a> {
     pub(crate) output: Output,
     pub(crate) environment: &'a Environment,
-    pub(crate) dirs: Dirs,
     pub(crate) client: Client,
-    server: Arc<LocalServer>,
+    server: Server,
+}
+
+/// Whose server a command talks to.
+#[derive(Clone, Debug)]
+enum Server {
+    /// This user's on this machine, started if need be.
+    Local(Arc<LocalServer>, Dirs),
+    /// One that was named.
+    Remote,
 }
 
 impl Context<'_> {
     /// Says what sandboxes lack on this machine, once for each server and not for each sandbox.
     fn say_what_is_weaker(&self, sandbox: &Sandbox) {
-        if self.server.was_started() {
+        // Of a named server its owner knows.
+        if let Server::Local(server, _) = &self.server
+            && server.was_started()
+        {
             for warning in &sandbox.warnings {
                 self.output.talk(&format!("note: {warning}"));
             }
         }
+    }
+
+    /// Whether the server's files are this machine's.
+    fn is_local(&self) -> bool {
+        matches!(self.server, Server::Local(..))
     }
 }
 
@@ -57,7 +74,11 @@ pub(crate) fn run(
 ) -> Result<ExitCode, CliError> {
     let is_root = rustix::process::geteuid().is_root();
     let loaded = config::load(environment, &cli.overrides, is_root);
-    let setup = Setup { environment, overrides: &cli.overrides, output };
+    let remote = RemoteServer::named(&cli.remote, environment)?;
+    let setup = Setup { environment, overrides: &cli.overrides, remote: remote.as_ref(), output };
+    if let (Some(remote), Some(name)) = (&remote, cli.command.about_this_machine()) {
+        return Err(remote.refuse(name));
+    }
     match cli.command {
         // The doctor also tells what is wrong with the configuration.
         Command::Doctor(args) => doctor::doctor(&setup, args, loaded),
@@ -80,6 +101,8 @@ pub(crate) fn run(
 pub(crate) struct Setup<'a> {
     pub(crate) environment: &'a Environment,
     pub(crate) overrides: &'a Overrides,
+    /// The server that was named, if any.
+    pub(crate) remote: Option<&'a RemoteServer>,
     pub(crate) output: Output,
 }
 
@@ -91,21 +114,27 @@ impl Setup<'_> {
         config: &Config,
         command: impl AsyncFnOnce(&Context<'_>) -> Result<ExitCode, CliError>,
     ) -> Result<ExitCode, CliError> {
+        let (client, server) = match self.remote {
+            Some(remote) => (remote.client()?, Server::Remote),
+            None => self.local(config)?,
+        };
+        let cx = Context { output: self.output, environment: self.environment, client, server };
+        let result = block_on(command(&cx))?;
+        result.map_err(|error| match &cx.server {
+            Server::Local(server, dirs) => with_last_words(error, server, dirs),
+            Server::Remote => error,
+        })
+    }
+
+    /// This user's own server, and a client of it.
+    fn local(&self, config: &Config) -> Result<(Client, Server), CliError> {
         let dirs = Dirs::open(config, self.environment).map_err(|error| {
             CliError::new(Kind::Local, error).hint("WARREN_DATA_DIR names another data directory")
         })?;
         let arguments = self.overrides.to_arguments();
         let server = LocalServer::new(dirs.clone(), self.environment, arguments, self.output);
         let server = Arc::new(server);
-        let cx = Context {
-            output: self.output,
-            environment: self.environment,
-            dirs,
-            client: Client::new(Arc::clone(&server)),
-            server: Arc::clone(&server),
-        };
-        let result = block_on(command(&cx))?;
-        result.map_err(|error| with_last_words(error, &server, &cx.dirs))
+        Ok((Client::new(Arc::clone(&server)), Server::Local(server, dirs)))
     }
 }
 

@@ -4,6 +4,8 @@ use std::error::Error;
 
 use warren_api::{Code, client::ClientError};
 
+use crate::remote;
+
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct CliError {
@@ -88,7 +90,7 @@ impl From<ClientError> for CliError {
         };
         let hint = match &error {
             ClientError::Refused(body) => hint(body.code, &body.message),
-            _ => None,
+            error => remote::hint(error),
         };
         Self { hints: hint.into_iter().map(str::to_owned).collect(), ..Self::new(kind, error) }
     }
@@ -102,6 +104,9 @@ fn hint(code: Code, message: &str) -> Option<&'static str> {
         }
         Code::FailedPrecondition if message.contains(" is paused") => {
             Some("`warren resume` lets it go on")
+        }
+        Code::Unauthenticated => {
+            Some("WARREN_API_KEY holds the key; `warren key create` makes one")
         }
         Code::AlreadyExists => Some("another --name, or `warren rm` on the one that has it"),
         _ => None,

@@ -14,6 +14,8 @@ mod dirs;
 
 mod background;
 
+mod remote;
+
 mod serve;
 
 mod doctor;

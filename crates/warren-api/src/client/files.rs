@@ -60,7 +60,8 @@ impl Client {
             .push((header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")));
         let mut link = self.link().await?;
         let body = Body::Stream(Box::pin(pieces(contents)));
-        let reply = link.send(call.request(body)).await.map_err(|error| error.error)?;
+        let reply =
+            link.send(call.request(&self.headers, body)).await.map_err(|error| error.error)?;
         let reply = self.accept(reply.over(link)).await?;
         let body = self.read(reply).await?;
         serde_json::from_slice(&body).map_err(|source| ClientError::Decode { source })

@@ -5,6 +5,8 @@
     reason = "a failing test says where, and shared helpers are no tests to clippy"
 )]
 
+mod remote;
+
 mod repeat;
 
 mod script;

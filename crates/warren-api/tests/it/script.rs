@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
     task::JoinSet,
 };
 use warren_api::client::{Client, Connect, Connecting, Connection};
@@ -74,7 +74,8 @@ async fn play(scene: Scene, mut stream: DuplexStream, seen: Arc<Mutex<Vec<String
     }
 }
 
-async fn read_request(stream: &mut DuplexStream) -> Option<String> {
+/// Reads one request with its body; `None` when the client leaves before its end.
+pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut text = String::new();
     loop {
         let mut piece = [0; 4096];

@@ -25,7 +25,7 @@ pub(crate) struct CreateArgs {
 }
 
 pub(crate) async fn create(cx: &Context<'_>, args: CreateArgs) -> Result<ExitCode, CliError> {
-    let mut request = args.wanted.request()?;
+    let mut request = args.wanted.request(cx)?;
     request.env = variables(&args.env, cx.environment)?;
     request.user = args.user;
     request.workdir = args.workdir;

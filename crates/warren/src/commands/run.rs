@@ -88,7 +88,7 @@ impl CommandArgs {
 
 pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, CliError> {
     let request = args.command.request(args.words, cx)?;
-    let wanted = args.wanted.request()?;
+    let wanted = args.wanted.request(cx)?;
     let mut signals = Signals::watch()?;
     let created = created(cx, &wanted, &mut signals).await?;
     cx.say_what_is_weaker(&created);

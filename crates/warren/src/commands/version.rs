@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
-use warren_api::client::{Client, ClientError, UnixSocket};
+use serde_json::Value;
+use warren_api::{
+    client::{Client, ClientError, UnixSocket},
+    server::Version,
+};
 
 use super::{Setup, block_on};
 use crate::{config::Config, dirs::Dirs, error::CliError, error::Kind};
@@ -16,18 +20,20 @@ pub(crate) fn version(
     _args: &VersionArgs,
     config: &Config,
 ) -> Result<ExitCode, CliError> {
-    let dirs =
-        Dirs::open(config, setup.environment).map_err(|error| CliError::new(Kind::Local, error))?;
     let ours = crate::version::version();
-    let server = match block_on(Client::new(UnixSocket(dirs.socket())).version())? {
-        Ok(server) => Some(server),
-        Err(ClientError::Connect { .. }) => None,
-        Err(error) => return Err(error.into()),
+    let (place, server) = match setup.remote {
+        Some(remote) => {
+            let server = block_on(remote.client()?.version())??;
+            (("url", remote.address().into()), Some(server))
+        }
+        None => local(setup, config)?,
     };
     if setup.output.json {
         // Clients that are no `warren` learn here where the API listens.
-        let value =
-            serde_json::json!({ "version": ours, "socket": dirs.socket(), "server": server });
+        let mut value = serde_json::json!({ "version": ours, "server": server });
+        if let Some(object) = value.as_object_mut() {
+            object.insert(place.0.to_owned(), place.1);
+        }
         setup.output.value(&value)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -40,4 +46,20 @@ pub(crate) fn version(
         None => setup.output.line("no server runs")?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where this user's own server listens, as a name and a value, and what it is if it runs.
+fn local(
+    setup: &Setup<'_>,
+    config: &Config,
+) -> Result<((&'static str, Value), Option<Version>), CliError> {
+    let dirs =
+        Dirs::open(config, setup.environment).map_err(|error| CliError::new(Kind::Local, error))?;
+    let socket = dirs.socket().to_string_lossy().into_owned();
+    let server = match block_on(Client::new(UnixSocket(dirs.socket())).version())? {
+        Ok(server) => Some(server),
+        Err(ClientError::Connect { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok((("socket", socket.into()), server))
 }

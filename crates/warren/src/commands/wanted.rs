@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, Network, OnDeadline, Profile};
 
+use super::Context;
 use crate::{
     config::{Cpus, Environment, Lasting, Size},
     error::CliError,
@@ -72,9 +73,9 @@ enum ProfileArg {
 
 impl WantedArgs {
     /// The request that these flags describe.
-    pub(crate) fn request(self) -> Result<CreateSandbox, CliError> {
+    pub(crate) fn request(self, cx: &Context<'_>) -> Result<CreateSandbox, CliError> {
         Ok(CreateSandbox {
-            image: self.image.map(|image| absolute(&image)).transpose()?,
+            image: self.image.map(|image| image_text(&image, cx.is_local())).transpose()?,
             name: self.name,
             labels: pairs("--label", &self.labels)?,
             cpu_millis: self.cpus.map(|cpus| cpus.0),
@@ -103,10 +104,16 @@ pub(crate) fn whole_seconds(length: std::time::Duration) -> u64 {
     length.as_secs() + u64::from(length.subsec_nanos() > 0)
 }
 
-/// The server has another working directory: paths are sent absolute.
-fn absolute(image: &str) -> Result<String, CliError> {
+/// The server has another working directory: paths are sent absolute. A named server may have
+/// other files altogether.
+fn image_text(image: &str, local: bool) -> Result<String, CliError> {
     for kind in ["dir:", "tar:"] {
         if let Some(path) = image.strip_prefix(kind) {
+            if !local && !path.starts_with('/') {
+                return Err(CliError::usage(format!(
+                    "`--image {image}`: expected an absolute path of the server's machine"
+                )));
+            }
             let path = std::path::absolute(Path::new(path))
                 .map_err(CliError::local("find the image's absolute path"))?;
             return Ok(format!("{kind}{}", path.display()));
@@ -145,9 +152,11 @@ mod tests {
 
     #[test]
     fn a_relative_image_is_sent_absolute() {
-        let sent = absolute("dir:root").unwrap();
+        let sent = image_text("dir:root", true).unwrap();
         assert!(sent.starts_with("dir:/") && sent.ends_with("/root"), "{sent}");
-        assert_eq!(absolute("host").unwrap(), "host");
+        assert_eq!(image_text("host", false).unwrap(), "host");
+        assert_eq!(image_text("tar:/a", false).unwrap(), "tar:/a");
+        assert!(image_text("dir:root", false).is_err());
     }
 
     #[test]

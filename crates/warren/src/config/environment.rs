@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 /// Variables of ours that are no settings: where the configuration is, what builds use,
-/// and what commands inside a sandbox are told, where a `warren` may run too.
-const NOT_SETTINGS: [&str; 3] = ["CONFIG", "AGENT_BIN", "EXEC_ID"];
+/// what commands inside a sandbox are told, where a `warren` may run too, and which server a
+/// client talks to and how.
+const NOT_SETTINGS: [&str; 6] = ["CONFIG", "AGENT_BIN", "EXEC_ID", "SERVER", "API_KEY", "CA"];
+
+/// What is for clients alone: a server that a command starts needs none of it, least of all a key.
+const FOR_CLIENTS: [&str; 3] = ["WARREN_SERVER", "WARREN_API_KEY", "WARREN_CA"];
 
 /// The variables this program was started with. What is not UTF-8 is left out.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +54,8 @@ impl Environment {
     pub(crate) fn for_server(&self) -> Vec<String> {
         const KEPT: [&str; 7] =
             ["HOME", "PATH", "USER", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "TZ"];
-        let kept = |name: &str| KEPT.contains(&name) || name.starts_with("WARREN_");
+        let ours = |name: &str| name.starts_with("WARREN_") && !FOR_CLIENTS.contains(&name);
+        let kept = |name: &str| KEPT.contains(&name) || ours(name);
         self.0.iter().filter(|(name, _)| kept(name)).map(|(n, v)| format!("{n}={v}")).collect()
     }
 }
@@ -74,8 +79,12 @@ mod tests {
 
     #[test]
     fn a_server_gets_no_secrets_of_the_shell_that_started_it() {
-        let environment =
-            Environment::of(&[("AWS_SECRET", "x"), ("WARREN_PIDS", "7"), ("HOME", "/h")]);
+        let environment = Environment::of(&[
+            ("AWS_SECRET", "x"),
+            ("WARREN_PIDS", "7"),
+            ("HOME", "/h"),
+            ("WARREN_API_KEY", "wrn_x"),
+        ]);
         assert_eq!(environment.for_server(), ["HOME=/h", "WARREN_PIDS=7"]);
     }
 }

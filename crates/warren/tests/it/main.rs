@@ -14,6 +14,8 @@ mod background;
 
 mod configuration;
 
+mod remote;
+
 mod run;
 
 mod sandboxes;
