@@ -58,9 +58,40 @@ pub enum SandboxError {
     /// The request that came first with the same idempotency key failed.
     #[error("the first request with this idempotency key failed; use a new key")]
     KeyFailed,
-    /// A limit of this server would be passed.
-    #[error("the server's limit of {limit} {what} is reached")]
+    /// There is no such project.
+    #[error("there is no project {name}")]
+    NoSuchProject {
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no such API key.
+    #[error("there is no key {name}")]
+    NoSuchKey {
+        /// The id asked for.
+        name: String,
+    },
+    /// A project of that name exists.
+    #[error("a project named {name} exists")]
+    ProjectExists {
+        /// The name.
+        name: String,
+    },
+    /// The project cannot be removed.
+    #[error("project {name} {reason}")]
+    ProjectInUse {
+        /// Which.
+        name: String,
+        /// What keeps it.
+        reason: String,
+    },
+    /// The caller's key is of another project. Whether there is one of that name is not told.
+    #[error("this key does not act in that project")]
+    OtherProject,
+    /// A limit of this server or of the caller's project would be passed.
+    #[error("the {whose} limit of {limit} {what} is reached")]
     Limit {
+        /// `server's` or `project's`.
+        whose: &'static str,
         /// Of what.
         what: &'static str,
         /// How many.

@@ -81,60 +81,80 @@ impl fmt::Debug for SandboxId {
     }
 }
 
-/// The identity of one command run in a sandbox: `ex-` and 16 characters of `[a-z0-9]`.
-///
-/// It names the command to the agent and to the caller, also after the server was restarted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ExecId([u8; Self::LENGTH]);
+/// An identity that is a prefix and 16 characters of `[a-z0-9]`.
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $error:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name([u8; Self::LENGTH]);
 
-impl ExecId {
-    const LENGTH: usize = 19;
-    const PREFIX: &'static str = "ex-";
+        impl $name {
+            const LENGTH: usize = Self::PREFIX.len() + 16;
+            const PREFIX: &'static str = $prefix;
 
-    /// Makes a new id from the operating system's randomness.
-    #[must_use]
-    pub fn mint() -> Self {
-        let mut id = [0; Self::LENGTH];
-        let (prefix, rest) = id.split_at_mut(Self::PREFIX.len());
-        prefix.copy_from_slice(Self::PREFIX.as_bytes());
-        random_text(rest);
-        Self(id)
-    }
+            /// Makes a new id from the operating system's randomness.
+            #[must_use]
+            pub fn mint() -> Self {
+                let mut id = [0; Self::LENGTH];
+                let (prefix, rest) = id.split_at_mut(Self::PREFIX.len());
+                prefix.copy_from_slice(Self::PREFIX.as_bytes());
+                random_text(rest);
+                Self(id)
+            }
 
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        // Every constructor admits ASCII alone.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl FromStr for ExecId {
-    type Err = InvalidExecId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidExecId> {
-        let bytes: [u8; Self::LENGTH] =
-            text.as_bytes().try_into().map_err(|_wrong_length| InvalidExecId)?;
-        let rest = text.strip_prefix(Self::PREFIX).ok_or(InvalidExecId)?;
-        if rest.bytes().all(|byte| ALPHABET.contains(&byte)) {
-            Ok(Self(bytes))
-        } else {
-            Err(InvalidExecId)
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                // Every constructor admits ASCII alone.
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
         }
-    }
+
+        impl FromStr for $name {
+            type Err = $error;
+
+            fn from_str(text: &str) -> Result<Self, $error> {
+                let bytes: [u8; Self::LENGTH] =
+                    text.as_bytes().try_into().map_err(|_wrong_length| $error)?;
+                let rest = text.strip_prefix(Self::PREFIX).ok_or($error)?;
+                if rest.bytes().all(|byte| ALPHABET.contains(&byte)) {
+                    Ok(Self(bytes))
+                } else {
+                    Err($error)
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
 }
 
-impl fmt::Display for ExecId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
+identity! {
+    /// The identity of one command run in a sandbox: `ex-` and 16 characters of `[a-z0-9]`.
+    ///
+    /// It names the command to the agent and to the caller, also after the server was restarted.
+    ExecId, "ex-", InvalidExecId
 }
 
-impl fmt::Debug for ExecId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+identity! {
+    /// The identity of an API key: `key-` and 16 characters of `[a-z0-9]`. It is not the key.
+    KeyId, "key-", InvalidKeyId
 }
+
+/// The text is not the id of an API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a key: expected `key-` and 16 characters of a-z and 0-9")]
+pub struct InvalidKeyId;
 
 /// The text is not the id of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -170,7 +190,7 @@ struct RandomBytes {
 impl RandomBytes {
     fn next(&mut self) -> u8 {
         if self.left == 0 {
-            self.block = uuid_bytes();
+            self.block = random_bytes();
             self.left = self.block.len();
         }
         self.left -= 1;
@@ -178,8 +198,9 @@ impl RandomBytes {
     }
 }
 
-fn uuid_bytes() -> [u8; 16] {
-    let mut block = [0; 16];
+/// Bytes that nobody can guess.
+pub(crate) fn random_bytes<const COUNT: usize>() -> [u8; COUNT] {
+    let mut block = [0; COUNT];
     // Without randomness no id may be made: an id that repeats would join two tenants.
     #[expect(clippy::expect_used, reason = "the kernel's generator cannot fail after boot")]
     getrandom::fill(&mut block).expect("the operating system gives random bytes");
@@ -195,6 +216,16 @@ mod tests {
         let id = SandboxId::mint();
         assert_eq!(id.as_str().parse(), Ok(id));
         assert_ne!(id, SandboxId::mint());
+    }
+
+    #[test]
+    fn each_kind_of_id_reads_its_own_alone() {
+        let (exec, key) = (ExecId::mint(), KeyId::mint());
+        assert_eq!(exec.as_str().parse(), Ok(exec));
+        assert_eq!(key.as_str().parse(), Ok(key));
+        assert_eq!(key.as_str().parse::<ExecId>(), Err(InvalidExecId));
+        assert_eq!(exec.as_str().parse::<KeyId>(), Err(InvalidKeyId));
+        assert_eq!("key-ABCDEFGHIJKLMNOP".parse::<KeyId>(), Err(InvalidKeyId));
     }
 
     #[test]

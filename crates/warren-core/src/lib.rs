@@ -10,6 +10,7 @@
 //! | [`id`], [`spec`], [`state`] | what a sandbox is |
 //! | [`runtime`] | the seam to what makes guests |
 //! | [`caller`], [`error`] | who asks, and why not |
+//! | [`access`] | projects, their keys and quotas |
 //! | [`sandboxes`] | what the edges call |
 //! | [`sandbox`] | one sandbox and the task that owns it |
 //! | [`exec`], [`events`] | what streams |
@@ -25,6 +26,7 @@ pub mod clock;
 pub mod config;
 pub mod runtime;
 
+pub mod access;
 pub mod caller;
 pub mod error;
 pub mod sandboxes;

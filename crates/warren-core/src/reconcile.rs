@@ -46,6 +46,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let found = shared.runtime.list().await;
     let found = found.map_err(SandboxError::runtime("list the guests of this host"))?;
     let mut found: HashMap<_, _> = found.into_iter().map(|guest| (guest.id, guest.state)).collect();
+    shared.restore_access(loaded.projects, loaded.api_keys);
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
     shared.restore_keys(loaded.keys.into_iter().filter(|key| rows.contains(&key.sandbox)));

@@ -10,13 +10,14 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
+    access::KeyTable,
     caller::{Caller, Owner},
     clock::Clock,
     config::Config,
     error::SandboxError,
     id::SandboxId,
     pool::Pool,
-    quota::InUse,
+    quota,
     runtime::Runtime,
     sandbox::handle::Handle,
     spec::Limits,
@@ -32,8 +33,13 @@ pub(crate) struct Shared {
     pub(crate) pool: Pool,
     /// How many creates are under way: background work waits while there are any.
     pub(crate) creating: watch::Sender<u32>,
+    pub(crate) api_keys: KeyTable,
     registry: Mutex<Registry>,
 }
+
+mod projects;
+
+use projects::Projects;
 
 /// Every sandbox by its id, and what must be unique among them.
 #[derive(Debug, Default)]
@@ -42,7 +48,8 @@ struct Registry {
     /// The names of living sandboxes.
     names: HashMap<(Owner, String), SandboxId>,
     keys: HashMap<(Owner, String), Key>,
-    in_use: InUse,
+    in_use: quota::InUse,
+    projects: Projects,
     closed: bool,
 }
 
@@ -50,6 +57,7 @@ struct Registry {
 #[derive(Debug)]
 pub(crate) struct Admission {
     shared: Weak<Shared>,
+    owner: Owner,
     limits: Limits,
     name: Option<(Owner, String)>,
 }
@@ -59,6 +67,7 @@ impl Drop for Admission {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut registry = shared.lock();
         registry.in_use.release(&self.limits);
+        registry.projects.release(&self.owner, &self.limits);
         if let Some(name) = &self.name {
             registry.names.remove(name);
         }
@@ -93,7 +102,8 @@ impl Shared {
     ) -> Self {
         let pool = Pool::new(config.pool.clone());
         let creating = watch::Sender::new(0);
-        Self { runtime, store, clock, config, pool, creating, registry: Mutex::default() }
+        let (api_keys, registry) = (KeyTable::default(), Mutex::default());
+        Self { runtime, store, clock, config, pool, creating, api_keys, registry }
     }
 
     /// Counts a create for as long as the guard lives.
@@ -110,19 +120,20 @@ impl Shared {
         name: Option<&str>,
         limits: &Limits,
     ) -> Result<Admission, SandboxError> {
-        let mut registry = self.lock();
+        let registry = &mut *self.lock();
         if registry.closed {
             return Err(SandboxError::ShuttingDown);
         }
+        let project = registry.projects.admitting(owner)?;
         let name = name.map(|name| (owner.clone(), name.to_owned()));
         if let Some(taken) = name.as_ref().filter(|name| registry.names.contains_key(name)) {
             return Err(SandboxError::NameTaken { name: taken.1.clone() });
         }
-        registry.in_use.admit(&self.config.quota, limits)?;
+        quota::admit((&mut registry.in_use, &self.config.quota), project, limits)?;
         if let Some(name) = &name {
             registry.names.insert(name.clone(), id);
         }
-        Ok(Admission { shared: Arc::downgrade(self), limits: limits.clone(), name })
+        Ok(self.admission(owner, limits, name))
     }
 
     /// The place of a sandbox that exists already.
@@ -135,11 +146,22 @@ impl Shared {
     ) -> Admission {
         let mut registry = self.lock();
         registry.in_use.adopt(limits);
+        registry.projects.readmit(owner, limits);
         let name = name.map(|name| (owner.clone(), name.to_owned()));
         if let Some(name) = &name {
             registry.names.insert(name.clone(), id);
         }
-        Admission { shared: Arc::downgrade(self), limits: limits.clone(), name }
+        self.admission(owner, limits, name)
+    }
+
+    fn admission(
+        self: &Arc<Self>,
+        owner: &Owner,
+        limits: &Limits,
+        name: Option<(Owner, String)>,
+    ) -> Admission {
+        let (shared, owner) = (Arc::downgrade(self), owner.clone());
+        Admission { shared, owner, limits: limits.clone(), name }
     }
 
     /// Makes a sandbox known.

@@ -8,7 +8,11 @@
 //!
 //! What is deliberately not here: what the rows mean, and any decision.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sqlx::{
     ConnectOptions, SqliteConnection,
@@ -18,16 +22,21 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    access::{Project, StoredKey},
     caller::Owner,
     clock::Timestamp,
     events::{Draft, Event},
-    id::SandboxId,
+    id::{KeyId, SandboxId},
     sandbox::Sandbox,
 };
 
+mod access;
 mod row;
 mod sql;
 mod writer;
+
+pub(crate) use access::AccessChange;
+pub use access::Backup;
 
 /// How many events a slow subscriber may be behind before it must read the table again.
 const BROADCAST: usize = 1024;
@@ -38,6 +47,15 @@ pub struct Store {
     operations: mpsc::UnboundedSender<Operation>,
     events: broadcast::WeakSender<Arc<Event>>,
     tasks: TaskTracker,
+    /// None for one in memory.
+    file: Option<Arc<DatabaseFile>>,
+}
+
+/// How to open the database once more.
+#[derive(Debug)]
+struct DatabaseFile {
+    path: PathBuf,
+    options: SqliteConnectOptions,
 }
 
 /// The database cannot be used.
@@ -62,11 +80,18 @@ pub enum StoreError {
     /// A statement failed.
     #[error("could not {operation} the database")]
     Query {
-        /// `read` or `write`.
+        /// `read`, `write` or `copy`.
         operation: &'static str,
         /// Why.
         #[source]
         source: Arc<sqlx::Error>,
+    },
+    /// The database cannot be copied.
+    #[error("could not make a copy of the database")]
+    Copy {
+        /// Why; none for a database in memory.
+        #[source]
+        source: Option<Arc<io::Error>>,
     },
     /// A row does not say what it should.
     #[error("row {id} of the database cannot be understood")]
@@ -83,6 +108,10 @@ impl StoreError {
     fn query(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Query { operation, source: Arc::new(source) }
     }
+
+    fn copy(source: io::Error) -> Self {
+        Self::Copy { source: Some(Arc::new(source)) }
+    }
 }
 
 /// What the database held when the server started.
@@ -90,6 +119,8 @@ impl StoreError {
 pub(crate) struct Loaded {
     pub(crate) sandboxes: Vec<Sandbox>,
     pub(crate) keys: Vec<Key>,
+    pub(crate) projects: Vec<Project>,
+    pub(crate) api_keys: Vec<StoredKey>,
 }
 
 /// The first use of an idempotency key.
@@ -129,6 +160,10 @@ enum Operation {
     Load { answer: Answer<Loaded> },
     /// Reads events.
     Events { query: EventQuery, answer: Answer<Vec<Arc<Event>>> },
+    /// Writes a change of projects or keys and syncs it.
+    Access { change: AccessChange, answer: Answer<()> },
+    /// Writes down when a key was used; not tried again.
+    NoteUse { id: KeyId, at: Timestamp },
     /// Answers when everything before it was tried.
     Flush { answer: Answer<()> },
 }
@@ -159,7 +194,13 @@ impl Store {
             .disable_statement_logging();
         let name = path.display().to_string();
         let checkpoints = connect(&options, &name).await?;
-        Self::start(connect(&options, &name).await?, Some(checkpoints), tasks).await
+        if let Err(error) = access::remove_copies(path) {
+            tracing::warn!(%error, "what is left of a backup was not removed");
+        }
+        let mut store =
+            Self::start(connect(&options, &name).await?, Some(checkpoints), tasks).await?;
+        store.file = Some(Arc::new(DatabaseFile { path: path.to_owned(), options }));
+        Ok(store)
     }
 
     /// Opens a database that lives and dies with its handles; for tests.
@@ -192,7 +233,7 @@ impl Store {
             due
         });
         tasks.spawn(writer.run(checkpoint));
-        Ok(Self { operations, events, tasks: tasks.clone() })
+        Ok(Self { operations, events, tasks: tasks.clone(), file: None })
     }
 
     /// Everything needed to start, and the end of what cannot be read: such rows are passed over
@@ -272,6 +313,27 @@ impl Store {
         let (answer, done) = oneshot::channel();
         self.send(Operation::Flush { answer })?;
         done.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Writes a change of projects or keys; it is on the disk when this answers.
+    pub(crate) async fn change_access(&self, change: AccessChange) -> Result<(), StoreError> {
+        let (answer, done) = oneshot::channel();
+        self.send(Operation::Access { change, answer })?;
+        done.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Writes down soon when a key was used.
+    pub(crate) fn note_use(&self, id: KeyId, at: Timestamp) {
+        self.send_or_log(Operation::NoteUse { id, at });
+    }
+
+    /// Copies everything that was asked for before this. Nobody waits for it but the caller: a
+    /// connection of its own reads.
+    pub(crate) async fn backup(&self) -> Result<Backup, StoreError> {
+        let Some(file) = &self.file else { return Err(StoreError::Copy { source: None }) };
+        self.flush().await?;
+        let mut connection = connect(&file.options, &file.path.display().to_string()).await?;
+        access::copy(&mut connection, &file.path).await
     }
 
     /// What is committed from now on.

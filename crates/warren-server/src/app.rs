@@ -59,6 +59,12 @@ impl App {
         Self { sandboxes, inner: Arc::new(inner) }
     }
 
+    /// Core behind it.
+    #[must_use]
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.sandboxes
+    }
+
     /// What goes on, for the decision to exit when idle.
     #[must_use]
     pub fn activity(&self) -> Activity {

@@ -49,16 +49,21 @@ impl From<SandboxError> for ApiError {
 fn code(error: &SandboxError) -> Code {
     use SandboxError as E;
     match error {
-        E::NotFound { .. } | E::NoSuchExec { .. } => Code::NotFound,
-        E::NameTaken { .. } => Code::AlreadyExists,
+        E::NotFound { .. }
+        | E::NoSuchExec { .. }
+        | E::NoSuchProject { .. }
+        | E::NoSuchKey { .. } => Code::NotFound,
+        E::NameTaken { .. } | E::ProjectExists { .. } => Code::AlreadyExists,
         E::Invalid { .. } => Code::InvalidArgument,
-        E::Refused(_) | E::NotRunning { .. } | E::KeyReused => Code::FailedPrecondition,
+        E::Refused(_) | E::NotRunning { .. } | E::KeyReused | E::ProjectInUse { .. } => {
+            Code::FailedPrecondition
+        }
         E::Ended { .. } | E::KeyFailed => Code::Aborted,
         E::Limit { .. } | E::Exhausted { .. } => Code::ResourceExhausted,
         E::Unsupported { .. } => Code::Unimplemented,
         E::Guest { kind, .. } => guest_code(*kind),
         E::Unresponsive { .. } | E::ShuttingDown => Code::Unavailable,
-        E::Denied { .. } => Code::PermissionDenied,
+        E::Denied { .. } | E::OtherProject => Code::PermissionDenied,
         E::Store { .. } | E::Runtime { .. } | E::Broken(_) => Code::Internal,
     }
 }

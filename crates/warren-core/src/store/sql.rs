@@ -18,8 +18,10 @@ use crate::{
 };
 
 /// The steps from an empty database to today's, in order. A step that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 1] =
-    [(1, "sandboxes", include_str!("../../migrations/0001_sandboxes.sql"))];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "sandboxes", include_str!("../../migrations/0001_sandboxes.sql")),
+    (2, "access", include_str!("../../migrations/0002_access.sql")),
+];
 
 pub(super) fn migrations() -> Migrator {
     let step = |(version, name, text): (i64, &'static str, &'static str)| {
@@ -137,10 +139,11 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Loaded, St
     }
     let rows =
         sqlx::query("SELECT owner, key, fingerprint, sandbox_id, created_at FROM idempotency_keys")
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await
             .map_err(StoreError::query("read"))?;
     loaded.keys = rows.iter().filter_map(key).collect();
+    (loaded.projects, loaded.api_keys) = super::access::load(connection).await?;
     Ok(loaded)
 }
 
@@ -189,6 +192,6 @@ fn event(row: &SqliteRow) -> Result<Arc<Event>, StoreError> {
 }
 
 /// A number as SQLite's signed integer; what does not fit is as large as can be.
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -159,6 +159,18 @@ impl Writer {
                 }
                 false
             }
+            // What comes before it is written before it.
+            Operation::Access { change, answer } => {
+                self.commit().await;
+                answer.send(super::access::change(&mut self.connection, change).await).ok();
+                false
+            }
+            Operation::NoteUse { id, at } => {
+                if let Err(error) = super::access::note_use(&mut self.connection, id, at).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "{error}");
+                }
+                false
+            }
             // A reader sees everything that was asked for before it.
             Operation::Load { answer } => {
                 self.commit().await;

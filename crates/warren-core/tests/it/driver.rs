@@ -3,6 +3,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use warren_core::{
     Caller, SandboxError,
+    access::ProjectQuota,
     caller::Owner,
     config::{Config, Retention},
     events::EventKind,
@@ -123,6 +124,7 @@ fn an_exit_is_told_with_its_cause() {
 #[test]
 fn owners_do_not_see_each_others_names() {
     let world = World::start();
+    world.project("other", ProjectQuota::default());
     let other = Caller::remote(Owner::new("other"));
     let named = || Wanted { name: Some("same".into()), ..Wanted::default() };
     let mine = world.create_as(named());

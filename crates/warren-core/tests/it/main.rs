@@ -6,6 +6,7 @@
     reason = "a test asserts by unwrapping, in its helpers too"
 )]
 
+mod access;
 mod driver;
 mod events;
 mod pool;

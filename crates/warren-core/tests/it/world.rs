@@ -6,6 +6,7 @@ use tokio::runtime::{Builder, Runtime as Tokio};
 use tokio_util::task::TaskTracker;
 use warren_core::{
     Caller, Sandboxes,
+    access::ProjectQuota,
     config::Config,
     events::EventKind,
     fake::{FakeClock, FakeRuntime},
@@ -23,7 +24,7 @@ pub(crate) struct World {
     pub(crate) caller: Caller,
     config: Config,
     tokio: Option<Tokio>,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl World {
@@ -79,6 +80,11 @@ impl World {
 
     pub(crate) fn create_as(&self, wanted: Wanted) -> Arc<Sandbox> {
         self.run(self.sandboxes.create(&self.caller, wanted, None)).unwrap().sandbox
+    }
+
+    /// Makes a project.
+    pub(crate) fn project(&self, name: &str, quota: ProjectQuota) {
+        self.run(self.sandboxes.create_project(&self.caller, name, quota)).unwrap();
     }
 
     pub(crate) fn get(&self, sandbox: &Sandbox) -> Arc<Sandbox> {

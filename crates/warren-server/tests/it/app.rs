@@ -83,8 +83,11 @@ impl TestApp {
         }
     }
 
-    /// The same server for another owner.
-    pub(crate) fn as_owner(&self, name: &str) -> Self {
+    /// The same server for somebody from another project, which is made.
+    pub(crate) async fn as_owner(&self, name: &str) -> Self {
+        let quota = warren_core::access::ProjectQuota::default();
+        let made = self.app.sandboxes().create_project(&Caller::local(), name, quota).await;
+        made.expect("a project");
         let owner = warren_core::caller::Owner::new(name);
         Self {
             app: self.app.clone(),

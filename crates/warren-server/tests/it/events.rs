@@ -89,7 +89,7 @@ async fn one_sandbox_is_followed_alone() {
 async fn somebody_elses_events_are_not_told() {
     let app = TestApp::start().await;
     app.create().await;
-    let other = app.as_owner("other");
+    let other = app.as_owner("other").await;
     let id = other.create().await;
     let events = read(&other, "/v1/events?after=0", None, 2).await;
     assert!(events.iter().all(|event| event["sandbox_id"] == id.as_str()));

@@ -237,7 +237,7 @@ async fn a_list_is_filtered_and_paged() {
 async fn somebody_elses_is_not_found() {
     let app = TestApp::start().await;
     let id = app.create().await;
-    let other = app.as_owner("other");
+    let other = app.as_owner("other").await;
     for (method, path) in [
         ("GET", ""),
         ("DELETE", ""),

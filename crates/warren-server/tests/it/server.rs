@@ -53,7 +53,7 @@ async fn a_stranger_is_refused_everywhere() {
 #[tokio::test]
 async fn only_the_sockets_owner_ends_the_server() {
     let app = TestApp::start().await;
-    let remote = app.as_owner("remote");
+    let remote = app.as_owner("remote").await;
     remote.post("/v1/shutdown", "").await.refused(403, "permission_denied");
     assert!(!app.app.stopping().is_cancelled());
     app.post("/v1/shutdown", "").await.expect(204);
