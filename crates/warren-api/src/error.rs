@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The table "Error codes" of the Connect protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// The caller went away.
@@ -130,6 +131,7 @@ impl fmt::Display for Code {
 
 /// The body of every response that is not a success, and the payload of an error in a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// What kind of failure, for machines.
     pub code: Code,

@@ -8,6 +8,7 @@ use crate::Timestamp;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Event {
     /// Its place in the order of all events; higher is later, gaps are possible.
     pub seq: u64,
@@ -25,6 +26,7 @@ pub struct Event {
 
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum EventKind {
     /// A sandbox was asked for.
     #[serde(rename = "sandbox.created")]

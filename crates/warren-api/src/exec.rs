@@ -14,6 +14,7 @@ use crate::{Base64, Timestamp, error::ErrorBody};
 
 /// `POST /v1/sandboxes/{id}/exec`, and the first message on the WebSocket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     /// The program, found along `PATH` inside, and its arguments. No shell is involved.
@@ -51,6 +52,7 @@ fn is_false(value: &bool) -> bool {
 
 /// The size of a terminal in character cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TerminalSize {
     /// Columns, at least 1.
@@ -61,6 +63,7 @@ pub struct TerminalSize {
 
 /// A command that was started and not waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecStarted {
     /// Its identity within the sandbox.
     pub exec_id: String,
@@ -70,6 +73,7 @@ pub struct ExecStarted {
 
 /// A command that was waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecOutcome {
     /// Its identity within the sandbox.
     pub exec_id: String,
@@ -94,6 +98,7 @@ pub struct ExecOutcome {
 
 /// How a command ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecEnd {
     /// Its exit status; 128 and the signal's number where a signal ended it.
     pub exit_code: i32,
@@ -113,6 +118,7 @@ pub struct ExecEnd {
 
 /// The limit that was gone over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutOfMemory {
     /// The sandbox's memory limit in bytes.
     pub limit_bytes: u64,
@@ -123,6 +129,7 @@ pub struct OutOfMemory {
 /// `Start` is the first, `End` or `Error` the last. On the WebSocket output is binary
 /// ([`OutputStream`]) instead.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ExecEvent {
     /// It runs.
@@ -143,6 +150,7 @@ pub enum ExecEvent {
 
 /// A piece of a command's output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutputChunk {
     /// The bytes, in the order they were written.
     pub data: Base64,
@@ -152,6 +160,7 @@ pub struct OutputChunk {
 
 /// A text message from the client on the WebSocket; binary messages are bytes for standard input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ExecInput {
     /// The terminal has another size now.
@@ -197,6 +206,7 @@ impl OutputStream {
 
 /// `GET /v1/sandboxes/{id}/exec`: commands that run, and those that ended and are still kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecList {
     /// Oldest first.
     pub execs: Vec<ExecInfo>,
@@ -204,6 +214,7 @@ pub struct ExecList {
 
 /// One command of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecInfo {
     /// Its identity within the sandbox.
     pub exec_id: String,
@@ -221,6 +232,7 @@ pub struct ExecInfo {
 
 /// `POST /v1/sandboxes/{id}/exec/{exec_id}/signal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
     /// Its name without `SIG`, such as `TERM`, or its number as text. `KILL` reaches the whole

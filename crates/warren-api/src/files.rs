@@ -18,6 +18,7 @@ use crate::Timestamp;
 
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileWritten {
     /// Its absolute path inside.
     pub path: String,
@@ -27,6 +28,7 @@ pub struct FileWritten {
 
 /// What is known about a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileInfo {
     /// The last part of its path.
     pub name: String,
@@ -52,6 +54,7 @@ pub struct FileInfo {
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
     /// A regular file.
@@ -66,6 +69,7 @@ pub enum FileKind {
 
 /// The contents of a directory, to the depth asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileList {
     /// In the order of their paths.
     pub entries: Vec<FileInfo>,
@@ -73,6 +77,7 @@ pub struct FileList {
 
 /// `POST /v1/sandboxes/{id}/files/move`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MoveFile {
     /// What to move.

@@ -8,6 +8,7 @@ use crate::Timestamp;
 
 /// `POST /v1/sandboxes`: what is wanted. Everything has a default of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSandbox {
     /// What the root filesystem is made from: `host` (the default), `dir:PATH`, `tar:PATH` with
@@ -63,6 +64,7 @@ pub struct CreateSandbox {
 
 /// What happens to a sandbox at the end of its lifetime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OnDeadline {
     /// It is stopped and removed.
@@ -74,6 +76,7 @@ pub enum OnDeadline {
 
 /// How much the root of a sandbox may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// `sudo` works: bounded capabilities inside the user namespace.
@@ -85,6 +88,7 @@ pub enum Profile {
 
 /// What a sandbox may reach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
     /// The internet; never the host, private ranges, metadata addresses or other sandboxes.
@@ -96,6 +100,7 @@ pub enum Network {
 
 /// One sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Sandbox {
     /// `sb-` and 16 characters of `[a-z0-9]`.
     pub id: String,
@@ -144,6 +149,7 @@ pub struct Sandbox {
 
 /// What a sandbox is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It is being made.
@@ -183,6 +189,7 @@ impl std::fmt::Display for State {
 
 /// What a sandbox may use; units as in [`CreateSandbox`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Limits {
     /// Thousandths of one core.
     pub cpu_millis: u32,
@@ -196,6 +203,7 @@ pub struct Limits {
 
 /// How a sandbox ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct End {
     /// Why, for machines.
     pub reason: EndReason,
@@ -208,6 +216,7 @@ pub struct End {
 
 /// Why a sandbox ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// Its first process ended.
@@ -224,6 +233,7 @@ pub enum EndReason {
 
 /// Where the time of a creation went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Timing {
     /// From the request to the answer, in microseconds.
     pub total_us: u64,
@@ -233,6 +243,7 @@ pub struct Timing {
 
 /// One step of a creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TimingStep {
     /// What was done.
     pub name: String,
@@ -244,10 +255,16 @@ pub struct TimingStep {
 ///
 /// As a query: `state=running&state=paused&label=a=b&name=x&limit=100&cursor=...`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct ListSandboxes {
     /// In any of these states; all that live (not `stopped`, not `failed`) where empty.
+    #[cfg_attr(feature = "openapi", param(rename = "state", required = false))]
     pub states: Vec<State>,
     /// With all of these labels.
+    #[cfg_attr(
+        feature = "openapi",
+        param(rename = "label", value_type = Vec<String>, required = false, example = json!(["team=red"])),
+    )]
     pub labels: BTreeMap<String, String>,
     /// Of exactly this name.
     pub name: Option<String>,
@@ -259,6 +276,7 @@ pub struct ListSandboxes {
 
 /// One page of sandboxes, newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SandboxList {
     /// The page.
     pub sandboxes: Vec<Sandbox>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `GET /v1/health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Health {
     /// `ok`.
     pub status: String,
@@ -11,6 +12,7 @@ pub struct Health {
 
 /// `GET /v1/version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Version {
     /// The server's version: semantic versioning, with the build after a `+` where it is known.
     pub version: String,
@@ -22,6 +24,7 @@ pub struct Version {
 
 /// A way of isolating, as it works on the server's machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RuntimeInfo {
     /// Its name, such as `namespace`.
     pub name: String,
@@ -34,6 +37,7 @@ pub struct RuntimeInfo {
 
 /// What a runtime can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "a list of independent answers on the wire")]
 pub struct Capabilities {

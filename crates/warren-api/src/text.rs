@@ -109,6 +109,39 @@ impl<'de> Deserialize<'de> for Base64 {
     }
 }
 
+/// Both are text in a schema.
+#[cfg(feature = "openapi")]
+mod openapi {
+    use utoipa::{
+        PartialSchema, ToSchema,
+        openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
+    };
+
+    use super::{Base64, Timestamp};
+
+    impl PartialSchema for Timestamp {
+        fn schema() -> RefOr<Schema> {
+            text(KnownFormat::DateTime, "RFC 3339 in UTC with milliseconds")
+        }
+    }
+
+    impl ToSchema for Timestamp {}
+
+    impl PartialSchema for Base64 {
+        fn schema() -> RefOr<Schema> {
+            text(KnownFormat::Byte, "Standard base64 with padding")
+        }
+    }
+
+    impl ToSchema for Base64 {}
+
+    fn text(format: KnownFormat, description: &str) -> RefOr<Schema> {
+        let format = Some(SchemaFormat::KnownFormat(format));
+        let text = ObjectBuilder::new().schema_type(Type::String).format(format);
+        text.description(Some(description)).into()
+    }
+}
+
 /// A text is not what it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]

@@ -8,12 +8,14 @@
 //! | `face` | what every request passes: identity, span, request id |
 //! | `auth` | who asks |
 //! | `rest` | the handlers of the native API |
+//! | [`openapi`] | the document that describes all of it |
 //! | `extract` | requests, with refusals in our envelope |
 //! | `convert`, `error` | core's types as the API's |
 //!
 //! What is deliberately not here: decisions, backends, SQL.
 
 pub mod app;
+pub mod openapi;
 pub mod routes;
 pub mod serve;
 

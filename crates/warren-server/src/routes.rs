@@ -1,44 +1,64 @@
 //! Every route, in one screen.
+//!
+//! To add one:
+//!
+//! 1. derive `utoipa::ToSchema` for its types in `warren-api`, as those beside them do;
+//! 2. write its handler in `rest/` with `#[utoipa::path(..)]`: method, path, one tag, parameters
+//!    (those of the query too), body and successes; failures are added by [`crate::openapi`], and
+//!    a route without a key says `security(())`;
+//! 3. add it to the table below, from which the OpenAPI document is made too: a handler that is
+//!    not described does not compile;
+//! 4. `cargo test -p warren-server openapi` says what is still missing, and
+//!    `UPDATE=1 cargo test -p warren api_` writes `docs/openapi.json` anew.
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
+use axum::{Router, routing::MethodRouter};
 
-use crate::{
-    app::App,
-    error,
-    rest::{events, exec, exec_socket, files, sandboxes, server},
-};
+use crate::{app::App, error, rest};
 
-/// All routes. They need the extensions that [`crate::Face`] puts into each request.
-pub fn router(app: App) -> Router {
-    Router::new()
-        // The native API, version 1: sandboxes.
-        .route("/v1/sandboxes", get(sandboxes::list_sandboxes).post(sandboxes::create_sandbox))
-        .route("/v1/sandboxes/{id}", get(sandboxes::get_sandbox).delete(sandboxes::delete_sandbox))
-        .route("/v1/sandboxes/{id}/pause", post(sandboxes::pause_sandbox))
-        .route("/v1/sandboxes/{id}/resume", post(sandboxes::resume_sandbox))
-        // Commands.
-        .route("/v1/sandboxes/{id}/exec", get(exec::list_execs).post(exec::start_exec))
-        .route("/v1/sandboxes/{id}/exec/ws", get(exec_socket::converse_exec))
-        .route("/v1/sandboxes/{id}/exec/{exec_id}/output", get(exec::read_exec_output))
-        .route("/v1/sandboxes/{id}/exec/{exec_id}/signal", post(exec::signal_exec))
-        // Files.
-        .route(
-            "/v1/sandboxes/{id}/files",
-            get(files::read_file).put(files::write_file).delete(files::remove_file),
-        )
-        .route("/v1/sandboxes/{id}/files/stat", get(files::stat_file))
-        .route("/v1/sandboxes/{id}/files/list", get(files::list_files))
-        .route("/v1/sandboxes/{id}/files/mkdir", post(files::make_directory))
-        .route("/v1/sandboxes/{id}/files/move", post(files::move_file))
-        // What happens, and the server itself.
-        .route("/v1/events", get(events::follow_events))
-        .route("/v1/health", get(server::get_health))
-        .route("/v1/version", get(server::get_version))
-        .route("/v1/shutdown", post(server::stop_server))
-        .fallback(error::no_such_route)
-        .method_not_allowed_fallback(error::no_such_method)
-        .with_state(app)
+/// Makes the router, [`ROUTES`] and the operations of the OpenAPI document from one table.
+macro_rules! routes {
+    ($($path:literal => $($method:ident $file:ident::$handler:ident),+;)*) => {
+        /// All routes. They need the extensions that [`crate::Face`] puts into each request.
+        pub fn router(app: App) -> Router {
+            Router::new()
+                $(.route($path, MethodRouter::new()$(.$method(rest::$file::$handler))+))*
+                .fallback(error::no_such_route)
+                .method_not_allowed_fallback(error::no_such_method)
+                .with_state(app)
+        }
+
+        /// Method in small letters, path as a template, and name of the handler of each route.
+        pub const ROUTES: &[(&str, &str, &str)] =
+            &[$($((stringify!($method), $path, stringify!($handler))),+),*];
+
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($($(crate::rest::$file::$handler),+),*))]
+        pub(crate) struct Operations;
+    };
+}
+
+routes! {
+    // The native API, version 1: sandboxes.
+    "/v1/sandboxes" => get sandboxes::list_sandboxes, post sandboxes::create_sandbox;
+    "/v1/sandboxes/{id}" => get sandboxes::get_sandbox, delete sandboxes::delete_sandbox;
+    "/v1/sandboxes/{id}/pause" => post sandboxes::pause_sandbox;
+    "/v1/sandboxes/{id}/resume" => post sandboxes::resume_sandbox;
+    // Commands.
+    "/v1/sandboxes/{id}/exec" => get exec::list_execs, post exec::start_exec;
+    "/v1/sandboxes/{id}/exec/ws" => get exec_socket::converse_exec;
+    "/v1/sandboxes/{id}/exec/{exec_id}/output" => get exec::read_exec_output;
+    "/v1/sandboxes/{id}/exec/{exec_id}/signal" => post exec::signal_exec;
+    // Files.
+    "/v1/sandboxes/{id}/files" =>
+        get files::read_file, put files::write_file, delete files::remove_file;
+    "/v1/sandboxes/{id}/files/stat" => get files::stat_file;
+    "/v1/sandboxes/{id}/files/list" => get files::list_files;
+    "/v1/sandboxes/{id}/files/mkdir" => post files::make_directory;
+    "/v1/sandboxes/{id}/files/move" => post files::move_file;
+    // What happens, and the server itself.
+    "/v1/events" => get events::follow_events;
+    "/v1/health" => get server::get_health;
+    "/v1/version" => get server::get_version;
+    "/v1/shutdown" => post server::stop_server;
+    "/v1/openapi.json" => get server::get_openapi;
 }

@@ -35,6 +35,9 @@ mod version;
 #[cfg(test)]
 mod golden;
 
+#[cfg(test)]
+mod api_reference;
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -11,6 +11,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{Stream, stream};
 use tokio_util::sync::CancellationToken;
+use warren_api::{ErrorBody, event};
 use warren_core::events::{Event, EventStream};
 
 use crate::{app::App, auth::Known, convert, error::ApiError, extract::Parameters};
@@ -22,6 +23,19 @@ const SILENCE: Duration = Duration::from_secs(15);
 ///
 /// Behind `Last-Event-ID` or `after`: first what is stored, then what happens. Without either:
 /// what happens from now on.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events",
+    params(
+        ("Last-Event-ID" = Option<u64>, Header, description = "The last event that was received"),
+        ("after" = Option<u64>, Query, description = "The same, for whom cannot send headers"),
+        ("sandbox" = Option<String>, Query, description = "Only those of this sandbox, by id or name"),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events: `id` is the sequence number, `data` an `Event` as JSON",
+            body = event::Event, content_type = "text/event-stream"),
+        (status = 404, description = "`not_found`", body = ErrorBody),
+    ),
+)]
 pub(crate) async fn follow_events(
     State(app): State<App>,
     Known(caller): Known,

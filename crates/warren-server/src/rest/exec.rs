@@ -37,6 +37,15 @@ const SILENCE: Duration = Duration::from_secs(15);
 ///
 /// `Accept: application/x-ndjson` streams what it does, line by line. Anything else waits for its
 /// end; with `detach` the answer is 202 as soon as it runs.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/exec", tag = "exec", params(SandboxPath),
+    request_body = api::ExecRequest,
+    responses(
+        (status = 200, description = "It ended; or, as lines, what it does: one `ExecEvent` each",
+            content((api::ExecOutcome = "application/json"), (api::ExecEvent = "application/x-ndjson"))),
+        (status = 202, description = "It runs, and was not waited for", body = api::ExecStarted),
+    ),
+)]
 pub(crate) async fn start_exec(
     State(app): State<App>,
     Known(caller): Known,
@@ -69,6 +78,10 @@ pub(crate) async fn start_exec(
 /// List the commands of a sandbox
 ///
 /// Those that run, and those that ended and are still kept.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/exec", tag = "exec", params(SandboxPath),
+    responses((status = 200, description = "Oldest first", body = api::ExecList)),
+)]
 pub(crate) async fn list_execs(
     State(app): State<App>,
     Known(caller): Known,
@@ -81,6 +94,12 @@ pub(crate) async fn list_execs(
 /// Read the output of a command
 ///
 /// What is kept of it from byte `offset` on, then what follows, as lines.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/exec/{exec_id}/output", tag = "exec",
+    params(ExecPath, ("offset" = Option<u64>, Query, description = "How many bytes to leave out; 0 where absent")),
+    responses((status = 200, description = "Lines: one `ExecEvent` each",
+        body = api::ExecEvent, content_type = "application/x-ndjson")),
+)]
 pub(crate) async fn read_exec_output(
     State(app): State<App>,
     Known(caller): Known,
@@ -96,6 +115,11 @@ pub(crate) async fn read_exec_output(
 /// Send a signal to a command
 ///
 /// `KILL` reaches everything it started, every other signal the one process.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/exec/{exec_id}/signal", tag = "exec", params(ExecPath),
+    request_body = api::SignalRequest,
+    responses((status = 204, description = "It was sent")),
+)]
 pub(crate) async fn signal_exec(
     State(app): State<App>,
     Known(caller): Known,

@@ -44,6 +44,18 @@ type Input = Option<Bytes>;
 ///
 /// The first message is the request; then binary messages are standard input, and text messages
 /// resize, signal or end the input.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/exec/ws", tag = "exec", params(SandboxPath),
+    responses((status = 101, description = "A WebSocket")),
+    extensions(("x-websocket" = json!({
+        "first": "#/components/schemas/ExecRequest",
+        "client": {"text": "#/components/schemas/ExecInput", "binary": "bytes for standard input"},
+        "server": {
+            "text": "#/components/schemas/ExecEvent",
+            "binary": "output: one byte for the stream (1 standard output, 2 standard error, 3 terminal), then the bytes",
+        },
+    }))),
+)]
 pub(crate) async fn converse_exec(
     State(app): State<App>,
     Known(caller): Known,

@@ -8,6 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, TryStreamExt};
+use utoipa::{
+    IntoParams,
+    openapi::{
+        Required,
+        path::{Parameter, ParameterIn},
+    },
+};
 use warren_api::files as api;
 use warren_core::sandboxes::{At, Range, Upload};
 
@@ -17,11 +24,20 @@ use crate::{
     convert,
     error::ApiError,
     extract::{Body, Parameters, SandboxPath},
+    openapi::text,
 };
 
 /// Read a file
 ///
 /// The raw bytes; `Range` with one range is honoured.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/files", tag = "files",
+    params(SandboxPath, Place, ("Range" = Option<String>, Header, description = "One range, such as `bytes=0-99`")),
+    responses(
+        (status = 200, description = "Its bytes", body = [u8], content_type = "application/octet-stream"),
+        (status = 206, description = "The range that was asked for", body = [u8], content_type = "application/octet-stream"),
+    ),
+)]
 pub(crate) async fn read_file(
     State(app): State<App>,
     Known(caller): Known,
@@ -48,6 +64,12 @@ pub(crate) async fn read_file(
 /// Write a file
 ///
 /// The body is its contents, as they are. Missing directories above it are made.
+#[utoipa::path(
+    put, path = "/v1/sandboxes/{id}/files", tag = "files",
+    params(SandboxPath, Place, ("mode" = Option<String>, Query, description = "Permission bits in octal, such as `0644`")),
+    request_body(content = [u8], content_type = "application/octet-stream"),
+    responses((status = 200, description = "It was written", body = api::FileWritten)),
+)]
 pub(crate) async fn write_file(
     State(app): State<App>,
     Known(caller): Known,
@@ -66,6 +88,10 @@ pub(crate) async fn write_file(
 }
 
 /// Remove a file, or a directory with everything in it
+#[utoipa::path(
+    delete, path = "/v1/sandboxes/{id}/files", tag = "files", params(SandboxPath, Place),
+    responses((status = 204, description = "It is gone")),
+)]
 pub(crate) async fn remove_file(
     State(app): State<App>,
     Known(caller): Known,
@@ -78,6 +104,10 @@ pub(crate) async fn remove_file(
 }
 
 /// Show what is at a path
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/files/stat", tag = "files", params(SandboxPath, Place),
+    responses((status = 200, description = "What is there", body = api::FileInfo)),
+)]
 pub(crate) async fn stat_file(
     State(app): State<App>,
     Known(caller): Known,
@@ -89,6 +119,11 @@ pub(crate) async fn stat_file(
 }
 
 /// List a directory, `depth` levels down
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/files/list", tag = "files",
+    params(SandboxPath, Place, ("depth" = Option<u32>, Query, minimum = 1, description = "How many levels; 1 where absent")),
+    responses((status = 200, description = "What it holds", body = api::FileList)),
+)]
 pub(crate) async fn list_files(
     State(app): State<App>,
     Known(caller): Known,
@@ -105,6 +140,10 @@ pub(crate) async fn list_files(
 }
 
 /// Make a directory, and those above it that are missing
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/files/mkdir", tag = "files", params(SandboxPath, Place),
+    responses((status = 200, description = "The directory", body = api::FileInfo)),
+)]
 pub(crate) async fn make_directory(
     State(app): State<App>,
     Known(caller): Known,
@@ -116,6 +155,11 @@ pub(crate) async fn make_directory(
 }
 
 /// Move a file or a directory
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/files/move", tag = "files", params(SandboxPath),
+    request_body = api::MoveFile,
+    responses((status = 200, description = "What was moved", body = api::FileInfo)),
+)]
 pub(crate) async fn move_file(
     State(app): State<App>,
     Known(caller): Known,
@@ -144,6 +188,15 @@ impl Place {
 
     fn at(&self) -> At<'_> {
         At { sandbox: &self.sandbox, user: self.user.as_deref(), path: &self.path }
+    }
+}
+
+impl IntoParams for Place {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let path = "Absolute, or from the home of `user`";
+        let user = "As whom; the sandbox's default user where absent";
+        let user = text("user", ParameterIn::Query, user).required(Required::False);
+        vec![text("path", ParameterIn::Query, path).build(), user.build()]
     }
 }
 

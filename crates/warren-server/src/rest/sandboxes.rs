@@ -15,12 +15,18 @@ use crate::{
     convert,
     error::ApiError,
     extract::{Body, Parameters, SandboxPath},
+    openapi::IdempotencyKey,
 };
 
 /// Make a sandbox
 ///
 /// The answer comes when its agent answers: commands can run at once. With an `Idempotency-Key`
 /// a repeated request answers with the sandbox that the first one made.
+#[utoipa::path(
+    post, path = "/v1/sandboxes", tag = "sandboxes", params(IdempotencyKey),
+    request_body = api::CreateSandbox,
+    responses((status = 201, description = "It runs", body = api::Sandbox)),
+)]
 pub(crate) async fn create_sandbox(
     State(app): State<App>,
     Known(caller): Known,
@@ -40,6 +46,10 @@ pub(crate) async fn create_sandbox(
 /// List sandboxes, newest first
 ///
 /// Those that live, unless `state` asks for others.
+#[utoipa::path(
+    get, path = "/v1/sandboxes", tag = "sandboxes", params(api::ListSandboxes),
+    responses((status = 200, description = "One page", body = api::SandboxList)),
+)]
 pub(crate) async fn list_sandboxes(
     State(app): State<App>,
     Known(caller): Known,
@@ -51,6 +61,10 @@ pub(crate) async fn list_sandboxes(
 }
 
 /// Show a sandbox
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}", tag = "sandboxes", params(SandboxPath),
+    responses((status = 200, description = "The sandbox", body = api::Sandbox)),
+)]
 pub(crate) async fn get_sandbox(
     State(app): State<App>,
     Known(caller): Known,
@@ -62,6 +76,10 @@ pub(crate) async fn get_sandbox(
 /// Remove a sandbox
 ///
 /// Everything in it ends and is lost. A second request for the same one answers 404.
+#[utoipa::path(
+    delete, path = "/v1/sandboxes/{id}", tag = "sandboxes", params(SandboxPath),
+    responses((status = 204, description = "Nothing of it is left")),
+)]
 pub(crate) async fn delete_sandbox(
     State(app): State<App>,
     Known(caller): Known,
@@ -75,6 +93,10 @@ pub(crate) async fn delete_sandbox(
 ///
 /// The guest's processes stop where they are and keep their memory; its lifetime stands still.
 /// Pausing a sandbox that is already paused answers 400 `failed_precondition`.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/pause", tag = "sandboxes", params(SandboxPath),
+    responses((status = 200, description = "It is paused", body = api::Sandbox)),
+)]
 pub(crate) async fn pause_sandbox(
     State(app): State<App>,
     Known(caller): Known,
@@ -86,6 +108,10 @@ pub(crate) async fn pause_sandbox(
 /// Let a paused sandbox go on
 ///
 /// Its lifetime starts anew.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/resume", tag = "sandboxes", params(SandboxPath),
+    responses((status = 200, description = "It runs", body = api::Sandbox)),
+)]
 pub(crate) async fn resume_sandbox(
     State(app): State<App>,
     Known(caller): Known,

@@ -11,6 +11,7 @@ mod bad_input;
 mod events;
 mod exec;
 mod files;
+mod openapi;
 mod sandboxes;
 mod server;
 mod socket;
