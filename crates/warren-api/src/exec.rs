@@ -14,7 +14,7 @@ use crate::{Base64, Timestamp, error::ErrorBody};
 
 /// `POST /v1/sandboxes/{id}/exec`, and the first message on the WebSocket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"command": ["echo", "hello"]})))]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
     /// The program, found along `PATH` inside, and its arguments. No shell is involved.
@@ -232,7 +232,7 @@ pub struct ExecInfo {
 
 /// `POST /v1/sandboxes/{id}/exec/{exec_id}/signal`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"signal": "TERM"})))]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
     /// Its name without `SIG`, such as `TERM`, or its number as text. `KILL` reaches the whole

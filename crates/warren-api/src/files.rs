@@ -77,7 +77,7 @@ pub struct FileList {
 
 /// `POST /v1/sandboxes/{id}/files/move`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"from": "/tmp/a", "to": "/tmp/b"})))]
 #[serde(deny_unknown_fields)]
 pub struct MoveFile {
     /// What to move.

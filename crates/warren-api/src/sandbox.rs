@@ -8,7 +8,7 @@ use crate::Timestamp;
 
 /// `POST /v1/sandboxes`: what is wanted. Everything has a default of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"name": "worker", "lifetime_seconds": 3600})))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSandbox {
     /// What the root filesystem is made from: `host` (the default), `dir:PATH`, `tar:PATH` with

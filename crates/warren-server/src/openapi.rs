@@ -72,11 +72,12 @@ pub(crate) fn served() -> Bytes {
     DOCUMENT.get_or_init(|| document().to_string().into()).clone()
 }
 
-/// Turns the links of doc comments into what they show: a reader of the document has no rustdoc.
+/// Leaves out what only readers of the source can use: links of doc comments, and their sections.
 fn plain(value: &mut Value) {
     match value {
-        Value::String(text) if text.contains("[`") => {
-            *text = text.replace("[`", "`").replace("`]", "`");
+        Value::String(text) => {
+            let told = text.split_once("\n\n# ").map_or(text.as_str(), |(told, _)| told);
+            *text = told.replace("[`", "`").replace("`]", "`");
         }
         Value::Array(parts) => parts.iter_mut().for_each(plain),
         Value::Object(parts) => parts.values_mut().for_each(plain),

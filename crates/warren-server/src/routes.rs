@@ -9,7 +9,7 @@
 //! 3. add it to the table below, from which the OpenAPI document is made too: a handler that is
 //!    not described does not compile;
 //! 4. `cargo test -p warren-server openapi` says what is still missing, and
-//!    `UPDATE=1 cargo test -p warren api_` writes `docs/openapi.json` anew.
+//!    `UPDATE=1 cargo test -p warren api_` writes `docs/openapi.json` and `docs/api.md` anew.
 
 use axum::{Router, routing::MethodRouter};
 
