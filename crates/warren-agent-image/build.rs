@@ -39,7 +39,8 @@ const CLEARED: [&str; 13] = [
 ];
 
 /// Directories, seen from this crate, that the agent is made from.
-const SOURCES: [&str; 3] = ["../warren-agent", "../warren-proto", "../warren-sys"];
+const SOURCES: [&str; 4] =
+    ["../warren-agent", "../warren-archive", "../warren-proto", "../warren-sys"];
 
 fn main() -> ExitCode {
     if let Err(error) = run() {

@@ -222,9 +222,9 @@ fn read_at(file: &File, at: u64, want: usize) -> std::io::Result<Bytes> {
 }
 
 /// Pieces as a body, with their total length where it is known.
-struct Pieces {
-    receiver: mpsc::Receiver<Result<Bytes, Status>>,
-    left: Option<u64>,
+pub(super) struct Pieces {
+    pub(super) receiver: mpsc::Receiver<Result<Bytes, Status>>,
+    pub(super) left: Option<u64>,
 }
 
 impl HttpBody for Pieces {

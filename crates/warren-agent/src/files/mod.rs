@@ -2,11 +2,23 @@
 //!
 //! Bytes move in pieces of [`PIECE_BYTES`]. A thread of the pool is taken for one piece at a time,
 //! never while a peer is waited for: a slow client costs memory for two pieces and nothing else.
+//!
+//! `/files` is E2B's. Ours beside it:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /archive?path=&username=` | a tar archive of what is below a directory, or of one file |
+//! | `PUT /archive?path=&username=` | unpacks one, plain or compressed with gzip, below a directory |
+//! | `GET /glob?path=&pattern=&username=` | `{"paths": [...], "truncated": false}` |
+//! | `POST /chmod` with `{"path", "mode", "username"}` | 204 |
 
+mod archive;
+mod chmod;
 mod compose;
 mod date;
 mod disposition;
 mod download;
+mod glob;
 mod multipart;
 mod query;
 mod range;
@@ -30,12 +42,16 @@ const PIECE_BYTES: usize = 256 << 10;
 /// What a file system is when it is `/proc`.
 const PROC_MAGIC: u64 = 0x9fa0;
 
-/// Answers `/files` and `/files/compose`.
+/// Answers `/files` and what stands beside it.
 pub(crate) async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
     let answer = match (request.method(), request.uri().path()) {
         (&(Method::GET | Method::HEAD), "/files") => download::answer(&agent, &request).await,
         (&Method::POST, "/files") => upload::answer(&agent, request).await,
         (&Method::POST, "/files/compose") => compose::answer(&agent, request).await,
+        (&Method::GET, "/archive") => archive::export(&agent, &request).await,
+        (&Method::PUT, "/archive") => archive::import(&agent, request).await,
+        (&Method::GET, "/glob") => glob::answer(&agent, &request).await,
+        (&Method::POST, "/chmod") => chmod::answer(&agent, request).await,
         _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "not a method of this path")),
     };
     answer.unwrap_or_else(Into::into)

@@ -208,7 +208,7 @@ impl Content {
     }
 }
 
-async fn next_frame(body: &mut Incoming) -> Result<Option<hyper::body::Bytes>, Refusal> {
+pub(super) async fn next_frame(body: &mut Incoming) -> Result<Option<hyper::body::Bytes>, Refusal> {
     loop {
         let Some(frame) = body.frame().await else { return Ok(None) };
         let frame =

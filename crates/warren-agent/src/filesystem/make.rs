@@ -15,7 +15,7 @@ const DIRECTORY_MODE: u32 = 0o755;
 ///
 /// `already_exists` for a directory that is there, `invalid_argument` for a file that is there or
 /// above.
-pub(super) fn make_directory(path: &str) -> Result<(), Status> {
+pub(crate) fn make_directory(path: &str) -> Result<(), Status> {
     if let Some(kind) = kind_of(path)? {
         let (code, what) = match kind.is_dir() {
             true => (Code::AlreadyExists, "directory already exists"),

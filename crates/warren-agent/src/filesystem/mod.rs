@@ -10,7 +10,7 @@ mod list;
 pub(crate) mod make;
 pub(crate) mod metadata;
 pub(crate) mod path;
-mod remove;
+pub(crate) mod remove;
 pub(crate) mod service;
 mod watch;
 mod watchers;

@@ -19,7 +19,7 @@ const DEEPEST: usize = 200;
 ///
 /// `permission_denied`; `failed_precondition` for a tree of more than 200 levels or one that grows
 /// while it is removed; `invalid_argument` for the root.
-pub(super) fn remove(path: &str) -> Result<(), Status> {
+pub(crate) fn remove(path: &str) -> Result<(), Status> {
     if path == "/" {
         return Err(Status::new(Code::InvalidArgument, "the root cannot be removed"));
     }

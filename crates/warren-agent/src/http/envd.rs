@@ -29,7 +29,9 @@ pub(super) async fn answer(
         (&Method::GET, "/health") => reply::empty(StatusCode::NO_CONTENT),
         (&Method::GET, "/envs") => environment(&agent),
         (&Method::GET, "/metrics") => measure(&agent).await,
-        (_, "/files" | "/files/compose") => files::answer(agent, request).await,
+        (_, "/files" | "/files/compose" | "/archive" | "/glob" | "/chmod") => {
+            files::answer(agent, request).await
+        }
         (&Method::POST, path) if is_method(path) => call(dispatch, request).await,
         _ => Refusal::new(StatusCode::NOT_FOUND, "no such path").into(),
     };

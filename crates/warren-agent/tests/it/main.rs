@@ -9,6 +9,7 @@
     reason = "a test asserts by unwrapping, in its helpers too"
 )]
 
+mod archive;
 mod bad_input;
 mod client;
 mod contents;
