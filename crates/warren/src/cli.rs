@@ -6,9 +6,10 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        create::CreateArgs, doctor::DoctorArgs, exec::ExecArgs, info::InfoArgs, list::ListArgs,
-        pause::PauseArgs, resume::ResumeArgs, rm::RmArgs, run::RunArgs, serve::ServeArgs,
-        shell::ShellArgs, version::VersionArgs,
+        attach::AttachArgs, completion::CompletionArgs, create::CreateArgs, doctor::DoctorArgs,
+        events::EventsArgs, exec::ExecArgs, info::InfoArgs, kill::KillArgs, list::ListArgs,
+        pause::PauseArgs, ps::PsArgs, resume::ResumeArgs, rm::RmArgs, run::RunArgs,
+        serve::ServeArgs, shell::ShellArgs, version::VersionArgs,
     },
     config::Overrides,
     error::Kind,
@@ -46,11 +47,16 @@ pub(crate) enum Command {
     Info(InfoArgs),
     Exec(ExecArgs),
     Shell(ShellArgs),
+    Ps(PsArgs),
+    Attach(AttachArgs),
+    Kill(KillArgs),
     Rm(RmArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),
+    Events(EventsArgs),
     Serve(ServeArgs),
     Doctor(DoctorArgs),
+    Completion(CompletionArgs),
     Version(VersionArgs),
 }
 
@@ -70,7 +76,7 @@ impl Command {
     /// "it could not be run", so that the two can be told apart.
     pub(crate) fn failed_status(&self) -> fn(Kind) -> u8 {
         match self {
-            Self::Run(_) | Self::Exec(_) | Self::Shell(_) => |kind| match kind {
+            Self::Run(_) | Self::Exec(_) | Self::Shell(_) | Self::Attach(_) => |kind| match kind {
                 Kind::BrokenPipe | Kind::Interrupted(_) => kind.status(),
                 Kind::Usage | Kind::Refused(_) | Kind::Unreachable | Kind::Local => COULD_NOT_RUN,
             },
@@ -88,7 +94,8 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let word = std::env::args_os().skip(1).find(|word| !starts_with_dash(word));
-    let runs = ["run", "exec", "shell"].iter().any(|it| word.as_deref() == Some(OsStr::new(it)));
+    let runs =
+        ["run", "exec", "shell", "attach"].iter().any(|it| word.as_deref() == Some(OsStr::new(it)));
     ExitCode::from(if runs { COULD_NOT_RUN } else { Kind::Usage.status() })
 }
 

@@ -1,17 +1,26 @@
 //! The commands, one file each. They hold no policy: a command is a few calls of the API.
 
+pub(crate) mod attach;
+pub(crate) mod completion;
 pub(crate) mod create;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod info;
+pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;
+pub(crate) mod ps;
 pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod shell;
 pub(crate) mod version;
+
+mod making;
+
+mod variables;
 
 mod wanted;
 
@@ -89,6 +98,11 @@ pub(crate) fn run(
         Command::Info(args) => setup.client(&loaded?, async |cx| info::info(cx, args).await),
         Command::Exec(args) => setup.client(&loaded?, async |cx| exec::exec(cx, args).await),
         Command::Shell(args) => setup.client(&loaded?, async |cx| shell::shell(cx, args).await),
+        Command::Ps(args) => setup.client(&loaded?, async |cx| ps::ps(cx, args).await),
+        Command::Attach(args) => setup.client(&loaded?, async |cx| attach::attach(cx, args).await),
+        Command::Kill(args) => setup.client(&loaded?, async |cx| kill::kill(cx, args).await),
+        Command::Events(args) => setup.client(&loaded?, async |cx| events::events(cx, args).await),
+        Command::Completion(args) => completion::completion(&setup, &args),
         Command::Rm(args) => setup.client(&loaded?, async |cx| rm::rm(cx, args).await),
         Command::Pause(args) => setup.client(&loaded?, async |cx| pause::pause(cx, args).await),
         Command::Resume(args) => setup.client(&loaded?, async |cx| resume::resume(cx, args).await),

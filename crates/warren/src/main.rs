@@ -16,6 +16,8 @@ mod background;
 
 mod remote;
 
+mod backoff;
+
 mod serve;
 
 mod doctor;

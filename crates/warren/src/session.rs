@@ -16,7 +16,7 @@ use warren_api::{
     exec::{ExecEnd, ExecEvent, ExecInput, ExecRequest, OutputStream},
 };
 
-use follow::Follower;
+pub(crate) use follow::Follower;
 
 use crate::{
     error::{CliError, Kind},
@@ -122,7 +122,8 @@ pub(crate) async fn converse(
     let printed = conversation.printed;
     match (result, conversation.exec_id.as_deref()) {
         (Err(error), Some(exec_id)) if server_left(&error) && !request.stdin => {
-            Follower { client, sandbox, exec_id, printed, output }.follow(on_signal, signals).await
+            let mut follower = Follower::new(client, sandbox, exec_id, printed, output);
+            follower.follow(on_signal, signals).await
         }
         (Err(error), Some(exec_id)) if server_left(&error) => {
             Err(error.hint(format!("the command goes on as {exec_id}, without this terminal")))

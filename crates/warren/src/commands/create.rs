@@ -2,18 +2,14 @@
 
 use std::process::ExitCode;
 
-use super::{
-    Context,
-    wanted::{WantedArgs, variables},
-};
-use crate::error::CliError;
+use super::{Context, making::made, variables::VariableArgs, wanted::WantedArgs};
+use crate::{error::CliError, session::Signals};
 
 /// Create a sandbox and print its id
 #[derive(clap::Args, Debug)]
 pub(crate) struct CreateArgs {
-    /// Set a variable for all its commands; without a value, to what it is here; may be repeated
-    #[arg(long, short, value_name = "KEY[=VALUE]")]
-    env: Vec<String>,
+    #[command(flatten)]
+    variables: VariableArgs,
     /// Run its commands as `user` or `root` unless they say otherwise
     #[arg(long, short, value_name = "NAME")]
     user: Option<String>,
@@ -26,10 +22,10 @@ pub(crate) struct CreateArgs {
 
 pub(crate) async fn create(cx: &Context<'_>, args: CreateArgs) -> Result<ExitCode, CliError> {
     let mut request = args.wanted.request(cx)?;
-    request.env = variables(&args.env, cx.environment)?;
+    request.env = args.variables.read(cx.environment)?;
     request.user = args.user;
     request.workdir = args.workdir;
-    let sandbox = cx.client.create_sandbox(&request).await?;
+    let sandbox = made(cx, &request, &mut Signals::watch()?).await?;
     if cx.output.json {
         cx.output.value(&sandbox)?;
     } else {

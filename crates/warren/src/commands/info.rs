@@ -2,15 +2,18 @@
 
 use std::process::ExitCode;
 
-use warren_api::sandbox::{Network, Profile, Sandbox};
+use warren_api::sandbox::{EndReason, Network, Profile, Sandbox};
 
 use super::Context;
 use crate::{
+    clock,
     config::{Cpus, Size},
     error::CliError,
 };
 
 /// Show one sandbox
+///
+/// A sandbox that has ended says why.
 #[derive(clap::Args, Debug)]
 pub(crate) struct InfoArgs {
     /// Its id or name
@@ -35,7 +38,10 @@ fn facts(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
     add("name", sandbox.name.clone());
     add("state", Some(sandbox.state.to_string()));
-    add("ended", sandbox.end.as_ref().map(|end| end.message.clone()));
+    if let Some(end) = &sandbox.end {
+        add("ended", Some(format!("{}: {}", reason(end.reason), end.message)));
+        add("exit", end.exit_code.map(|code| code.to_string()));
+    }
     add("image", Some(sandbox.image.clone()));
     add("runtime", Some(sandbox.runtime.clone()));
     let profile = match sandbox.profile {
@@ -57,11 +63,30 @@ fn facts(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
     let labels: Vec<_> =
         sandbox.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     add("labels", (!labels.is_empty()).then(|| labels.join(" ")));
-    add("created", Some(sandbox.created_at.to_string()));
-    add("expires", sandbox.expires_at.map(|at| at.to_string()));
-    add("ended at", sandbox.ended_at.map(|at| at.to_string()));
+    let apart = |at| clock::distance(clock::now(), at);
+    let ago = |at| format!("{at} ({} ago)", apart(at));
+    add("created", Some(ago(sandbox.created_at)));
+    add("warm", Some(if sandbox.warm { "yes" } else { "no" }.to_owned()));
+    if sandbox.ended_at.is_none() {
+        let expires = sandbox.expires_at.map(|at| format!("{at} (in {})", apart(at)));
+        add("expires", Some(expires.unwrap_or_else(|| "never".to_owned())));
+    }
+    add("ended at", sandbox.ended_at.map(ago));
+    let lived = sandbox.ended_at.map(|at| clock::distance(sandbox.created_at.into(), at));
+    add("lived", lived);
     for warning in &sandbox.warnings {
         add("note", Some(warning.clone()));
     }
     facts
+}
+
+/// Why a sandbox ended, in a word or two.
+fn reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Exit => "exit",
+        EndReason::Timeout => "timeout",
+        EndReason::OutOfMemory => "out of memory",
+        EndReason::Killed => "killed",
+        EndReason::Host => "host",
+    }
 }

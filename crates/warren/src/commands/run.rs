@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use warren_api::{
     exec::{ExecEnd, ExecRequest},
-    sandbox::{CreateSandbox, Sandbox},
+    sandbox::Sandbox,
 };
 
 use super::{
     Context,
-    wanted::{WantedArgs, variables},
+    making::{made, removed},
+    variables::VariableArgs,
+    wanted::WantedArgs,
 };
 use crate::{
     config::{Lasting, Size},
@@ -30,6 +32,12 @@ pub(crate) struct RunArgs {
     /// Keep the sandbox when the command ends
     #[arg(long)]
     keep: bool,
+    /// Let the command run on, print the id of its sandbox, and keep both
+    ///
+    /// `warren ps` names the command, `warren attach` follows its output, and `warren rm` removes
+    /// the sandbox.
+    #[arg(long, short, conflicts_with_all = ["interactive", "tty"])]
+    detach: bool,
     #[command(flatten)]
     wanted: WantedArgs,
     /// The command and its arguments
@@ -46,9 +54,8 @@ pub(crate) struct CommandArgs {
     /// Give the command a terminal
     #[arg(long, short)]
     pub(crate) tty: bool,
-    /// Set a variable; without a value, to what it is here; may be repeated
-    #[arg(long, short, value_name = "KEY[=VALUE]")]
-    pub(crate) env: Vec<String>,
+    #[command(flatten)]
+    pub(crate) variables: VariableArgs,
     /// Run it as `user` or `root`
     #[arg(long, short, value_name = "NAME")]
     pub(crate) user: Option<String>,
@@ -73,7 +80,7 @@ impl CommandArgs {
         }
         Ok(ExecRequest {
             command: words,
-            env: variables(&self.env, cx.environment)?,
+            env: self.variables.read(cx.environment)?,
             user: self.user,
             workdir: self.workdir,
             timeout_ms: self
@@ -90,42 +97,50 @@ pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, Cli
     let request = args.command.request(args.words, cx)?;
     let wanted = args.wanted.request(cx)?;
     let mut signals = Signals::watch()?;
-    let created = created(cx, &wanted, &mut signals).await?;
+    let created = made(cx, &wanted, &mut signals).await?;
     cx.say_what_is_weaker(&created);
+    if args.detach {
+        return detached(cx, &created, &request, &mut signals).await;
+    }
     let result = in_sandbox(cx, &created.id, &request, &mut signals).await;
     let interrupted = matches!(&result, Err(error) if matches!(error.kind, Kind::Interrupted(_)));
     if args.keep && !interrupted {
         cx.output.talk(&format!("sandbox {} is kept", created.id));
-    } else if let Err(error) = cx.client.ensure_deleted(&created.id).await {
-        // What the command did counts; the server removes what it can.
-        cx.output.warn(&format!("sandbox {} could not be removed: {error}", created.id));
+    } else {
+        removed(cx, &created.id).await;
     }
     result
 }
 
-/// Makes the sandbox. Asked to end meanwhile, it waits for it to be made and removes it: its id is
-/// not known before.
-async fn created(
+/// Starts the command and leaves it and its sandbox alone; a sandbox without it is of no use.
+async fn detached(
     cx: &Context<'_>,
-    wanted: &CreateSandbox,
+    created: &Sandbox,
+    request: &ExecRequest,
     signals: &mut Signals,
-) -> Result<Sandbox, CliError> {
-    let mut creation = std::pin::pin!(cx.client.create_sandbox(wanted));
-    let end = tokio::select! {
-        created = &mut creation => return Ok(created?),
-        end = signals.end() => end,
+) -> Result<ExitCode, CliError> {
+    let started = tokio::select! {
+        started = cx.client.exec_detached(&created.id, request) => started.map_err(Into::into),
+        end = signals.end() => Err(end),
     };
-    let remove = async {
-        if let Ok(created) = creation.await {
-            cx.client.ensure_deleted(&created.id).await.ok();
+    let started = match started {
+        Ok(started) => started,
+        Err(error) => {
+            removed(cx, &created.id).await;
+            return Err(error);
         }
     };
-    tokio::select! {
-        () = remove => Err(end),
-        again = signals.end() => {
-            Err(again.hint("a sandbox may have been made; `warren list` shows it"))
+    if cx.output.json {
+        let mut value =
+            serde_json::to_value(&started).map_err(CliError::local("write the answer"))?;
+        if let Some(object) = value.as_object_mut() {
+            object.insert("sandbox_id".to_owned(), created.id.as_str().into());
         }
+        cx.output.value(&value)?;
+    } else {
+        cx.output.line(&created.id)?;
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the command; with `--json` its outcome is printed as one object at the end.

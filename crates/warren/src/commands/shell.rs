@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Context, exec::attended, run::CommandArgs};
+use super::{Context, exec::attended, run::CommandArgs, variables::VariableArgs};
 use crate::{error::CliError, terminal};
 
 /// Open a shell in a sandbox
@@ -25,7 +25,7 @@ pub(crate) async fn shell(cx: &Context<'_>, args: ShellArgs) -> Result<ExitCode,
     let command = CommandArgs {
         interactive: true,
         tty: terminal::is_input(),
-        env: vec!["TERM".to_owned()],
+        variables: VariableArgs { env: vec!["TERM".to_owned()], ..VariableArgs::default() },
         user: args.user,
         workdir: args.workdir,
         timeout: None,

@@ -7,7 +7,7 @@ use warren_api::sandbox::{CreateSandbox, Network, OnDeadline, Profile};
 
 use super::Context;
 use crate::{
-    config::{Cpus, Environment, Lasting, Size},
+    config::{Cpus, Lasting, Size},
     error::CliError,
 };
 
@@ -131,21 +131,6 @@ pub(crate) fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, Str
     texts.iter().map(pair).collect()
 }
 
-/// Takes `KEY=VALUE` texts apart; a `KEY` alone has the value that it has here, if any.
-pub(crate) fn variables(
-    texts: &[String],
-    environment: &Environment,
-) -> Result<BTreeMap<String, String>, CliError> {
-    let (with, without): (Vec<_>, Vec<_>) = texts.iter().cloned().partition(|it| it.contains('='));
-    let mut all = pairs("--env", &with)?;
-    for key in without {
-        if let Some(value) = environment.get(&key) {
-            all.insert(key, value.to_owned());
-        }
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,17 +142,6 @@ mod tests {
         assert_eq!(image_text("host", false).unwrap(), "host");
         assert_eq!(image_text("tar:/a", false).unwrap(), "tar:/a");
         assert!(image_text("dir:root", false).is_err());
-    }
-
-    #[test]
-    fn a_variable_without_a_value_is_taken_from_here() {
-        let environment = Environment::of(&[("LANG", "C")]);
-        let texts = ["A=b=c".to_owned(), "LANG".to_owned(), "ABSENT".to_owned()];
-        let all = variables(&texts, &environment).unwrap();
-        assert_eq!(
-            all.into_iter().collect::<Vec<_>>(),
-            [("A".to_owned(), "b=c".to_owned()), ("LANG".to_owned(), "C".to_owned())]
-        );
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// A variable as it is, also an empty one.
+    pub(crate) fn exactly(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// The `WARREN_*` variables that are meant as settings, without that prefix.
     ///
     /// Cluster managers describe a service named `warren` by variables such as

@@ -6,44 +6,70 @@
 use std::io;
 
 use warren_api::{
+    Code,
     client::{Client, ClientError, ExecStream},
     exec::{ExecEnd, ExecEvent, OutputChunk},
 };
 
 use super::{Notice, OnSignal, Signals, interrupted};
-use crate::{error::CliError, output::Output};
-
-/// How often in a row a connection may break without having brought anything.
-const ATTEMPTS: u32 = 3;
+use crate::{backoff::Backoff, error::CliError, output::Output};
 
 /// A command that is followed.
 #[derive(Debug)]
-pub(super) struct Follower<'a> {
-    pub(super) client: &'a Client,
-    pub(super) sandbox: &'a str,
-    pub(super) exec_id: &'a str,
+pub(crate) struct Follower<'a> {
+    client: &'a Client,
+    sandbox: &'a str,
+    exec_id: &'a str,
     /// How many bytes of its output were printed.
-    pub(super) printed: u64,
-    pub(super) output: Output,
+    printed: u64,
+    output: Output,
+    /// Whether events are printed as lines of JSON, and not the output in them.
+    as_lines: bool,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    /// Of a command, the first `printed` bytes of whose output are known.
+    pub(crate) fn new(
+        client: &'a Client,
+        sandbox: &'a str,
+        exec_id: &'a str,
+        printed: u64,
+        output: Output,
+    ) -> Self {
+        Self { client, sandbox, exec_id, printed, output, as_lines: false }
+    }
+
+    /// How many bytes of its output are known.
+    pub(crate) fn printed(&self) -> u64 {
+        self.printed
+    }
+
+    /// Prints what there is and what comes, until the command ends or somebody wants to leave;
+    /// with `--json` as the API's events, one on each line.
+    pub(crate) async fn watch(&mut self, signals: &mut Signals) -> Result<ExecEnd, CliError> {
+        self.as_lines = self.output.json;
+        self.follow(OnSignal::Leave, signals).await
+    }
+
     /// Prints what the command goes on to write, until it ends.
     pub(super) async fn follow(
         &mut self,
         on_signal: OnSignal,
         signals: &mut Signals,
     ) -> Result<ExecEnd, CliError> {
-        let mut failures = 0;
+        let mut backoff = Backoff::default();
         loop {
             let before = self.printed;
             let error = match self.follow_once(on_signal, signals).await? {
                 Ok(end) => return Ok(end),
                 Err(error) => error,
             };
-            failures = if self.printed > before { 0 } else { failures + 1 };
-            if failures == ATTEMPTS {
-                return Err(error.into());
+            if self.printed > before {
+                backoff.reset();
+            }
+            tokio::select! {
+                waited = backoff.after(error) => waited?,
+                end = signals.end(), if on_signal == OnSignal::Leave => return Err(end),
             }
         }
     }
@@ -57,7 +83,7 @@ impl Follower<'_> {
         let opened = self.client.exec_output(self.sandbox, self.exec_id, self.printed).await;
         let mut stream: ExecStream = match opened {
             Ok(stream) => stream,
-            Err(error @ ClientError::Refused(_)) => return Err(error.into()),
+            Err(error) if error.code() != Code::Unavailable => return Err(error.into()),
             Err(error) => return Ok(Err(error)),
         };
         loop {
@@ -68,6 +94,11 @@ impl Follower<'_> {
                     continue;
                 }
             };
+            if self.as_lines
+                && let Ok(Some(event)) = &event
+            {
+                self.print_line(event)?;
+            }
             match event {
                 Ok(Some(ExecEvent::End(end))) => return Ok(Ok(end)),
                 Ok(Some(ExecEvent::Stderr(chunk))) => {
@@ -91,9 +122,21 @@ impl Follower<'_> {
             let lost = chunk.offset - self.printed;
             self.output.warn(&format!("{lost} bytes of output are lost: more than is kept"));
         }
-        self.output.bytes(to, new)?;
+        if !self.as_lines {
+            self.output.bytes(to, new)?;
+        }
         self.printed = self.printed.max(chunk.offset + chunk.data.0.len() as u64);
         Ok(())
+    }
+
+    /// Prints an event as the API has it; a start was said before where this is not the first
+    /// connection, and signs of life are for the connection alone.
+    fn print_line(&self, event: &ExecEvent) -> Result<(), CliError> {
+        if matches!(event, ExecEvent::Keepalive) {
+            return Ok(());
+        }
+        let line = serde_json::to_string(event).map_err(CliError::local("write JSON"))?;
+        self.output.line(&line)
     }
 
     async fn signal(&self, notice: Notice, on_signal: OnSignal) -> Result<(), CliError> {

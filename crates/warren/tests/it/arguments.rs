@@ -10,7 +10,7 @@ fn each_mistake_has_its_words_and_its_status() {
         (&["run"], 125, "<COMMAND>"),
         (&["run", "--memory", "much", "--", "true"], 125, "expected a size such as `512 MiB`"),
         (&["run", "--cpus", "0", "true"], 125, "expected a number of processor cores"),
-        (&["run", "--env", "=x", "true"], 125, "`--env =x`: expected KEY=VALUE"),
+        (&["run", "--env", "=x", "true"], 125, "`--env =x`: there is no name before the `=`"),
         (&["run", "--timeout", "5", "true"], 125, "expected a duration such as `30s`"),
         (&["run", "--network", "all", "true"], 125, "invalid value 'all'"),
         (&["run", "-it", "sh"], 125, "`-it` needs a terminal at standard input"),

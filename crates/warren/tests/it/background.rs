@@ -125,6 +125,31 @@ fn a_command_goes_on_when_its_server_is_killed() {
 }
 
 #[test]
+fn events_are_followed_across_the_death_of_a_server() {
+    let Some(world) = real_world("network = \"none\"") else { return };
+    let _stop = Stop(&world);
+    succeeded(&world.warren(&["run", "--name", "one", "true"]));
+    let mut child = world.command(&["--json", "events", "--after", "0"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    let mut until_deleted = |seen: &mut Vec<u64>| loop {
+        let event: serde_json::Value =
+            serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        seen.push(event["seq"].as_u64().unwrap());
+        if event["type"] == "sandbox.deleted" {
+            return;
+        }
+    };
+    until_deleted(&mut seen);
+    kill_server(&world);
+    succeeded(&world.warren(&["run", "--name", "two", "true"]));
+    until_deleted(&mut seen);
+    assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
+    signal(&child, rustix::process::Signal::INT);
+    finish(child);
+}
+
+#[test]
 fn a_server_that_was_killed_is_replaced() {
     let Some(world) = real_world("") else { return };
     let _stop = Stop(&world);

@@ -12,6 +12,8 @@ mod arguments;
 
 mod background;
 
+mod commands;
+
 mod configuration;
 
 mod remote;
