@@ -34,7 +34,7 @@ use crate::{
     config::{self, Config, Environment, Overrides},
     dirs::Dirs,
     error::{CliError, Kind},
-    output::Output,
+    output::{self, Output},
     remote::RemoteServer,
 };
 
@@ -67,6 +67,11 @@ impl Context<'_> {
                 self.output.talk(&format!("note: {warning}"));
             }
         }
+    }
+
+    /// Waits for `work`, and says so to a person who has waited for half a second.
+    pub(crate) async fn wait<T>(&self, text: &str, work: impl Future<Output = T>) -> T {
+        output::waiting(self.output, text, work).await
     }
 
     /// Whether the server's files are this machine's.

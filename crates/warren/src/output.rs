@@ -1,11 +1,15 @@
 //! The only place that prints: data to standard output, talk to standard error.
 
+mod spinner;
+
 use std::{
     error::Error,
     io::{self, IsTerminal as _, Write},
 };
 
 use serde::Serialize;
+
+pub(crate) use spinner::waiting;
 
 use crate::{
     config::Environment,
@@ -52,6 +56,8 @@ pub(crate) struct Output {
     /// Whether talk is left out.
     pub(crate) quiet: bool,
     color: bool,
+    /// Whether the terminal, if there is one, can take a line back.
+    lively: bool,
 }
 
 impl Output {
@@ -65,7 +71,8 @@ impl Output {
                     && environment.get("TERM") != Some("dumb")
             }
         };
-        Self { json: args.json, quiet: args.quiet, color }
+        let lively = environment.get("TERM") != Some("dumb");
+        Self { json: args.json, quiet: args.quiet, color, lively }
     }
 
     /// Prints a line of data.
@@ -153,6 +160,7 @@ impl Output {
     }
 
     fn say(self, text: &str) {
+        spinner::clear();
         // Nobody hears it when standard error is closed, and there is nobody else to tell.
         drop(writeln!(io::stderr().lock(), "{text}"));
     }

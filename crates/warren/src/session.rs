@@ -20,7 +20,7 @@ pub(crate) use follow::Follower;
 
 use crate::{
     error::{CliError, Kind},
-    output::Output,
+    output::{Output, waiting},
     terminal::{self, RawMode},
 };
 
@@ -102,7 +102,12 @@ pub(crate) async fn converse(
     signals: &mut Signals,
     output: Output,
 ) -> Result<ExecEnd, CliError> {
-    let (sender, receiver) = client.exec_socket(sandbox, request).await?;
+    // Until it is open nothing was asked for, so leaving leaves nothing.
+    let opening = waiting(output, "starting the command", client.exec_socket(sandbox, request));
+    let (sender, receiver) = tokio::select! {
+        opened = opening => opened?,
+        end = signals.end() => return Err(end),
+    };
     let raw = (request.tty.is_some() && request.stdin && terminal::is_input())
         .then(RawMode::enter)
         .transpose()

@@ -21,7 +21,7 @@ pub(crate) struct InfoArgs {
 }
 
 pub(crate) async fn info(cx: &Context<'_>, args: InfoArgs) -> Result<ExitCode, CliError> {
-    let sandbox = cx.client.get_sandbox(&args.sandbox).await?;
+    let sandbox = cx.wait("asking the server", cx.client.get_sandbox(&args.sandbox)).await?;
     if cx.output.json {
         cx.output.value(&sandbox)?;
         return Ok(ExitCode::SUCCESS);

@@ -116,7 +116,7 @@ async fn at_most(
         let count = u32::try_from(list.sandboxes.len()).unwrap_or(u32::MAX);
         filter.limit = Some(LARGEST_PAGE.min(limit - count.min(limit)));
         filter.cursor = list.next_cursor.take();
-        let page = cx.client.list_sandboxes(&filter).await?;
+        let page = cx.wait("asking the server", cx.client.list_sandboxes(&filter)).await?;
         list.sandboxes.extend(page.sandboxes);
         list.next_cursor = page.next_cursor;
         if list.next_cursor.is_none() || list.sandboxes.len() >= limit as usize {

@@ -12,14 +12,17 @@ pub(super) async fn made(
     wanted: &CreateSandbox,
     signals: &mut Signals,
 ) -> Result<Sandbox, CliError> {
-    let mut creation = std::pin::pin!(cx.client.create_sandbox(wanted));
+    let creation = cx.wait("making the sandbox", cx.client.create_sandbox(wanted));
+    let mut creation = std::pin::pin!(creation);
     let end = tokio::select! {
-        created = &mut creation => return Ok(created?),
+        // Whoever has asked us to end before the answer came gets no sandbox.
+        biased;
         end = signals.end() => end,
+        created = &mut creation => return Ok(created?),
     };
     let remove = async {
         if let Ok(created) = creation.await {
-            removed(cx, &created.id).await;
+            cx.client.ensure_deleted(&created.id).await.ok();
         }
     };
     tokio::select! {
@@ -30,9 +33,16 @@ pub(super) async fn made(
     }
 }
 
-/// Removes a sandbox that this command has made; what the command did counts more than that.
-pub(super) async fn removed(cx: &Context<'_>, id: &str) {
-    if let Err(error) = cx.client.ensure_deleted(id).await {
-        cx.output.warn(&format!("sandbox {id} could not be removed: {error}"));
-    }
+/// Removes a sandbox that this command has made; what the command did counts more than that. A
+/// person who does not want to wait for it is told what is left.
+pub(super) async fn removed(cx: &Context<'_>, id: &str, signals: &mut Signals) {
+    let removing = cx.wait("removing the sandbox", cx.client.ensure_deleted(id));
+    let problem = tokio::select! {
+        result = removing => match result {
+            Ok(()) => return,
+            Err(error) => error.to_string(),
+        },
+        end = signals.end() => end.source.to_string(),
+    };
+    cx.output.warn(&format!("sandbox {id} may be left, for it was not removed: {problem}"));
 }

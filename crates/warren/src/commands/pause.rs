@@ -15,7 +15,7 @@ pub(crate) struct PauseArgs {
 
 pub(crate) async fn pause(cx: &Context<'_>, args: PauseArgs) -> Result<ExitCode, CliError> {
     for sandbox in &args.sandboxes {
-        let sandbox = cx.client.pause_sandbox(sandbox).await?;
+        let sandbox = cx.wait("pausing the sandbox", cx.client.pause_sandbox(sandbox)).await?;
         if cx.output.json {
             cx.output.value(&sandbox)?;
         } else {

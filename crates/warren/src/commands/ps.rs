@@ -18,7 +18,7 @@ pub(crate) struct PsArgs {
 }
 
 pub(crate) async fn ps(cx: &Context<'_>, args: PsArgs) -> Result<ExitCode, CliError> {
-    let list = cx.client.list_execs(&args.sandbox).await?;
+    let list = cx.wait("asking the sandbox", cx.client.list_execs(&args.sandbox)).await?;
     if cx.output.json {
         cx.output.value(&list)?;
     } else if cx.output.quiet {

@@ -28,7 +28,8 @@ pub(crate) async fn rm(cx: &Context<'_>, args: RmArgs) -> Result<ExitCode, CliEr
     let sandboxes = if args.all { all(cx, args.force).await? } else { args.sandboxes };
     let mut status = ExitCode::SUCCESS;
     for sandbox in sandboxes {
-        match cx.client.delete_sandbox(&sandbox).await {
+        let removing = cx.client.delete_sandbox(&sandbox);
+        match cx.wait(&format!("removing {sandbox}"), removing).await {
             Ok(()) => cx.output.talk(&format!("removed {sandbox}")),
             Err(error) if error.code() == Code::NotFound && args.force => {}
             Err(error) => {

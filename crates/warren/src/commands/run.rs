@@ -107,7 +107,7 @@ pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, Cli
     if args.keep && !interrupted {
         cx.output.talk(&format!("sandbox {} is kept", created.id));
     } else {
-        removed(cx, &created.id).await;
+        removed(cx, &created.id, &mut signals).await;
     }
     result
 }
@@ -126,7 +126,7 @@ async fn detached(
     let started = match started {
         Ok(started) => started,
         Err(error) => {
-            removed(cx, &created.id).await;
+            removed(cx, &created.id, signals).await;
             return Err(error);
         }
     };

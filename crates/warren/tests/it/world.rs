@@ -65,8 +65,22 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "a test starts the program as a person would")]
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_warren"));
+        command.args(arguments);
+        self.at_home(command)
+    }
+
+    /// The program under another, which is given the program and its arguments behind its own.
+    #[expect(clippy::disallowed_methods, reason = "a test starts the program as a person would")]
+    pub(crate) fn command_under(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let (first, rest) = wrapper.split_first().unwrap();
+        let mut command = Command::new(first);
+        command.args(rest).arg(env!("CARGO_BIN_EXE_warren")).args(arguments);
+        self.at_home(command)
+    }
+
+    /// Gives a command the environment of this test alone.
+    fn at_home(&self, mut command: Command) -> Command {
         command
-            .args(arguments)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.base.path())
