@@ -66,6 +66,8 @@ pub enum Failure {
     Pause,
     /// The next destroy fails on the host.
     Destroy,
+    /// The next check fails on the host.
+    Check,
 }
 
 impl Default for FakeRuntime {
@@ -253,6 +255,13 @@ impl Runtime for FakeRuntime {
         deadline: Option<Deadline>,
     ) -> Result<(), RuntimeError> {
         self.change(id, |guest| guest.deadline = deadline)
+    }
+
+    async fn check(&self) -> Result<(), RuntimeError> {
+        match self.fails(&[Failure::Check]) {
+            Some(_) => Err(scripted("start the keeper")),
+            None => Ok(()),
+        }
     }
 
     async fn pause(&self, id: &SandboxId) -> Result<(), RuntimeError> {

@@ -66,6 +66,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         deadline: Option<Deadline>,
     ) -> Result<(), RuntimeError>;
 
+    /// Says whether a guest could be made now, without making one.
+    async fn check(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Opens a byte stream to a TCP port on the guest's own loopback.
     async fn dial(&self, _id: &SandboxId, _port: u16) -> Result<Box<dyn Duplex>, RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "dial a port" })

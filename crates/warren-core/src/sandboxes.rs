@@ -32,8 +32,10 @@ use crate::{
 
 mod exec;
 mod files;
+mod health;
 
 pub use files::{At, Download, FileInfo, FileKind, Range, Upload, Written};
+pub use health::{Statistics, Unready};
 
 /// All sandboxes of this server. A clone is another handle to the same ones.
 #[derive(Clone, Debug)]

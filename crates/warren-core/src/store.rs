@@ -11,7 +11,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sqlx::{
@@ -47,8 +50,16 @@ pub struct Store {
     operations: mpsc::UnboundedSender<Operation>,
     events: broadcast::WeakSender<Arc<Event>>,
     tasks: TaskTracker,
+    gauges: Arc<Gauges>,
     /// None for one in memory.
     file: Option<Arc<DatabaseFile>>,
+}
+
+/// What the writer shows of itself.
+#[derive(Debug, Default)]
+struct Gauges {
+    last_event: AtomicU64,
+    failed_commits: AtomicU64,
 }
 
 /// How to open the database once more.
@@ -226,14 +237,15 @@ impl Store {
         let (operations, queue) = mpsc::unbounded_channel();
         let (sender, _) = broadcast::channel(BROADCAST);
         let events = sender.downgrade();
-        let writer = writer::Writer::new(connection, queue, sender, last);
+        let gauges = Arc::<Gauges>::default();
+        let writer = writer::Writer::new(connection, queue, sender, (last, Arc::clone(&gauges)));
         let checkpoint = checkpoints.map(|connection| {
             let (due, queue) = mpsc::channel(1);
             tasks.spawn(writer::checkpoint(connection, queue));
             due
         });
         tasks.spawn(writer.run(checkpoint));
-        Ok(Self { operations, events, tasks: tasks.clone(), file: None })
+        Ok(Self { operations, events, tasks: tasks.clone(), gauges, file: None })
     }
 
     /// Everything needed to start, and the end of what cannot be read: such rows are passed over
@@ -334,6 +346,16 @@ impl Store {
         self.flush().await?;
         let mut connection = connect(&file.options, &file.path.display().to_string()).await?;
         access::copy(&mut connection, &file.path).await
+    }
+
+    /// The number of the last event that is committed.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.gauges.last_event.load(Ordering::Relaxed)
+    }
+
+    /// How many transactions failed since the start.
+    pub(crate) fn failed_commits(&self) -> u64 {
+        self.gauges.failed_commits.load(Ordering::Relaxed)
     }
 
     /// What is committed from now on.

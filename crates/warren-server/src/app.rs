@@ -2,14 +2,18 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use crate::metrics::Metrics;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_core::Sandboxes;
+use warren_core::{Sandboxes, sandboxes::Unready};
+
+/// How long an answer to whether the server is ready holds.
+const READY_KEPT: Duration = Duration::from_secs(1);
 
 /// The server's state. A clone is another handle to the same one.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ struct Inner {
     last_activity_ms: AtomicU64,
     stopping: CancellationToken,
     tasks: TaskTracker,
+    metrics: Metrics,
+    ready: Mutex<Option<(Instant, Result<(), Unready>)>>,
 }
 
 /// What a background server needs to know to decide whether anybody needs it.
@@ -55,6 +61,8 @@ impl App {
             last_activity_ms: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            metrics: Metrics::default(),
+            ready: Mutex::default(),
         };
         Self { sandboxes, inner: Arc::new(inner) }
     }
@@ -100,6 +108,29 @@ impl App {
 
     pub(crate) fn version(&self) -> &str {
         &self.inner.version
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Whether a sandbox could be made now. Anybody may ask, so the answer is kept for a second.
+    pub(crate) async fn ready(&self) -> Result<(), Unready> {
+        if self.inner.stopping.is_cancelled() {
+            return Err(Unready::ShuttingDown);
+        }
+        let kept = *self.inner.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = kept.filter(|(at, _)| at.elapsed() < READY_KEPT) {
+            return answer;
+        }
+        let answer = self.sandboxes.check().await;
+        let answered = Some((Instant::now(), answer));
+        *self.inner.ready.lock().unwrap_or_else(PoisonError::into_inner) = answered;
+        answer
     }
 
     /// The connections.

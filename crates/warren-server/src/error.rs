@@ -22,6 +22,10 @@ impl ApiError {
         Self::new(Code::InvalidArgument, format!("{what}: {reason}"))
     }
 
+    pub(crate) fn code(&self) -> Code {
+        self.0.code
+    }
+
     /// The failure as a part of a stream.
     pub(crate) fn into_body(self) -> ErrorBody {
         *self.0

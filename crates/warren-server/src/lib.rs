@@ -9,6 +9,7 @@
 //! | `auth` | who asks |
 //! | `rest` | the handlers of the native API |
 //! | [`openapi`] | the document that describes all of it |
+//! | `metrics` | what is counted |
 //! | `extract` | requests, with refusals in our envelope |
 //! | `convert`, `error` | core's types as the API's |
 //!
@@ -24,6 +25,7 @@ mod convert;
 mod error;
 mod extract;
 mod face;
+mod metrics;
 mod rest;
 
 pub use app::{Activity, App};

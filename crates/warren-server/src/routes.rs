@@ -11,9 +11,9 @@
 //! 4. `cargo test -p warren-server openapi` says what is still missing, and
 //!    `UPDATE=1 cargo test -p warren api_` writes `docs/openapi.json` and `docs/api.md` anew.
 
-use axum::{Router, routing::MethodRouter};
+use axum::{Router, middleware, routing::MethodRouter};
 
-use crate::{app::App, error, rest};
+use crate::{app::App, error, metrics, rest};
 
 /// Makes the router, [`ROUTES`] and the operations of the OpenAPI document from one table.
 macro_rules! routes {
@@ -24,6 +24,7 @@ macro_rules! routes {
                 $(.route($path, MethodRouter::new()$(.$method(rest::$file::$handler))+))*
                 .fallback(error::no_such_route)
                 .method_not_allowed_fallback(error::no_such_method)
+                .layer(middleware::from_fn_with_state(app.clone(), metrics::observe))
                 .with_state(app)
         }
 
@@ -58,6 +59,8 @@ routes! {
     // What happens, and the server itself.
     "/v1/events" => get events::follow_events;
     "/v1/health" => get server::get_health;
+    "/v1/ready" => get server::get_ready;
+    "/v1/metrics" => get server::get_metrics;
     "/v1/version" => get server::get_version;
     "/v1/shutdown" => post server::stop_server;
     "/v1/openapi.json" => get server::get_openapi;

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use super::{Answer, Key, Operation, StoreError, row, sql};
+use super::{Answer, Gauges, Key, Operation, StoreError, row, sql};
 use crate::{
     events::{Draft, Event},
     id::SandboxId,
@@ -38,6 +38,7 @@ pub(super) struct Writer {
     last_event: u64,
     pending: Pending,
     commits: u32,
+    gauges: Arc<Gauges>,
 }
 
 /// What the next transaction holds.
@@ -78,10 +79,11 @@ impl Writer {
         connection: SqliteConnection,
         queue: mpsc::UnboundedReceiver<Operation>,
         events: broadcast::Sender<Arc<Event>>,
-        last_event: u64,
+        (last_event, gauges): (u64, Arc<Gauges>),
     ) -> Self {
         let pending = Pending::default();
-        Self { connection, queue, events, last_event, pending, commits: 0 }
+        gauges.last_event.store(last_event, Ordering::Relaxed);
+        Self { connection, queue, events, last_event, pending, commits: 0, gauges }
     }
 
     /// Works until the last handle of the store is gone.
@@ -201,6 +203,7 @@ impl Writer {
             Ok(()) => {
                 self.commits += 1;
                 self.last_event += numbered.len() as u64;
+                self.gauges.last_event.store(self.last_event, Ordering::Relaxed);
                 let done = std::mem::take(&mut self.pending);
                 for answer in done.answers {
                     answer.send(Ok(())).ok();
@@ -211,6 +214,7 @@ impl Writer {
                 }
             }
             Err(error) => {
+                self.gauges.failed_commits.fetch_add(1, Ordering::Relaxed);
                 let cause = &error as &dyn std::error::Error;
                 tracing::error!(error = cause, "{error}; changes are kept and tried again");
                 self.pending.give_up(&error);

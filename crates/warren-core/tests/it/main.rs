@@ -9,6 +9,7 @@
 mod access;
 mod driver;
 mod events;
+mod health;
 mod pool;
 mod restart;
 mod store;

@@ -219,6 +219,13 @@ impl Runtime for NamespaceRuntime {
         blocking(move || this.create_now(&id, &spec)).await
     }
 
+    async fn check(&self) -> Result<(), RuntimeError> {
+        let host = Arc::clone(&self.host);
+        // Every guest is a child of the keeper: where none lives, one is started.
+        let keeper = spawn_blocking(move || host.keeper().map(drop)).await;
+        keeper.map_err(RuntimeError::host("ask for the keeper"))?
+    }
+
     async fn connect(
         &self,
         id: &SandboxId,

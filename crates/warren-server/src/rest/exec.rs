@@ -59,6 +59,7 @@ pub(crate) async fn start_exec(
     let detach = request.detach;
     let command = convert::command(api::ExecRequest { stdin: false, ..request });
     let mut exec = app.sandboxes.exec(&caller, &id, &command).await?;
+    app.metrics().exec_started();
     if detach {
         if let Some(feeding) = exec.take_feeding() {
             app.tasks().spawn(feeding);

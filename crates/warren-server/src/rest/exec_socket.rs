@@ -29,6 +29,7 @@ use crate::{
     convert,
     error::ApiError,
     extract::{SandboxPath, json},
+    metrics::OpenStream,
 };
 
 /// The largest message from a client.
@@ -65,11 +66,11 @@ pub(crate) async fn converse_exec(
     let upgrade = upgrade.map_err(|error| ApiError::invalid("upgrade", error.body_text()))?;
     // An unknown sandbox is better said in HTTP than in the conversation.
     app.sandboxes.get(&caller, &id)?;
-    let busy = app.busy();
+    let open = (app.busy(), OpenStream::new(&app));
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES);
     Ok(upgrade.on_upgrade(move |socket| async move {
         converse(app, caller, id, socket).await;
-        drop(busy);
+        drop(open);
     }))
 }
 
@@ -107,7 +108,8 @@ async fn open(app: &App, caller: &Caller, id: &str, socket: &mut WebSocket) -> O
         Some(match json::<api::ExecRequest>(text.as_bytes()) {
             Ok(request) => {
                 let command = convert::command(request);
-                app.sandboxes.exec(caller, id, &command).await.map_err(ApiError::from)
+                let started = app.sandboxes.exec(caller, id, &command).await;
+                started.inspect(|_| app.metrics().exec_started()).map_err(ApiError::from)
             }
             Err(error) => Err(error),
         })

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use warren_api::{IDEMPOTENCY_KEY, sandbox as api};
+use warren_core::{Caller, sandbox::Made};
 
 use crate::{
     app::App,
@@ -34,13 +35,25 @@ pub(crate) async fn create_sandbox(
     Body(request): Body<api::CreateSandbox>,
 ) -> Result<(StatusCode, Json<api::Sandbox>), ApiError> {
     let began = Instant::now();
-    let key = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str()).transpose();
-    let key = key.map_err(|error| ApiError::invalid(IDEMPOTENCY_KEY, error))?;
-    let made = app.sandboxes.create(&caller, convert::wanted(request)?, key).await?;
+    let made = create(&app, &caller, &headers, request).await;
+    let outcome = made.as_ref().map(drop).map_err(ApiError::code);
+    app.metrics().created(began.elapsed(), outcome);
+    let made = made?;
     let mut sandbox = convert::sandbox(&made.sandbox);
     sandbox.timing = Some(convert::timing(began.elapsed(), &made.steps));
     sandbox.warnings = app.sandboxes.runtime().1.warnings;
     Ok((StatusCode::CREATED, Json(sandbox)))
+}
+
+async fn create(
+    app: &App,
+    caller: &Caller,
+    headers: &HeaderMap,
+    request: api::CreateSandbox,
+) -> Result<Made, ApiError> {
+    let key = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str()).transpose();
+    let key = key.map_err(|error| ApiError::invalid(IDEMPOTENCY_KEY, error))?;
+    Ok(app.sandboxes.create(caller, convert::wanted(request)?, key).await?)
 }
 
 /// List sandboxes, newest first

@@ -6,10 +6,10 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use warren_api::server as api;
+use warren_api::{Code, server as api};
 use warren_core::SandboxError;
 
-use crate::{app::App, auth::Known, convert, error::ApiError, openapi};
+use crate::{app::App, auth::Known, convert, error::ApiError, metrics, openapi};
 
 /// Say that the server is there
 #[utoipa::path(
@@ -18,6 +18,37 @@ use crate::{app::App, auth::Known, convert, error::ApiError, openapi};
 )]
 pub(crate) async fn get_health(_: Known) -> Json<api::Health> {
     Json(api::Health { status: "ok".to_owned() })
+}
+
+/// Say whether sandboxes can be made now
+///
+/// 503 says why not: the database takes no changes, the machine cannot isolate, or the server is
+/// about to end.
+#[utoipa::path(
+    get, path = "/v1/ready", tag = "server", security(()),
+    responses((status = 200, description = "They can", body = api::Health)),
+)]
+pub(crate) async fn get_ready(State(app): State<App>) -> Result<Json<api::Health>, ApiError> {
+    match app.ready().await {
+        Ok(()) => Ok(Json(api::Health { status: "ok".to_owned() })),
+        Err(unready) => Err(ApiError::new(Code::Unavailable, unready.to_string())),
+    }
+}
+
+/// Show what the server counted since its start
+///
+/// In Prometheus' text format. For the user who runs the server alone.
+#[utoipa::path(
+    get, path = "/v1/metrics", tag = "server",
+    responses((status = 200, description = "The numbers", body = String)),
+)]
+pub(crate) async fn get_metrics(
+    State(app): State<App>,
+    Known(caller): Known,
+) -> Result<impl IntoResponse, ApiError> {
+    caller.require_host("read its metrics")?;
+    let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    Ok(([kind], metrics::page(&app)))
 }
 
 /// Say what the server is and what it can do here

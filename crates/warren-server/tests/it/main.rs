@@ -15,3 +15,4 @@ mod openapi;
 mod sandboxes;
 mod server;
 mod socket;
+mod watching;
