@@ -43,6 +43,12 @@ pub enum EventKind {
     /// It ended.
     #[serde(rename = "sandbox.stopped")]
     Stopped,
+    /// It was started again.
+    #[serde(rename = "sandbox.started")]
+    Started,
+    /// It got another lifetime.
+    #[serde(rename = "sandbox.extended")]
+    Extended,
     /// It could not be made, or broke.
     #[serde(rename = "sandbox.failed")]
     Failed,

@@ -22,6 +22,8 @@ pub mod event;
 
 pub mod server;
 
+pub mod usage;
+
 pub mod error;
 
 pub mod text;

@@ -62,6 +62,15 @@ pub struct CreateSandbox {
     pub warm: Option<bool>,
 }
 
+/// `POST /v1/sandboxes/{id}/extend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExtendSandbox {
+    /// How long it lives from now on, in seconds; 0 for no limit.
+    pub lifetime_seconds: u64,
+}
+
 /// What happens to a sandbox at the end of its lifetime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -72,6 +81,8 @@ pub enum OnDeadline {
     Kill,
     /// Its processes are frozen.
     Pause,
+    /// Its processes end and its files are kept: it can be started again.
+    Stop,
 }
 
 /// How much the root of a sandbox may do.
@@ -139,6 +150,9 @@ pub struct Sandbox {
     pub runtime: String,
     /// Whether it came from the warm pool.
     pub warm: bool,
+    /// Whether it has ended and its files are kept, so that it can be started again.
+    #[serde(default)]
+    pub startable: bool,
     /// Where the time of its creation went; only in the answer to the creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
@@ -162,6 +176,8 @@ pub enum State {
     Stopping,
     /// It has ended.
     Stopped,
+    /// It was stopped, and is being started again.
+    Starting,
     /// It could not be made, or broke.
     Failed,
 }
@@ -176,6 +192,7 @@ impl State {
             Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
+            Self::Starting => "starting",
             Self::Failed => "failed",
         }
     }
@@ -227,6 +244,8 @@ pub enum EndReason {
     OutOfMemory,
     /// Somebody removed it.
     Killed,
+    /// Somebody stopped it.
+    Stopped,
     /// The host went away under it.
     Host,
 }
@@ -257,7 +276,8 @@ pub struct TimingStep {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
 pub struct ListSandboxes {
-    /// In any of these states; all that live (not `stopped`, not `failed`) where empty.
+    /// In any of these states; where empty, all that live (not `stopped`, not
+    /// `failed`) and those that can be started again.
     #[cfg_attr(feature = "openapi", param(rename = "state", required = false))]
     pub states: Vec<State>,
     /// With all of these labels.

@@ -43,6 +43,8 @@ pub struct RuntimeInfo {
 pub struct Capabilities {
     /// Pausing and resuming.
     pub pause: bool,
+    /// Stopping with the files kept, and starting again.
+    pub stop: bool,
     /// Streams to ports inside.
     pub dial: bool,
     /// Reaching the internet.

@@ -88,6 +88,8 @@ pub struct Retention {
     pub ended: Duration,
     /// And at most so many of them, the newest.
     pub ended_count: usize,
+    /// A stopped sandbox keeps its files for this long; none for as long as nobody removes it.
+    pub stopped: Option<Duration>,
     /// So many of the newest events stay.
     pub events: u64,
     /// An idempotency key holds for this long.
@@ -97,6 +99,6 @@ pub struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { ended: day, ended_count: 1000, events: 50_000, keys: day }
+        Self { ended: day, ended_count: 1000, stopped: None, events: 50_000, keys: day }
     }
 }

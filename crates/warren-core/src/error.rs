@@ -117,6 +117,12 @@ pub enum SandboxError {
         /// The agent's sentence.
         message: String,
     },
+    /// Nothing in the sandbox listens on a port.
+    #[error("nothing in the sandbox listens on port {port}")]
+    PortClosed {
+        /// Which.
+        port: u16,
+    },
     /// The guest's agent did not answer as it should.
     #[error("the agent of sandbox {id} does not answer as it should")]
     Unresponsive {

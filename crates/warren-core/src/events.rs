@@ -49,6 +49,10 @@ pub enum EventKind {
     Resumed,
     /// It ended.
     Stopped,
+    /// It was started again.
+    Started,
+    /// It got another lifetime.
+    Extended,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -56,12 +60,14 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Created,
         Self::Running,
         Self::Paused,
         Self::Resumed,
         Self::Stopped,
+        Self::Started,
+        Self::Extended,
         Self::Failed,
         Self::Deleted,
     ];
@@ -75,6 +81,8 @@ impl EventKind {
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Stopped => "stopped",
+            Self::Started => "started",
+            Self::Extended => "extended",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }

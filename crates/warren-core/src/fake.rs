@@ -20,8 +20,8 @@ use crate::{
     clock::{Clock, Timestamp},
     id::SandboxId,
     runtime::{
-        Capabilities, Created, Deadline, Duplex, Exit, Found, GuestState, Runtime, RuntimeError,
-        RuntimeEvent, Service, Usage,
+        Capabilities, Created, Deadline, Duplex, Exit, ExitReason, Found, GuestState, Runtime,
+        RuntimeError, RuntimeEvent, Service, Usage,
     },
     spec::Spec,
 };
@@ -68,6 +68,8 @@ pub enum Failure {
     Destroy,
     /// The next check fails on the host.
     Check,
+    /// The next start of a stopped guest fails on the host.
+    Start,
 }
 
 impl Default for FakeRuntime {
@@ -78,6 +80,7 @@ impl Default for FakeRuntime {
             script: Mutex::default(),
             capabilities: Mutex::new(Capabilities {
                 pause: true,
+                stop: true,
                 dial: false,
                 network: true,
                 memory_limit: true,
@@ -146,7 +149,16 @@ impl FakeRuntime {
         }
     }
 
-    /// Loses a guest without a word, as when its host is started again.
+    /// Ends a guest without a word and keeps its files, as when its host is started again.
+    pub fn reboot(&self, id: &SandboxId) {
+        if let Some(guest) = self.lock().get_mut(id) {
+            guest.agent.hang_up();
+            let exit = Exit { reason: ExitReason::Unknown, oom_kills: 0 };
+            guest.state = GuestState::Exited(exit);
+        }
+    }
+
+    /// Loses a guest and all its files, as when somebody removes them by hand.
     pub fn lose(&self, id: &SandboxId) {
         self.lock().remove(id);
     }
@@ -237,6 +249,26 @@ impl Runtime for FakeRuntime {
             self.destroyed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    async fn stop(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        self.change(id, |guest| {
+            guest.agent.hang_up();
+            guest.state = GuestState::Stopped;
+        })
+    }
+
+    async fn start(&self, id: &SandboxId, _spec: &Spec) -> Result<Created, RuntimeError> {
+        if self.fails(&[Failure::Start]).is_some() {
+            return Err(scripted("start the guest"));
+        }
+        let agent = FakeAgent::new(self.tasks.clone(), false);
+        self.change(id, |guest| {
+            agent.take_files(&guest.agent);
+            guest.agent = agent;
+            guest.state = GuestState::Running;
+        })?;
+        Ok(Created { steps: vec![("fake", Duration::from_micros(1))] })
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {

@@ -184,7 +184,7 @@ fn check_limits(limits: &Limits) -> Result<(), SandboxError> {
 }
 
 /// How long the sandbox lives: what was asked for, within what the operator allows.
-fn lifetime(
+pub(crate) fn lifetime(
     wanted: Option<Duration>,
     defaults: &Defaults,
 ) -> Result<Option<Duration>, SandboxError> {

@@ -174,6 +174,7 @@ async fn park(shared: &Arc<Shared>, spec: Spec) -> Result<(), SandboxError> {
         end: None,
         runtime: shared.runtime.name().into(),
         warm: true,
+        kept: false,
     };
     let (reply, parked) = oneshot::channel();
     let handle = Driver::start(shared, sandbox, Birth::Park { reply });

@@ -3,7 +3,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{clock::Timestamp, config::Retention, sandbox::Sandbox, shared::Shared, store::Prune};
+use crate::{
+    clock::Timestamp,
+    config::Retention,
+    sandbox::{
+        Sandbox,
+        handle::{Command, Handle},
+    },
+    shared::Shared,
+    store::Prune,
+};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
@@ -25,6 +34,9 @@ pub(crate) fn reap(shared: &Shared) {
     let handles = shared.all();
     for handle in &handles {
         handle.guest().close_idle();
+        if stopped_too_long(&handle.sandbox(), now, &retention) {
+            shared.store.tasks().spawn(remove(Arc::clone(handle)));
+        }
     }
     let ended = handles.iter().map(|handle| handle.sandbox()).collect();
     for sandbox in expired(ended, now, &retention) {
@@ -39,6 +51,18 @@ pub(crate) fn reap(shared: &Shared) {
     shared.store.prune(Prune { events: retention.events, keys_before });
 }
 
+fn stopped_too_long(sandbox: &Sandbox, now: Timestamp, retention: &Retention) -> bool {
+    let stopped = sandbox.end.as_ref().filter(|_| sandbox.kept);
+    stopped.zip(retention.stopped).is_some_and(|(end, longest)| now.since(end.at) > longest)
+}
+
+async fn remove(handle: Arc<Handle>) {
+    match handle.ask(Command::Delete).await {
+        Ok(()) => tracing::info!(sandbox.id = %handle.id(), "stopped for too long and removed"),
+        Err(error) => tracing::warn!(sandbox.id = %handle.id(), %error, "not removed"),
+    }
+}
+
 /// Those that ended too long ago, or before too many others.
 fn expired(
     sandboxes: Vec<Arc<Sandbox>>,
@@ -47,7 +71,7 @@ fn expired(
 ) -> Vec<Arc<Sandbox>> {
     let mut ended: Vec<_> = sandboxes
         .into_iter()
-        .filter(|sandbox| !sandbox.state.is_living())
+        .filter(|sandbox| !sandbox.state.is_living() && !sandbox.kept)
         .map(|sandbox| (sandbox.end.as_ref().map_or(sandbox.created_at, |end| end.at), sandbox))
         .collect();
     ended.sort_unstable_by_key(|(at, sandbox)| std::cmp::Reverse((*at, sandbox.id)));
@@ -90,7 +114,24 @@ mod tests {
             end: ended_at.map(|at| End::host(Timestamp::from_millis(at), "gone")),
             runtime: "fake".into(),
             warm: false,
+            kept: false,
         })
+    }
+
+    #[test]
+    fn only_what_was_stopped_too_long_ago_goes() {
+        let check = |kept, ended_at, stopped: Option<u64>, expected| {
+            let sandbox = Sandbox { kept, ..(*sandbox(ended_at)).clone() };
+            let stopped = stopped.map(Duration::from_secs);
+            let retention = Retention { stopped, ..Retention::default() };
+            let now = Timestamp::from_millis(100_000);
+            assert_eq!(stopped_too_long(&sandbox, now, &retention), expected);
+        };
+        check(true, Some(0), Some(99), true);
+        check(true, Some(2_000), Some(99), false);
+        check(true, Some(0), None, false);
+        check(false, Some(0), Some(99), false);
+        check(true, None, Some(99), false);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind},
     id::SandboxId,
-    runtime::{GuestState, RuntimeEvent},
-    sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle},
+    runtime::{GuestState, RuntimeError, RuntimeEvent},
+    sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
     shared::Shared,
     state::State,
 };
@@ -27,8 +27,10 @@ const TOLD: Duration = Duration::from_secs(5);
 enum Verdict {
     /// It lives: go on with it in this state.
     Adopt { state: State, initialise: bool },
-    /// It ended while no server was there.
-    Ended(End),
+    /// It ended while no server was there; its files are kept where there are any and this says so.
+    Ended { end: End, keep: bool },
+    /// It had ended before, and its files are there.
+    Rest,
     /// It was being removed: finish that.
     Remove,
     /// It had ended before.
@@ -53,11 +55,20 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let mut told = Vec::new();
     for sandbox in loaded.sandboxes {
         let guest = found.remove(&sandbox.id);
-        let gone = guest.is_none() || matches!(guest, Some(GuestState::Exited(_)));
-        let verdict = judge(shared, &sandbox, guest);
-        if gone || verdict == Verdict::Remove {
-            // Of an ended guest the host may still hold files.
-            destroy(shared, sandbox.id).await;
+        let mut verdict = judge(shared, &sandbox, guest.as_ref());
+        match &mut verdict {
+            // Its files are put aside, if that was not done before.
+            Verdict::Ended { keep, .. } if *keep => *keep = put_aside(shared, sandbox.id).await,
+            Verdict::Ended { .. } | Verdict::Remove | Verdict::Keep => {
+                // Of an ended guest the host may still hold files.
+                destroy(shared, sandbox.id).await;
+            }
+            Verdict::Rest => {
+                if !put_aside(shared, sandbox.id).await {
+                    verdict = Verdict::Keep;
+                }
+            }
+            Verdict::Adopt { .. } => {}
         }
         if matches!(verdict, Verdict::Adopt { initialise: true, .. }) {
             told.push(sandbox.id);
@@ -65,7 +76,12 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
         settle(shared, sandbox, verdict);
     }
     // Parked ones of a server before this, and those it had begun to make or to remove.
-    for id in found.into_keys() {
+    for (id, guest) in found {
+        if guest == GuestState::Stopped {
+            // Perhaps the database was lost, or is an older copy: then these are all that is left.
+            tracing::warn!(sandbox.id = %id, "there are files of a stopped sandbox without a row");
+            continue;
+        }
         tracing::info!(sandbox.id = %id, "a guest that is nobody's is removed");
         destroy(shared, id).await;
     }
@@ -81,7 +97,11 @@ async fn wait_until_made(shared: &Shared, sandboxes: &[SandboxId]) {
     let all = async {
         for handle in sandboxes.iter().filter_map(|id| shared.any(*id)) {
             // One without a driver changes no more.
-            handle.watch().wait_for(|sandbox| sandbox.state != State::Creating).await.ok();
+            handle
+                .watch()
+                .wait_for(|sandbox| !matches!(sandbox.state, State::Creating | State::Starting))
+                .await
+                .ok();
         }
     };
     if tokio::time::timeout(TOLD, all).await.is_err() {
@@ -90,24 +110,45 @@ async fn wait_until_made(shared: &Shared, sandboxes: &[SandboxId]) {
 }
 
 /// Decides about a stored sandbox, given what the runtime found of it.
-fn judge(shared: &Shared, sandbox: &Sandbox, guest: Option<GuestState>) -> Verdict {
+fn judge(shared: &Shared, sandbox: &Sandbox, guest: Option<&GuestState>) -> Verdict {
     let now = shared.clock.now();
+    let ended = |end: End, keep: bool| Verdict::Ended {
+        end,
+        keep: keep && shared.runtime.capabilities().stop,
+    };
     match (sandbox.state, guest) {
+        (State::Stopped, Some(guest)) if sandbox.kept => match guest {
+            GuestState::Stopped | GuestState::Exited(_) => Verdict::Rest,
+            // It was being started, and the news of that had not reached the row.
+            GuestState::Running | GuestState::Paused => {
+                Verdict::Adopt { state: State::Starting, initialise: true }
+            }
+        },
         (State::Stopped | State::Failed, _) => Verdict::Keep,
+        (State::Starting, None | Some(GuestState::Exited(_) | GuestState::Stopped)) => {
+            ended(End::host(now, "the server ended while the sandbox was being started"), true)
+        }
         // Whoever acts on a deadline removes the guest before its end is written.
         (_, None) if sandbox.expires_at.is_some_and(|at| at <= now) => {
-            Verdict::Ended(End::timeout(now))
+            ended(End::timeout(now), false)
         }
-        (_, None) => Verdict::Ended(End::host(
-            now,
-            "the sandbox went away while no server was there, with its host or by other hands",
-        )),
+        (_, None) => ended(
+            End::host(
+                now,
+                "the sandbox went away while no server was there, with its host or by other hands",
+            ),
+            false,
+        ),
         (_, Some(GuestState::Exited(exit))) => {
-            Verdict::Ended(End::from_exit(now, &exit, &sandbox.spec.limits))
+            ended(End::from_exit(now, exit, &sandbox.spec.limits), rest::keeps(sandbox, exit))
         }
+        (_, Some(GuestState::Stopped)) if sandbox.expires_at.is_some_and(|at| at <= now) => {
+            ended(End::timeout(now), true)
+        }
+        (_, Some(GuestState::Stopped)) => ended(End::stopped(now), true),
         (State::Stopping, Some(_)) => Verdict::Remove,
-        (State::Creating, Some(GuestState::Running)) => {
-            Verdict::Adopt { state: State::Creating, initialise: true }
+        (from @ (State::Creating | State::Starting), Some(GuestState::Running)) => {
+            Verdict::Adopt { state: from, initialise: true }
         }
         (_, Some(GuestState::Running)) => {
             Verdict::Adopt { state: State::Running, initialise: false }
@@ -121,29 +162,44 @@ fn settle(shared: &Arc<Shared>, mut sandbox: Sandbox, verdict: Verdict) {
         Verdict::Adopt { state, initialise } => {
             let paused_meanwhile = state == State::Paused && sandbox.state != State::Paused;
             sandbox.state = state;
+            if sandbox.end.take().is_some() {
+                let now = shared.clock.now();
+                sandbox.expires_at = sandbox.lifetime.length.map(|length| now + length);
+            }
+            sandbox.kept = false;
             if paused_meanwhile {
                 sandbox.expires_at = None;
                 let paused = draft(shared, &sandbox, EventKind::Paused);
                 shared.store.save(Arc::new(sandbox.clone()), vec![paused]);
             }
-            let name = sandbox.name.as_deref();
-            let admission = shared.readmit(&sandbox.owner, sandbox.id, name, &sandbox.spec.limits);
+            let admission = shared.readmit(&sandbox);
             Driver::start(shared, sandbox, Birth::Adopt { admission, initialise }).adopted();
         }
-        Verdict::Ended(end) => {
+        Verdict::Ended { end, keep } => {
             sandbox.state = State::Stopped;
+            sandbox.kept = keep;
             sandbox.expires_at = None;
             let mut stopped = draft(shared, &sandbox, EventKind::Stopped);
             stopped.detail.insert("message".to_owned(), end.message.clone());
             sandbox.end = Some(end);
             shared.store.save(Arc::new(sandbox.clone()), vec![stopped]);
-            register_ended(shared, sandbox);
+            settle(shared, sandbox, if keep { Verdict::Rest } else { Verdict::Keep });
+        }
+        Verdict::Rest => {
+            let admission = shared.readmit(&sandbox);
+            Driver::start(shared, sandbox, Birth::Rest { admission });
         }
         Verdict::Remove => {
             let deleted = draft(shared, &sandbox, EventKind::Deleted);
             shared.store.forget(sandbox.id, vec![deleted]);
         }
-        Verdict::Keep => register_ended(shared, sandbox),
+        Verdict::Keep => {
+            if std::mem::take(&mut sandbox.kept) {
+                tracing::error!(sandbox.id = %sandbox.id, "the files of a stopped sandbox are gone");
+                shared.store.save(Arc::new(sandbox.clone()), Vec::new());
+            }
+            register_ended(shared, sandbox);
+        }
     }
 }
 
@@ -160,6 +216,19 @@ fn draft(shared: &Shared, sandbox: &Sandbox, kind: EventKind) -> Draft {
         owner: sandbox.owner.clone(),
         sandbox: sandbox.id,
         detail: Default::default(),
+    }
+}
+
+/// Puts the files of an ended guest aside; whether there are any.
+async fn put_aside(shared: &Shared, id: SandboxId) -> bool {
+    match shared.runtime.stop(&id).await {
+        Ok(()) => true,
+        Err(RuntimeError::NotFound { .. }) => false,
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(sandbox.id = %id, error = cause, "not put aside: {error}");
+            false
+        }
     }
 }
 

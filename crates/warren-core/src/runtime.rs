@@ -91,6 +91,25 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "measure usage" })
     }
 
+    /// Kills the guest and keeps its files: [`Runtime::start`] makes a guest on them again. One
+    /// that has ended is stopped as well; one that is stopped already is no error.
+    ///
+    /// What the guest had written is on the disk when this returns.
+    async fn stop(&self, _id: &SandboxId) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "stop and keep the files" })
+    }
+
+    /// Makes a guest anew on the files of one that was stopped. On an error they are still there,
+    /// and nothing else is.
+    async fn start(&self, _id: &SandboxId, _spec: &Spec) -> Result<Created, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "start again" })
+    }
+
+    /// The TCP ports on which something in the guest listens, in order.
+    async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "list ports" })
+    }
+
     /// Changes the limits of a running guest.
     async fn update_limits(&self, _id: &SandboxId, _limits: &Limits) -> Result<(), RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "change limits" })
@@ -111,6 +130,8 @@ pub enum Service {
 pub struct Capabilities {
     /// [`Runtime::pause`] and [`Runtime::resume`].
     pub pause: bool,
+    /// [`Runtime::stop`] and [`Runtime::start`].
+    pub stop: bool,
     /// [`Runtime::dial`].
     pub dial: bool,
     /// Guests reach the outside ([`crate::spec::Network::Open`]).
@@ -154,6 +175,8 @@ pub enum GuestState {
     Paused,
     /// It has ended; its files may still be there.
     Exited(Exit),
+    /// It was stopped: only its files are there.
+    Stopped,
 }
 
 /// How a guest ended.
@@ -210,6 +233,17 @@ pub enum DeadlineAction {
     Kill,
     /// The guest is frozen.
     Pause,
+    /// The guest is killed and its files are kept.
+    Stop,
+}
+
+/// A port on which something in a guest listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Whether only the guest's own loopback reaches it.
+    pub loopback: bool,
 }
 
 /// What a guest uses.

@@ -17,6 +17,7 @@ use crate::{
 pub(crate) mod birth;
 pub(crate) mod driver;
 pub(crate) mod handle;
+pub(crate) mod rest;
 
 /// One sandbox as it was when this was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Sandbox {
     pub runtime: Arc<str>,
     /// Whether it came from the warm pool.
     pub warm: bool,
+    /// Whether its files are kept although it ended: it can be started again.
+    pub kept: bool,
 }
 
 /// What reaches the guest agent by its initialisation and never the runtime.
@@ -103,6 +106,8 @@ pub enum EndReason {
     OutOfMemory,
     /// Somebody removed it.
     Killed,
+    /// Somebody stopped it, to start it again perhaps.
+    Stopped,
     /// The host failed it.
     Host,
 }
@@ -141,6 +146,11 @@ impl End {
     pub(crate) fn timeout(at: Timestamp) -> Self {
         let (reason, message, exit_code) = timeout();
         Self { at, reason, message, exit_code }
+    }
+
+    pub(crate) fn stopped(at: Timestamp) -> Self {
+        let message = "the sandbox was stopped on request".to_owned();
+        Self { at, reason: EndReason::Stopped, message, exit_code: None }
     }
 
     pub(crate) fn host(at: Timestamp, message: &str) -> Self {

@@ -3,14 +3,14 @@
 //! Dropping the future of a method stops the waiting and not the work: the sandbox's driver
 //! finishes or undoes what it began.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     caller::Caller,
-    clock::Clock,
+    clock::{Clock, Timestamp},
     config::Config,
     error::SandboxError,
     events::{Draft, EventKind, EventStream},
@@ -18,7 +18,7 @@ use crate::{
     plan::{self, Plan},
     pool::{self, Pool},
     reap, reconcile,
-    runtime::{Capabilities, Runtime},
+    runtime::{Capabilities, Duplex, Port, Runtime, RuntimeError, Usage},
     sandbox::{
         Made, Sandbox, Wanted,
         birth::{Birth, Claim},
@@ -26,7 +26,7 @@ use crate::{
         handle::{Command, Handle},
     },
     shared::{KeyUse, Shared},
-    state::State,
+    state::{Event, Refused, State},
     store::{Key, Store},
 };
 
@@ -49,14 +49,14 @@ pub struct Sandboxes {
 /// Which sandboxes to list; all conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// In any of these states; all that live where empty.
+    /// In any of these states; all that live or can be started again where empty.
     pub states: Vec<State>,
     /// With all of these labels.
     pub labels: BTreeMap<String, String>,
     /// Of exactly this name.
     pub name: Option<String>,
     /// Behind this one in the order of the list.
-    pub after: Option<(crate::clock::Timestamp, SandboxId)>,
+    pub after: Option<(Timestamp, SandboxId)>,
     /// At most this many.
     pub limit: usize,
 }
@@ -198,6 +198,148 @@ impl Sandboxes {
         self.find(caller, id_or_name)?.ask(Command::Resume).await
     }
 
+    /// Ends a sandbox's processes and keeps its files, so that it can be started again. It takes no
+    /// memory then and counts for no quota; its name stays its own.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Refused`], [`SandboxError::Unsupported`].
+    pub async fn stop(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        if !self.shared.runtime.capabilities().stop {
+            return Err(SandboxError::Unsupported { operation: "stop and keep the files" });
+        }
+        match handle.ask(Command::Stop).await {
+            // It had ended, and nothing of it is left to be stopped.
+            Err(SandboxError::Ended { .. }) => {
+                let from = handle.sandbox().state;
+                Err(Refused { from, event: Event::Stop }.into())
+            }
+            other => other,
+        }
+    }
+
+    /// Makes a stopped sandbox run again, on its files; its lifetime starts anew.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`]; [`SandboxError::Refused`] where it is not stopped, or its files
+    /// were not kept; [`SandboxError::Limit`], and why the runtime or the guest failed. Its files
+    /// are still there then.
+    pub async fn start(&self, caller: &Caller, id_or_name: &str) -> Result<Made, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        let _creating = self.shared.creating();
+        match handle.ask(Command::Start).await {
+            Ok(made) => {
+                // Its guest is another one, whose losses are counted anew.
+                handle.adopted();
+                Ok(made)
+            }
+            Err(SandboxError::Ended { .. }) => {
+                let from = handle.sandbox().state;
+                Err(Refused { from, event: Event::Start }.into())
+            }
+            other => other,
+        }
+    }
+
+    /// Gives a sandbox another lifetime, from now on, or from when it goes on; zero for no limit.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Refused`]; [`SandboxError::Invalid`] for more
+    /// than the server allows.
+    pub async fn extend(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        length: Duration,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        let length = plan::lifetime(Some(length), &self.shared.config.defaults)?;
+        match handle.ask(|reply| Command::Extend(length, reply)).await {
+            Err(SandboxError::Ended { .. }) => {
+                let from = handle.sandbox().state;
+                Err(Refused { from, event: Event::Extend }.into())
+            }
+            other => other,
+        }
+    }
+
+    /// What a sandbox uses now.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::NotRunning`] where it has no guest,
+    /// [`SandboxError::Unsupported`].
+    pub async fn usage(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<(Arc<Sandbox>, Usage), SandboxError> {
+        let handle = self.find_with_guest(caller, id_or_name)?;
+        let usage = self.shared.runtime.usage(&handle.id()).await;
+        let usage = usage.map_err(SandboxError::runtime("measure the sandbox"))?;
+        Ok((handle.sandbox(), usage))
+    }
+
+    /// The TCP ports on which something in a sandbox listens, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandboxes::usage`].
+    pub async fn ports(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Vec<Port>, SandboxError> {
+        let handle = self.find_with_guest(caller, id_or_name)?;
+        let ports = self.shared.runtime.ports(&handle.id()).await;
+        ports.map_err(SandboxError::runtime("list the ports of the sandbox"))
+    }
+
+    /// Opens a byte stream to a TCP port on a running sandbox's own loopback.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::NotRunning`], [`SandboxError::Unsupported`];
+    /// [`SandboxError::PortClosed`] where nothing listens.
+    pub async fn dial(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        port: u16,
+    ) -> Result<Box<dyn Duplex>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        handle.require_running()?;
+        let dialled = self.shared.runtime.dial(&handle.id(), port).await;
+        dialled.map_err(|error| match error {
+            RuntimeError::Unsupported { operation } => SandboxError::Unsupported { operation },
+            // Whatever it is, it is between the guest and its port.
+            error => {
+                tracing::debug!(sandbox.id = %handle.id(), port, %error, "no stream to the port");
+                SandboxError::PortClosed { port }
+            }
+        })
+    }
+
+    fn find_with_guest(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<Arc<Handle>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        let state = handle.sandbox().state;
+        match state {
+            State::Running | State::Pausing | State::Paused | State::Resuming => Ok(handle),
+            _ => Err(SandboxError::NotRunning { id: handle.id(), state }),
+        }
+    }
+
     /// Removes a sandbox, whatever it is doing, and forgets it.
     ///
     /// # Errors
@@ -205,7 +347,8 @@ impl Sandboxes {
     /// [`SandboxError::NotFound`], also when somebody else removed it first.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<(), SandboxError> {
         let handle = self.find(caller, id_or_name)?;
-        if handle.sandbox().state.is_living() {
+        let sandbox = handle.sandbox();
+        if sandbox.state.is_living() || sandbox.kept {
             match handle.ask(Command::Delete).await {
                 // It ended by itself before its driver came to this.
                 Err(SandboxError::Ended { .. }) if self.shared.any(handle.id()).is_some() => {}
@@ -225,6 +368,12 @@ impl Sandboxes {
         after: Option<u64>,
     ) -> EventStream {
         EventStream::open(self.shared.store.clone(), caller, sandbox, after)
+    }
+
+    /// The time on the clock that sandboxes live by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     /// The runtime's name and what it can do here.
@@ -298,6 +447,7 @@ impl Sandboxes {
             end: None,
             runtime: self.shared.runtime.name().into(),
             warm: false,
+            kept: false,
         };
         let (reply, made) = oneshot::channel();
         Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
@@ -378,7 +528,7 @@ impl Sandboxes {
 impl Filter {
     fn passes(&self, sandbox: &Sandbox) -> bool {
         let state = match self.states.is_empty() {
-            true => sandbox.state.is_living(),
+            true => sandbox.state.is_living() || sandbox.kept,
             false => self.states.contains(&sandbox.state),
         };
         state

@@ -19,7 +19,7 @@ use crate::{
     pool::Pool,
     quota,
     runtime::Runtime,
-    sandbox::handle::Handle,
+    sandbox::{Sandbox, handle::Handle},
     spec::Limits,
     store::{Key, Store},
 };
@@ -59,6 +59,8 @@ pub(crate) struct Admission {
     shared: Weak<Shared>,
     owner: Owner,
     limits: Limits,
+    /// Whether the place in the quota is taken: one that is stopped has only its name.
+    placed: bool,
     name: Option<(Owner, String)>,
 }
 
@@ -66,11 +68,37 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut registry = shared.lock();
-        registry.in_use.release(&self.limits);
-        registry.projects.release(&self.owner, &self.limits);
+        if self.placed {
+            registry.in_use.release(&self.limits);
+            registry.projects.release(&self.owner, &self.limits);
+        }
         if let Some(name) = &self.name {
             registry.names.remove(name);
         }
+    }
+}
+
+impl Admission {
+    /// Gives the place in the quota back and keeps the name.
+    pub(crate) fn rest(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if std::mem::take(&mut self.placed) {
+            let mut registry = shared.lock();
+            registry.in_use.release(&self.limits);
+            registry.projects.release(&self.owner, &self.limits);
+        }
+    }
+
+    /// Takes a place in the quota again.
+    pub(crate) fn take_place(&mut self) -> Result<(), SandboxError> {
+        let Some(shared) = self.shared.upgrade() else { return Err(SandboxError::ShuttingDown) };
+        if !self.placed {
+            let registry = &mut *shared.lock();
+            let project = registry.projects.admitting(&self.owner)?;
+            quota::admit((&mut registry.in_use, &shared.config.quota), project, &self.limits)?;
+            self.placed = true;
+        }
+        Ok(())
     }
 }
 
@@ -133,25 +161,23 @@ impl Shared {
         if let Some(name) = &name {
             registry.names.insert(name.clone(), id);
         }
-        Ok(self.admission(owner, limits, name))
+        Ok(self.admission(owner, limits, name, true))
     }
 
-    /// The place of a sandbox that exists already.
-    pub(crate) fn readmit(
-        self: &Arc<Self>,
-        owner: &Owner,
-        id: SandboxId,
-        name: Option<&str>,
-        limits: &Limits,
-    ) -> Admission {
+    /// The place of a sandbox that exists already; its name alone where it is stopped.
+    pub(crate) fn readmit(self: &Arc<Self>, sandbox: &Sandbox) -> Admission {
+        let placed = sandbox.state.is_living();
+        let limits = &sandbox.spec.limits;
         let mut registry = self.lock();
-        registry.in_use.adopt(limits);
-        registry.projects.readmit(owner, limits);
-        let name = name.map(|name| (owner.clone(), name.to_owned()));
-        if let Some(name) = &name {
-            registry.names.insert(name.clone(), id);
+        if placed {
+            registry.in_use.adopt(limits);
+            registry.projects.readmit(&sandbox.owner, limits);
         }
-        self.admission(owner, limits, name)
+        let name = sandbox.name.clone().map(|name| (sandbox.owner.clone(), name));
+        if let Some(name) = &name {
+            registry.names.insert(name.clone(), sandbox.id);
+        }
+        self.admission(&sandbox.owner, limits, name, placed)
     }
 
     fn admission(
@@ -159,9 +185,10 @@ impl Shared {
         owner: &Owner,
         limits: &Limits,
         name: Option<(Owner, String)>,
+        placed: bool,
     ) -> Admission {
         let (shared, owner) = (Arc::downgrade(self), owner.clone());
-        Admission { shared, owner, limits: limits.clone(), name }
+        Admission { shared, owner, limits: limits.clone(), placed, name }
     }
 
     /// Makes a sandbox known.

@@ -19,9 +19,15 @@
 //!   every living state --Stop--> Stopping --Exited--> Stopped
 //!   every living state --Exited--> Stopped
 //!   every living state --Fault--> Failed
+//!
+//!              Start              AgentReady
+//!   Stopped ------------> Starting ------------> Running
+//!      ^                     |
+//!      +---------------------+  StartFailed
 //! ```
 //!
-//! *Living* is everything but `Stopped` and `Failed`, which nothing leaves. What is deliberately
+//! *Living* is everything but `Stopped` and `Failed`. Nothing leaves `Failed`, and only a start
+//! leaves `Stopped`. What is deliberately
 //! not here: who may cause an event, and what is done on the host because of one.
 
 use std::fmt;
@@ -43,8 +49,10 @@ pub enum State {
     Resuming,
     /// The runtime was asked to remove it.
     Stopping,
-    /// It ended, by itself or on request.
+    /// It ended, by itself or on request. Where its files were kept it can be started again.
     Stopped,
+    /// A guest is being made on its files.
+    Starting,
     /// It was lost to a fault of the host or of Warren.
     Failed,
 }
@@ -72,6 +80,12 @@ pub enum Event {
     ResumeFailed,
     /// Somebody, or the deadline, wants it gone.
     Stop,
+    /// Somebody wants a stopped one to run again.
+    Start,
+    /// The runtime or the agent could not start it again.
+    StartFailed,
+    /// Somebody gives it another lifetime.
+    Extend,
     /// The guest has no process any more.
     Exited,
     /// The host failed it.
@@ -87,7 +101,7 @@ impl State {
     pub fn on(self, event: Event) -> Result<State, Refused> {
         use {Event as E, State as S};
         Ok(match (self, event) {
-            (S::Creating, E::AgentReady)
+            (S::Creating | S::Starting, E::AgentReady)
             | (S::Pausing, E::PauseFailed)
             | (S::Resuming, E::Resumed) => S::Running,
             (S::Creating, E::ParkReady) => S::Parked,
@@ -95,6 +109,9 @@ impl State {
             (S::Running, E::Pause) => S::Pausing,
             (S::Pausing, E::Frozen) | (S::Resuming, E::ResumeFailed) => S::Paused,
             (S::Paused, E::Resume) => S::Resuming,
+            (S::Stopped, E::Start) => S::Starting,
+            (S::Starting, E::StartFailed) => S::Stopped,
+            (from @ (S::Running | S::Paused | S::Stopped), E::Extend) => from,
             (from, E::Stop) if from.is_living() && from != S::Stopping => S::Stopping,
             (from, E::Exited) if from.is_living() => S::Stopped,
             (from, E::Fault) if from.is_living() => S::Failed,
@@ -120,6 +137,7 @@ impl State {
             State::Resuming => "resuming",
             State::Stopping => "stopping",
             State::Stopped => "stopped",
+            State::Starting => "starting",
             State::Failed => "failed",
         }
     }
@@ -132,7 +150,7 @@ impl State {
 }
 
 /// Every state, for look-ups by name.
-const ALL: [State; 9] = [
+const ALL: [State; 10] = [
     State::Creating,
     State::Parked,
     State::Running,
@@ -141,6 +159,7 @@ const ALL: [State; 9] = [
     State::Resuming,
     State::Stopping,
     State::Stopped,
+    State::Starting,
     State::Failed,
 ];
 
@@ -157,6 +176,8 @@ impl fmt::Display for Event {
             Event::Claim => "handed out",
             Event::Pause | Event::Frozen | Event::PauseFailed => "paused",
             Event::Resume | Event::Resumed | Event::ResumeFailed => "resumed",
+            Event::Start | Event::StartFailed => "started",
+            Event::Extend => "extended",
             Event::Stop | Event::Exited => "stopped",
             Event::Fault => "failed",
         })
@@ -179,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    const EVENTS: [Event; 12] = [
+    const EVENTS: [Event; 15] = [
         Event::AgentReady,
         Event::ParkReady,
         Event::Claim,
@@ -189,6 +210,9 @@ mod tests {
         Event::Resume,
         Event::Resumed,
         Event::ResumeFailed,
+        Event::Start,
+        Event::StartFailed,
+        Event::Extend,
         Event::Stop,
         Event::Exited,
         Event::Fault,
@@ -207,9 +231,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_leaves_an_end(events in prop::collection::vec(select(&EVENTS[..]), 0..64)) {
-            for (from, _, to) in walk(&events) {
-                prop_assert!(from.is_living() || from == to);
+        fn only_a_start_leaves_an_end(
+            events in prop::collection::vec(select(&EVENTS[..]), 0..64),
+        ) {
+            for (from, event, to) in walk(&events) {
+                let started = (from, event) == (State::Stopped, Event::Start);
+                prop_assert!(from.is_living() || from == to || started);
             }
         }
 
@@ -232,7 +259,7 @@ mod tests {
                 if to == State::Running && from != to {
                     prop_assert!(matches!(
                         (from, event),
-                        (State::Creating, Event::AgentReady)
+                        (State::Creating | State::Starting, Event::AgentReady)
                             | (State::Pausing, Event::PauseFailed)
                             | (State::Resuming, Event::Resumed)
                     ));

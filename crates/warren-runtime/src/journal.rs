@@ -4,6 +4,9 @@
 //! <data>/blanks/<slot>/      a blank: guest, disk/
 //!   -- rename --> <data>/sandboxes/<id>/
 //!   -- rename --> <data>/trash/<name>/   removed in the background
+//!
+//! <data>/stopped/<id>/disk   the files of a guest that was stopped: moved here out of its entry,
+//!                            and back into the entry of the guest that is made on them again
 //! ```
 //!
 //! Every other host object's name follows from the slot: the cgroups, the network interface, the
@@ -26,6 +29,7 @@ pub(crate) struct Journal {
     blanks: PathBuf,
     sandboxes: PathBuf,
     trash: PathBuf,
+    stopped: PathBuf,
     boot_id: String,
 }
 
@@ -76,9 +80,11 @@ impl Journal {
             blanks: data_dir.join("blanks"),
             sandboxes: data_dir.join("sandboxes"),
             trash: data_dir.join("trash"),
+            stopped: data_dir.join("stopped"),
             boot_id: warren_sys::process::boot_id()?,
         };
-        for directory in [&journal.blanks, &journal.sandboxes, &journal.trash] {
+        let Self { blanks, sandboxes, trash, stopped, .. } = &journal;
+        for directory in [blanks, sandboxes, trash, stopped] {
             fs::create_dir_all(directory)?;
         }
         Ok(journal)
@@ -116,6 +122,52 @@ impl Journal {
         let entry = self.sandboxes.join(id.as_str());
         fs::rename(self.blank(slot), &entry)?;
         Ok(entry)
+    }
+
+    /// Puts the disk of a guest that has ended aside, out of its entry. Done before is no error.
+    pub(crate) fn shelve(&self, entry: &Path, id: &SandboxId) -> io::Result<()> {
+        let shelf = self.shelf(id);
+        match fs::create_dir(&shelf) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        match fs::rename(entry.join("disk"), shelf.join("disk")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_shelved(id) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Puts a stopped guest's disk into the entry of the guest that is made on it, which has none.
+    pub(crate) fn unshelve(&self, id: &SandboxId, entry: &Path) -> io::Result<()> {
+        let shelf = self.shelf(id);
+        fs::rename(shelf.join("disk"), entry.join("disk"))?;
+        // Should it stay, it is found empty at the next start.
+        fs::remove_dir(shelf).ok();
+        Ok(())
+    }
+
+    /// Whether the files of a stopped guest are there.
+    pub(crate) fn is_shelved(&self, id: &SandboxId) -> bool {
+        self.shelf(id).join("disk").is_dir()
+    }
+
+    /// Where the files of a stopped guest are.
+    pub(crate) fn shelf(&self, id: &SandboxId) -> PathBuf {
+        self.stopped.join(id.as_str())
+    }
+
+    /// The stopped guests. What a server left empty, which died in the middle, is removed.
+    pub(crate) fn shelves(&self) -> io::Result<Vec<SandboxId>> {
+        let mut found = Vec::new();
+        for shelf in children(&self.stopped)? {
+            let id = shelf.file_name().and_then(|it| it.to_str()?.parse().ok());
+            match id {
+                Some(id) if self.is_shelved(&id) => found.push(id),
+                Some(_) => drop(fs::remove_dir(shelf)),
+                None => {}
+            }
+        }
+        Ok(found)
     }
 
     /// Takes an entry out of sight; the place of what is left of it to remove.
@@ -192,6 +244,27 @@ mod tests {
         let place = journal.discard(&entry).unwrap();
         assert!(journal.sandboxes().unwrap().is_empty());
         assert_eq!(journal.trash().unwrap(), [place]);
+    }
+
+    #[test]
+    fn a_disk_goes_aside_and_comes_back() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path()).unwrap();
+        let id = SandboxId::mint();
+        let entry = journal.begin(7).unwrap();
+        fs::create_dir(entry.join("disk")).unwrap();
+        fs::write(entry.join("disk/file"), "kept").unwrap();
+        journal.shelve(&entry, &id).unwrap();
+        journal.shelve(&entry, &id).unwrap();
+        assert_eq!(journal.shelves().unwrap(), [id]);
+        let place = journal.discard(&entry).unwrap();
+        assert!(!place.join("disk").exists());
+
+        let entry = journal.begin(8).unwrap();
+        journal.unshelve(&id, &entry).unwrap();
+        assert_eq!(fs::read_to_string(entry.join("disk/file")).unwrap(), "kept");
+        assert!(journal.shelves().unwrap().is_empty());
+        assert!(journal.unshelve(&id, &entry).is_err());
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use warren_api::{Timestamp, event, exec, files, sandbox as api, server};
+use warren_api::{Timestamp, event, exec, files, sandbox as api, server, usage};
 use warren_core::{
     clock, events, exec as core_exec,
-    runtime::{Capabilities, DeadlineAction},
+    runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted},
     sandboxes::{FileInfo, FileKind, Filter, Page},
     spec::{Image, Limits, Network, Profile},
@@ -33,6 +33,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
         on_deadline: request.on_deadline.map(|action| match action {
             api::OnDeadline::Kill => DeadlineAction::Kill,
             api::OnDeadline::Pause => DeadlineAction::Pause,
+            api::OnDeadline::Stop => DeadlineAction::Stop,
         }),
         profile: request.profile.map(|profile| match profile {
             api::Profile::Default => Profile::Default,
@@ -95,6 +96,7 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         }),
         runtime: sandbox.runtime.to_string(),
         warm: sandbox.warm,
+        startable: sandbox.kept,
         timing: None,
         warnings: Vec::new(),
     }
@@ -108,6 +110,7 @@ fn state(state: State) -> api::State {
         State::Pausing | State::Paused | State::Resuming => api::State::Paused,
         State::Stopping => api::State::Stopping,
         State::Stopped => api::State::Stopped,
+        State::Starting => api::State::Starting,
         State::Failed => api::State::Failed,
     }
 }
@@ -120,9 +123,10 @@ fn states(state: &str) -> Result<Vec<State>, ApiError> {
         "paused" => vec![State::Pausing, State::Paused, State::Resuming],
         "stopping" => vec![State::Stopping],
         "stopped" => vec![State::Stopped],
+        "starting" => vec![State::Starting],
         "failed" => vec![State::Failed],
         _ => {
-            let known = "creating, running, paused, stopping, stopped or failed";
+            let known = "creating, running, paused, stopping, stopped, starting or failed";
             return Err(ApiError::invalid("state", format!("expected {known}")));
         }
     })
@@ -143,6 +147,7 @@ fn reason(reason: EndReason) -> api::EndReason {
         EndReason::Timeout => api::EndReason::Timeout,
         EndReason::OutOfMemory => api::EndReason::OutOfMemory,
         EndReason::Killed => api::EndReason::Killed,
+        EndReason::Stopped => api::EndReason::Stopped,
         EndReason::Host => api::EndReason::Host,
     }
 }
@@ -157,6 +162,18 @@ pub(crate) fn timing(total: Duration, steps: &[(&'static str, Duration)]) -> api
         us: micros(*length),
     };
     api::Timing { total_us: micros(total), steps: steps.iter().map(step).collect() }
+}
+
+pub(crate) fn metrics(sandbox: &Sandbox, usage: &Usage, now: clock::Timestamp) -> usage::Metrics {
+    usage::Metrics {
+        time: timestamp(now),
+        memory_bytes: usage.memory_bytes,
+        memory_peak_bytes: usage.memory_peak_bytes,
+        cpu_us: micros(usage.cpu),
+        pids: usage.pids,
+        oom_kills: usage.oom_kills,
+        limits: limits(&sandbox.spec.limits),
+    }
 }
 
 fn micros(length: Duration) -> u64 {
@@ -207,6 +224,7 @@ pub(crate) fn runtime(name: &str, capabilities: Capabilities) -> server::Runtime
         name: name.to_owned(),
         capabilities: server::Capabilities {
             pause: capabilities.pause,
+            stop: capabilities.stop,
             dial: capabilities.dial,
             network: capabilities.network,
             memory_limit: capabilities.memory_limit,
@@ -317,6 +335,8 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::Paused => event::EventKind::Paused,
             events::EventKind::Resumed => event::EventKind::Resumed,
             events::EventKind::Stopped => event::EventKind::Stopped,
+            events::EventKind::Started => event::EventKind::Started,
+            events::EventKind::Extended => event::EventKind::Extended,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

@@ -66,7 +66,7 @@ fn code(error: &SandboxError) -> Code {
         E::Limit { .. } | E::Exhausted { .. } => Code::ResourceExhausted,
         E::Unsupported { .. } => Code::Unimplemented,
         E::Guest { kind, .. } => guest_code(*kind),
-        E::Unresponsive { .. } | E::ShuttingDown => Code::Unavailable,
+        E::PortClosed { .. } | E::Unresponsive { .. } | E::ShuttingDown => Code::Unavailable,
         E::Denied { .. } | E::OtherProject => Code::PermissionDenied,
         E::Store { .. } | E::Runtime { .. } | E::Broken(_) => Code::Internal,
     }

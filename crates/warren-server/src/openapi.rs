@@ -51,6 +51,7 @@ WebSocket; each says so, and which schema one of its messages has.";
     tags(
         (name = "sandboxes", description = "Machines: make, find, freeze, remove"),
         (name = "exec", description = "Commands inside a sandbox"),
+        (name = "ports", description = "What listens inside a sandbox, and streams to it"),
         (name = "files", description = "Files inside a sandbox"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "server", description = "The server itself"),

@@ -44,6 +44,13 @@ routes! {
     "/v1/sandboxes/{id}" => get sandboxes::get_sandbox, delete sandboxes::delete_sandbox;
     "/v1/sandboxes/{id}/pause" => post sandboxes::pause_sandbox;
     "/v1/sandboxes/{id}/resume" => post sandboxes::resume_sandbox;
+    "/v1/sandboxes/{id}/stop" => post lifecycle::stop_sandbox;
+    "/v1/sandboxes/{id}/start" => post lifecycle::start_sandbox;
+    "/v1/sandboxes/{id}/extend" => post lifecycle::extend_sandbox;
+    "/v1/sandboxes/{id}/metrics" => get usage::get_metrics;
+    // Ports.
+    "/v1/sandboxes/{id}/ports" => get usage::list_ports;
+    "/v1/sandboxes/{id}/ports/{port}" => get usage::connect_port;
     // Commands.
     "/v1/sandboxes/{id}/exec" => get exec::list_execs, post exec::start_exec;
     "/v1/sandboxes/{id}/exec/ws" => get exec_socket::converse_exec;

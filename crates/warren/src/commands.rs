@@ -6,16 +6,21 @@ pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod extend;
 pub(crate) mod info;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod pause;
+pub(crate) mod ports;
 pub(crate) mod ps;
 pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
 pub(crate) mod shell;
+pub(crate) mod start;
+pub(crate) mod stats;
+pub(crate) mod stop;
 pub(crate) mod version;
 
 mod making;
@@ -74,6 +79,15 @@ impl Context<'_> {
         output::waiting(self.output, text, work).await
     }
 
+    /// Says what a sandbox is doing now.
+    fn show_state(&self, sandbox: &Sandbox) -> Result<(), CliError> {
+        if self.output.json {
+            return self.output.value(sandbox);
+        }
+        self.output.talk(&format!("{} is {}", sandbox.id, sandbox.state));
+        Ok(())
+    }
+
     /// Whether the server's files are this machine's.
     fn is_local(&self) -> bool {
         matches!(self.server, Server::Local(..))
@@ -111,6 +125,11 @@ pub(crate) fn run(
         Command::Rm(args) => setup.client(&loaded?, async |cx| rm::rm(cx, args).await),
         Command::Pause(args) => setup.client(&loaded?, async |cx| pause::pause(cx, args).await),
         Command::Resume(args) => setup.client(&loaded?, async |cx| resume::resume(cx, args).await),
+        Command::Stop(args) => setup.client(&loaded?, async |cx| stop::stop(cx, args).await),
+        Command::Start(args) => setup.client(&loaded?, async |cx| start::start(cx, args).await),
+        Command::Extend(args) => setup.client(&loaded?, async |cx| extend::extend(cx, args).await),
+        Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),
+        Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
         Command::Version(args) => version::version(&setup, &args, &loaded?),
     }
 }

@@ -15,6 +15,8 @@ mod main_job;
 
 mod output;
 
+mod restarts;
+
 mod files;
 
 mod images;

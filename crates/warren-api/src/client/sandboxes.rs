@@ -1,11 +1,21 @@
 //! Sandboxes.
 
-use http::Method;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use super::{Call, Client, ClientError, Query, encoded};
+use http::{HeaderValue, Method, header};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Call, Client, ClientError, Query, encoded, link::Link};
 use crate::{
     Base64, Code,
-    sandbox::{CreateSandbox, ListSandboxes, Sandbox, SandboxList},
+    sandbox::{CreateSandbox, ExtendSandbox, ListSandboxes, Sandbox, SandboxList},
+    usage::{Metrics, PortList, TCP},
 };
 
 impl Client {
@@ -81,6 +91,69 @@ impl Client {
         self.json(Call::post(format!("{}/resume", path(sandbox)))).await
     }
 
+    /// Ends a sandbox's processes and keeps its files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn stop_sandbox(&self, sandbox: &str) -> Result<Sandbox, ClientError> {
+        self.json(Call::post(format!("{}/stop", path(sandbox)))).await
+    }
+
+    /// Makes a stopped sandbox run again, on its files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn start_sandbox(&self, sandbox: &str) -> Result<Sandbox, ClientError> {
+        self.json(Call::post(format!("{}/start", path(sandbox)))).await
+    }
+
+    /// Gives a sandbox another lifetime from now on, in seconds; 0 for no limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn extend_sandbox(
+        &self,
+        sandbox: &str,
+        lifetime_seconds: u64,
+    ) -> Result<Sandbox, ClientError> {
+        let call = Call::post(format!("{}/extend", path(sandbox)));
+        self.json(call.with_json(&ExtendSandbox { lifetime_seconds })?).await
+    }
+
+    /// What a sandbox uses now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn sandbox_metrics(&self, sandbox: &str) -> Result<Metrics, ClientError> {
+        self.json(Call::get(format!("{}/metrics", path(sandbox)))).await
+    }
+
+    /// The TCP ports on which something in a sandbox listens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn list_ports(&self, sandbox: &str) -> Result<PortList, ClientError> {
+        self.json(Call::get(format!("{}/ports", path(sandbox)))).await
+    }
+
+    /// Opens a stream to a TCP port on a sandbox's own loopback.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`]; `unavailable` where nothing listens.
+    pub async fn connect_port(&self, sandbox: &str, port: u16) -> Result<PortStream, ClientError> {
+        let mut call = Call::get(format!("{}/ports/{port}", path(sandbox)));
+        let upgrade = [(header::CONNECTION, "Upgrade"), (header::UPGRADE, TCP)];
+        call.headers.extend(upgrade.map(|(name, value)| (name, HeaderValue::from_static(value))));
+        let (stream, link) = self.send(&call).await?.upgrade().await?;
+        Ok(PortStream { stream: TokioIo::new(stream), _link: link })
+    }
+
     /// Removes a sandbox; one that is gone already is as good.
     ///
     /// # Errors
@@ -91,6 +164,41 @@ impl Client {
             Err(error) if error.code() == Code::NotFound => Ok(()),
             result => result,
         }
+    }
+}
+
+/// A stream of bytes to a port in a sandbox.
+#[derive(Debug)]
+pub struct PortStream {
+    stream: TokioIo<Upgraded>,
+    _link: Link,
+}
+
+impl AsyncRead for PortStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PortStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -84,6 +84,16 @@ impl FakeAgent {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Has the same files as another one.
+    pub(super) fn take_files(&self, other: &Self) {
+        let other = other.lock();
+        let (files, directories) = (other.files.clone(), other.directories.clone());
+        drop(other);
+        let mut state = self.lock();
+        state.files = files;
+        state.directories = directories;
+    }
+
     /// A file inside.
     pub fn file(&self, path: &str) -> Option<Bytes> {
         self.lock().files.get(path).cloned()

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How long a guest may need to be made: an image may have to be unpacked first.
-const MAKE: Duration = Duration::from_secs(300);
+pub(super) const MAKE: Duration = Duration::from_secs(300);
 
 /// What a new driver does first.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) enum Birth {
         /// Whether its agent may not have been told yet whose it is.
         initialise: bool,
     },
+    /// Waits with one that has ended and whose files are kept.
+    Rest { admission: Admission },
 }
 
 /// A parked sandbox finds its owner.
@@ -39,7 +41,7 @@ pub(crate) struct Claim {
     pub(crate) reply: Reply<Made>,
 }
 
-type Steps = Vec<(&'static str, Duration)>;
+pub(super) type Steps = Vec<(&'static str, Duration)>;
 
 impl Driver {
     /// Does what `birth` says. Says whether there is a sandbox to drive afterwards.
@@ -54,6 +56,10 @@ impl Driver {
             Birth::Adopt { admission, initialise } => {
                 self.admission = Some(admission);
                 self.adopt(initialise).await;
+                true
+            }
+            Birth::Rest { admission } => {
+                self.admission = Some(admission);
                 true
             }
         }
@@ -203,7 +209,7 @@ impl Driver {
 }
 
 /// How long something took, under a name, where it succeeded.
-async fn timed<E>(
+pub(super) async fn timed<E>(
     name: &'static str,
     work: impl Future<Output = Result<(), E>>,
 ) -> Result<(&'static str, Duration), E> {

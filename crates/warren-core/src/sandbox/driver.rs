@@ -21,7 +21,7 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind},
     guest::Guest,
-    runtime::{Deadline, DeadlineAction, Exit},
+    runtime::{Deadline, DeadlineAction},
     shared::{Admission, Shared},
     state::{Event, State},
 };
@@ -66,7 +66,7 @@ impl Driver {
         if !Box::pin(self.be_born(birth)).await {
             return;
         }
-        while self.sandbox.state.is_living() {
+        while self.sandbox.state.is_living() || self.sandbox.kept {
             let deadline = reaches(&*self.shared.clock, self.sandbox.expires_at);
             let command = tokio::select! {
                 command = self.mailbox.recv() => Some(command),
@@ -93,6 +93,19 @@ impl Driver {
             Command::Resume(reply) => {
                 let resumed = self.resume().await;
                 answer(reply, resumed.map(|()| self.published()));
+            }
+            Command::Stop(reply) => {
+                let end = End::stopped(self.now());
+                let stopped = self.stop(end).await;
+                answer(reply, stopped.map(|()| self.published()));
+            }
+            Command::Start(reply) => {
+                let made = self.start_again().await;
+                answer(reply, made);
+            }
+            Command::Extend(length, reply) => {
+                let extended = self.extend(length).await;
+                answer(reply, extended);
             }
             Command::Delete(reply) => {
                 let deleted = self.delete().await;
@@ -147,6 +160,9 @@ impl Driver {
 
     /// Removes the sandbox and its row.
     async fn delete(&mut self) -> Result<(), SandboxError> {
+        if self.sandbox.kept {
+            return self.delete_kept().await;
+        }
         self.change(Event::Stop)?;
         let why = [("reason", "killed".to_owned())];
         let events = match self.is_owned() {
@@ -172,27 +188,34 @@ impl Driver {
         self.end(End { at: self.now(), reason: EndReason::Killed, message, exit_code: None })
     }
 
-    /// The guest ended without being asked to.
-    async fn exited(&mut self, exit: &Exit) {
-        let end = End::from_exit(self.now(), exit, &self.sandbox.spec.limits);
-        self.clean_up().await;
-        if !self.is_owned() {
-            // Nobody knew it, nobody hears of it.
-            self.shared.unregister(self.sandbox.id);
-            self.change(Event::Exited).ok();
-            return;
+    /// Removes the files of a stopped sandbox, and then its row: files that no row knows are kept,
+    /// for they may be all that is left after the database was lost.
+    async fn delete_kept(&mut self) -> Result<(), SandboxError> {
+        let destroyed = self.shared.runtime.destroy(&self.sandbox.id).await;
+        destroyed.map_err(SandboxError::runtime("remove the files of the sandbox"))?;
+        self.sandbox.kept = false;
+        self.admission = None;
+        self.shared.unregister(self.sandbox.id);
+        let deleted = self.event(EventKind::Deleted, []);
+        if let Err(error) = self.shared.store.delete(self.sandbox.id, vec![deleted]).await {
+            tracing::warn!(sandbox.id = %self.sandbox.id, %error, "removed, its row is not yet");
         }
-        self.end_and_save(end);
+        Ok(())
     }
 
     async fn act_on_deadline(&mut self) {
         let done = match self.sandbox.lifetime.action {
-            DeadlineAction::Kill => self.stop_at_deadline().await,
+            DeadlineAction::Kill => self.remove_at_deadline().await,
+            DeadlineAction::Stop if self.shared.runtime.capabilities().stop => {
+                let end = End::timeout(self.now());
+                self.stop(end).await
+            }
+            DeadlineAction::Stop => self.remove_at_deadline().await,
             DeadlineAction::Pause => match self.pause().await {
                 // What cannot be frozen must not run on for ever.
                 Err(error) if self.sandbox.state == State::Running => {
                     tracing::warn!(sandbox.id = %self.sandbox.id, %error, "not paused but stopped");
-                    self.stop_at_deadline().await
+                    self.remove_at_deadline().await
                 }
                 other => other,
             },
@@ -202,7 +225,7 @@ impl Driver {
         }
     }
 
-    async fn stop_at_deadline(&mut self) -> Result<(), SandboxError> {
+    async fn remove_at_deadline(&mut self) -> Result<(), SandboxError> {
         self.change(Event::Stop)?;
         if let Err(error) = self.shared.runtime.destroy(&self.sandbox.id).await {
             self.lose("the guest could not be removed at the end of its lifetime").await;
@@ -224,7 +247,7 @@ impl Driver {
         self.shared.store.save(self.published(), vec![failed]);
     }
 
-    fn end_and_save(&mut self, end: End) {
+    pub(super) fn end_and_save(&mut self, end: End) {
         let why = [("reason", reason(end.reason).to_owned()), ("message", end.message.clone())];
         if self.end(end).is_ok() {
             let stopped = self.event(EventKind::Stopped, why);
@@ -237,17 +260,21 @@ impl Driver {
         self.sandbox.end = Some(end);
         self.sandbox.expires_at = None;
         self.guest.close_idle();
-        self.admission = None;
+        match &mut self.admission {
+            // It takes no room, and is still found by its name.
+            Some(admission) if self.sandbox.kept => admission.rest(),
+            _ => self.admission = None,
+        }
         self.change(Event::Exited)
     }
 
     /// Whether somebody has it: a parked one is nobody's.
-    fn is_owned(&self) -> bool {
+    pub(super) fn is_owned(&self) -> bool {
         !self.sandbox.owner.as_str().is_empty()
     }
 
     /// Removes what the host still holds of a guest that ended.
-    async fn clean_up(&self) {
+    pub(super) async fn clean_up(&self) {
         if let Err(error) = self.shared.runtime.destroy(&self.sandbox.id).await {
             self.complain("not removed", &error);
         }
@@ -307,7 +334,7 @@ impl Driver {
         tracing::error!(sandbox.id = %self.sandbox.id, error, "{what}: {error}");
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.shared.clock.now()
     }
 }
@@ -335,6 +362,7 @@ fn reason(reason: EndReason) -> &'static str {
         EndReason::Timeout => "timeout",
         EndReason::OutOfMemory => "out_of_memory",
         EndReason::Killed => "killed",
+        EndReason::Stopped => "stopped",
         EndReason::Host => "host",
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::Sandbox;
+use super::{Made, Sandbox};
 use crate::{
     error::SandboxError,
     exec::{Signal, no_such_exec},
@@ -45,6 +45,12 @@ pub(crate) enum Command {
     Pause(Reply<Arc<Sandbox>>),
     /// Let it go on.
     Resume(Reply<Arc<Sandbox>>),
+    /// End its processes and keep its files.
+    Stop(Reply<Arc<Sandbox>>),
+    /// Make a guest on the files that were kept.
+    Start(Reply<Made>),
+    /// Give it another lifetime from now on; none for no limit.
+    Extend(Option<Duration>, Reply<Arc<Sandbox>>),
     /// Remove it and forget it.
     Delete(Reply<()>),
     /// The runtime says that it ended.

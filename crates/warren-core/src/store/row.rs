@@ -55,6 +55,10 @@ struct Record<'a> {
     #[serde(default)]
     pause_at_deadline: bool,
     #[serde(default)]
+    stop_at_deadline: bool,
+    #[serde(default)]
+    kept: bool,
+    #[serde(default)]
     expires_at: Option<u64>,
     #[serde(default)]
     end: Option<EndRow<'a>>,
@@ -115,6 +119,8 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
                 .length
                 .map(|length| u64::try_from(length.as_millis()).unwrap_or(u64::MAX)),
             pause_at_deadline: sandbox.lifetime.action == DeadlineAction::Pause,
+            stop_at_deadline: sandbox.lifetime.action == DeadlineAction::Stop,
+            kept: sandbox.kept,
             expires_at: sandbox.expires_at.map(Timestamp::as_millis),
             end: sandbox.end.as_ref().map(|end| EndRow {
                 reason: Cow::Borrowed(reason_name(end.reason)),
@@ -197,10 +203,10 @@ impl Columns {
             },
             lifetime: Lifetime {
                 length: record.lifetime_ms.map(Duration::from_millis),
-                action: if record.pause_at_deadline {
-                    DeadlineAction::Pause
-                } else {
-                    DeadlineAction::Kill
+                action: match (record.pause_at_deadline, record.stop_at_deadline) {
+                    (true, _) => DeadlineAction::Pause,
+                    (_, true) => DeadlineAction::Stop,
+                    _ => DeadlineAction::Kill,
                 },
             },
             created_at: timestamp(self.created_at),
@@ -208,6 +214,7 @@ impl Columns {
             end,
             runtime: record.runtime.as_ref().into(),
             warm: record.warm,
+            kept: record.kept,
         })
     }
 }
@@ -245,6 +252,7 @@ fn reason_name(reason: EndReason) -> &'static str {
         EndReason::Timeout => "timeout",
         EndReason::OutOfMemory => "out_of_memory",
         EndReason::Killed => "killed",
+        EndReason::Stopped => "stopped",
         EndReason::Host => "host",
     }
 }
@@ -255,6 +263,7 @@ fn reason_from_name(name: &str) -> Option<EndReason> {
         EndReason::Timeout,
         EndReason::OutOfMemory,
         EndReason::Killed,
+        EndReason::Stopped,
         EndReason::Host,
     ]
     .into_iter()

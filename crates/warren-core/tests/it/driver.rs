@@ -138,6 +138,7 @@ fn owners_do_not_see_each_others_names() {
 fn ended_ones_are_forgotten_after_their_time() {
     let retention = Retention { ended: Duration::from_secs(60), ..Retention::default() };
     let mut world = World::with(Config { retention, ..Config::default() });
+    world.runtime.change_capabilities(|it| it.stop = false);
     let sandbox = world.create();
     world.runtime.exit(&sandbox.id, Exit { reason: ExitReason::Status(0), oom_kills: 0 });
     world.until("stopped", |world| world.get(&sandbox).state == State::Stopped);

@@ -11,6 +11,7 @@ mod driver;
 mod events;
 mod health;
 mod pool;
+mod rest;
 mod restart;
 mod store;
 mod world;

@@ -17,7 +17,7 @@ use warren_core::{
 use warren_proto::keeper::{Cause, Ending, Event, Message};
 
 use super::{
-    host::{Guest, Host, exit_of},
+    host::{Guest, Host, NO_SLOT, exit_of},
     keeper::{self, Exited, Keeper},
 };
 use crate::journal::{Journal, Process, Record};
@@ -66,7 +66,7 @@ fn adopt_sandbox(
 ) {
     // An entry is renamed into place whole; without a record it was tampered with.
     let record = record.filter(|it| it.this_boot);
-    let slot = record.as_ref().map_or(u32::MAX, |it| it.slot);
+    let slot = record.as_ref().map_or(NO_SLOT, |it| it.slot);
     let process = record.and_then(|it| it.process).filter(|it| it.lives());
     let keeper = kept.get(&slot).filter(|(_, pid)| process.is_some_and(|it| it.pid == *pid));
     let exit = if process.is_none() { Some(recorded_exit(host, slot)) } else { None };
@@ -148,7 +148,8 @@ fn remove_strays(host: &Arc<Host>) -> Result<(), RuntimeError> {
             .spawn(sweep)
             .map_err(RuntimeError::host("start a thread"))?;
     }
-    let living: BTreeSet<u32> = host.guests().iter().map(|(_, guest)| guest.slot).collect();
+    let slots = host.guests().into_iter().map(|(_, guest)| guest.slot);
+    let living: BTreeSet<u32> = slots.filter(|slot| *slot != NO_SLOT).collect();
     for slot in host.cgroups.slots() {
         if !living.contains(&slot) {
             host.remove_cgroup_of(slot);

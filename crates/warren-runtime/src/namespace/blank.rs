@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     fs, io,
+    net::Ipv4Addr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixListener,
@@ -180,6 +181,11 @@ impl Blank {
         ask(&self.channel, &message, &descriptors)
     }
 
+    /// Lets go of the mounts that were made in advance.
+    pub(super) fn unprepare(&mut self) {
+        self.prepared = None;
+    }
+
     /// The guest that it has become.
     pub(crate) fn into_guest(self, entry: PathBuf) -> Guest {
         Guest {
@@ -249,7 +255,7 @@ fn listen(directory: &Path) -> io::Result<[UnixListener; 2]> {
 }
 
 /// What is the guest's own in `/etc` before it has a name.
-fn write_identity(disk: &Path, resolver: Option<std::net::Ipv4Addr>) -> io::Result<()> {
+fn write_identity(disk: &Path, resolver: Option<Ipv4Addr>) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let etc = disk.join("upper/etc");
     fs::create_dir(&etc)?;
@@ -257,21 +263,27 @@ fn write_identity(disk: &Path, resolver: Option<std::net::Ipv4Addr>) -> io::Resu
     let mut random = [0; 16];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     fs::write(etc.join("machine-id"), format!("{:032x}\n", u128::from_le_bytes(random)))?;
-    let servers = match resolver {
+    fs::write(etc.join("resolv.conf"), resolv_conf(resolver))
+}
+
+/// Where a guest asks for names.
+pub(super) fn resolv_conf(resolver: Option<Ipv4Addr>) -> String {
+    match resolver {
         Some(address) => format!("nameserver {address}\noptions timeout:3 attempts:2\n"),
         None => "# This sandbox has no network.\n".to_owned(),
-    };
-    fs::write(etc.join("resolv.conf"), servers)
+    }
+}
+
+/// The names that a guest knows without asking.
+pub(super) fn hosts(hostname: &str) -> String {
+    format!("127.0.0.1 localhost\n127.0.1.1 {hostname}\n::1 localhost ip6-localhost ip6-loopback\n")
 }
 
 /// The name that a guest gives itself.
 pub(crate) fn write_hostname(disk: &Path, hostname: &str) -> io::Result<()> {
     let etc = disk.join("upper/etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
-    let hosts = format!(
-        "127.0.0.1 localhost\n127.0.1.1 {hostname}\n::1 localhost ip6-localhost ip6-loopback\n"
-    );
-    fs::write(etc.join("hosts"), hosts)
+    fs::write(etc.join("hosts"), hosts(hostname))
 }
 
 /// Blanks that wait.

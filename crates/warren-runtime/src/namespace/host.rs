@@ -41,6 +41,9 @@ use crate::{
 /// Exits that a slow listener may fall behind by.
 const EVENT_BACKLOG: usize = 4096;
 
+/// Stands for a slot where a guest has only files left.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
 /// Everything of the host that guests are made of.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -78,6 +81,7 @@ struct Guests {
 /// The guest of one sandbox.
 #[derive(Debug)]
 pub(crate) struct Guest {
+    /// [`NO_SLOT`] when it lived before the host was started last.
     pub(crate) slot: u32,
     /// `None` when it was not forked by a keeper that lives.
     pub(crate) keeper: Option<Arc<Keeper>>,
@@ -382,6 +386,40 @@ impl Host {
         }
         // A frozen process takes its signal when it is thawed.
         drop(self.cgroups.of(guest.slot).thaw());
+    }
+
+    /// Puts the files of an ended guest aside and has the rest of it removed.
+    ///
+    /// Overlays are volatile, so what the guest wrote may be in memory alone: it is written back
+    /// before this returns.
+    pub(super) fn shelve(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let Ok(guest) = self.guest(id) else {
+            return match self.journal.is_shelved(id) {
+                true => Ok(()),
+                false => Err(RuntimeError::NotFound { id: *id }),
+            };
+        };
+        self.journal
+            .shelve(&guest.entry, id)
+            .map_err(RuntimeError::host("put the files of the sandbox aside"))?;
+        drop(guest);
+        self.dismiss(id)?;
+        fs::File::open(self.journal.shelf(id))
+            .and_then(|shelf| Ok(rustix::fs::syncfs(shelf)?))
+            .map_err(RuntimeError::host("write the files of the sandbox to the disk"))
+    }
+
+    /// Removes the files of a stopped guest, if there are any.
+    pub(super) fn clear_shelf(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let shelf = self.journal.shelf(id);
+        match self.journal.discard(&shelf) {
+            Ok(place) => self.remove_later(place),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(RuntimeError::host("remove the files of the sandbox")(error));
+            }
+        }
+        Ok(())
     }
 
     /// Forgets a sandbox whose guest has ended, and has the rest of it removed.

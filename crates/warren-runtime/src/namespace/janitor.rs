@@ -18,7 +18,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use super::{
     blank::Blank,
-    host::{Guest, Host, lock},
+    host::{Guest, Host, NO_SLOT, lock},
 };
 use crate::journal::Process;
 
@@ -113,9 +113,19 @@ impl Host {
         self.remove_slot(slot, Some(process), &self.journal.blank(slot));
     }
 
+    /// Has files removed that no host object belongs to.
+    pub(super) fn remove_later(&self, entry: PathBuf) {
+        if let Some(leftover) = self.janitor.give(Leftover { slot: NO_SLOT, entry, guest: None }) {
+            self.clean(leftover);
+        }
+    }
+
     fn clean(&self, leftover: Leftover) {
         let slot = leftover.slot;
         drop(leftover.guest);
+        if slot == NO_SLOT {
+            return self.remove_files(&leftover.entry);
+        }
         let mut clean = true;
         let mut note = |what: &'static str, result: Result<(), String>| {
             if let Err(error) = result {

@@ -3,6 +3,7 @@
 //! ```text
 //! create:  blank (pool, or made now) -> journal entry becomes the sandbox's -> limits
 //!          -> root attached, privileges dropped -> agent serves
+//! stop:    as destroy, but the disk is put aside first, for a later start
 //! destroy: keeper kills pid 1, the kernel the rest -> entry to the trash -> the janitor removes
 //!          cgroups, interface, sockets, disk -> the slot is free again
 //! ```
@@ -17,18 +18,23 @@
 //! | `cgroup` | limits, freezing, counting |
 //! | `janitor` | removing guests, away from whoever waits |
 //! | `adopt` | finding what an earlier server left |
+//! | `again` | guests on the files of stopped ones |
+//! | `ports` | what guests listen on |
 
 mod adopt;
+mod again;
 mod blank;
 mod cgroup;
 pub mod config;
 mod host;
 mod janitor;
 mod keeper;
+mod ports;
 mod root;
 mod slots;
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -39,8 +45,8 @@ use tokio::{net::UnixStream, sync::broadcast, task::spawn_blocking};
 use warren_core::{
     id::SandboxId,
     runtime::{
-        Capabilities, Created, Deadline, DeadlineAction, Duplex, Found, Runtime, RuntimeError,
-        RuntimeEvent, Service, Usage,
+        Capabilities, Created, Deadline, DeadlineAction, Duplex, Found, GuestState, Port, Runtime,
+        RuntimeError, RuntimeEvent, Service, Usage,
     },
     spec::{Limits, Spec},
 };
@@ -131,7 +137,9 @@ impl NamespaceRuntime {
         };
         // From here on whatever fails is undone by way of the sandbox's entry.
         let owner = Owner { id, spec, entry: &entry };
-        let bound = finish(host, &mut blank, &owner, &image, &mut steps);
+        let named = blank::write_hostname(&entry.join("disk"), owner.hostname())
+            .map_err(RuntimeError::host("write to a disk"));
+        let bound = named.and_then(|()| finish(host, &mut blank, &owner, &image, &mut steps));
         match bound {
             Ok(()) => {
                 host.enroll(*id, blank.into_guest(entry));
@@ -169,7 +177,14 @@ struct Owner<'a> {
     entry: &'a Path,
 }
 
-/// Turns a fresh blank into the guest of a sandbox.
+impl Owner<'_> {
+    /// The name the guest sees as its own.
+    fn hostname(&self) -> &str {
+        self.spec.hostname.as_deref().unwrap_or(self.id.as_str())
+    }
+}
+
+/// Turns a blank whose disk is in place into the guest of a sandbox.
 fn finish(
     host: &Host,
     blank: &mut Blank,
@@ -177,16 +192,13 @@ fn finish(
     image: &Arc<Image>,
     steps: &mut Steps,
 ) -> Result<(), RuntimeError> {
-    let Owner { id, spec, entry } = owner;
-    let disk = entry.join("disk");
-    let hostname = spec.hostname.as_deref().unwrap_or(id.as_str());
-    blank::write_hostname(&disk, hostname).map_err(RuntimeError::host("write to a disk"))?;
+    let (spec, disk) = (owner.spec, owner.entry.join("disk"));
     if spec.limits != blank.limits {
         let cgroup = host.cgroups.of(blank.slot);
         cgroup.set_limits(&spec.limits).map_err(RuntimeError::host("set limits"))?;
     }
     steps.done("disk and limits");
-    blank.bind(host, &disk, image, spec, hostname)?;
+    blank.bind(host, &disk, image, spec, owner.hostname())?;
     steps.done("guest");
     Ok(())
 }
@@ -201,6 +213,7 @@ impl Runtime for NamespaceRuntime {
         let limited = self.host.cgroups.works();
         Capabilities {
             pause: limited,
+            stop: true,
             dial: self.host.net.is_some(),
             network: self.host.net.is_some(),
             memory_limit: limited,
@@ -242,20 +255,52 @@ impl Runtime for NamespaceRuntime {
     }
 
     async fn destroy(&self, id: &SandboxId) -> Result<(), RuntimeError> {
-        let Ok(guest) = self.host.guest(id) else { return Ok(()) };
-        self.host.kill(&guest).await?;
+        if let Ok(guest) = self.host.guest(id) {
+            self.host.kill(&guest).await?;
+        }
         let (host, id) = (Arc::clone(&self.host), *id);
-        blocking(move || host.dismiss(&id)).await
+        blocking(move || {
+            host.dismiss(&id)?;
+            host.clear_shelf(&id)
+        })
+        .await
+    }
+
+    async fn stop(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        if let Ok(guest) = self.host.guest(id) {
+            self.host.kill(&guest).await?;
+        }
+        let (host, id) = (Arc::clone(&self.host), *id);
+        blocking(move || host.shelve(&id)).await
+    }
+
+    async fn start(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
+        let this = Self { host: Arc::clone(&self.host), blanks: Arc::clone(&self.blanks) };
+        let (id, spec) = (*id, spec.clone());
+        let _busy = self.blanks.busy();
+        blocking(move || this.start_now(&id, &spec)).await
+    }
+
+    async fn ports(&self, id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let process = guest.process.ok_or(RuntimeError::NotFound { id: *id })?;
+        ports::of(process).map_err(RuntimeError::host("read the guest's ports"))
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {
         let host = Arc::clone(&self.host);
         blocking(move || {
-            let guests = host.guests();
-            Ok(guests
+            let mut found: Vec<_> = host
+                .guests()
                 .into_iter()
                 .map(|(id, guest)| Found { id, state: host.state(&guest) })
-                .collect())
+                .collect();
+            let shelves = host.journal.shelves().map_err(RuntimeError::host("read the journal"))?;
+            // A server may have died between putting the files aside and the rest.
+            let known: HashSet<_> = found.iter().map(|it| it.id).collect();
+            let stopped = shelves.into_iter().filter(|id| !known.contains(id));
+            found.extend(stopped.map(|id| Found { id, state: GuestState::Stopped }));
+            Ok(found)
         })
         .await
     }
@@ -286,6 +331,7 @@ impl Runtime for NamespaceRuntime {
         let guest = self.host.guest(id)?;
         let host = Arc::clone(&self.host);
         let stream = blocking(move || host.dial(&guest, port)).await?;
+        stream.set_nonblocking(true).map_err(RuntimeError::host("connect to the port"))?;
         let stream = tokio::net::TcpStream::from_std(stream)
             .map_err(RuntimeError::host("connect to the port"))?;
         Ok(Box::new(stream))

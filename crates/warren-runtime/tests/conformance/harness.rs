@@ -100,7 +100,7 @@ impl Host {
                 traces.push(entry.path().to_string_lossy().into_owned());
             }
         };
-        for place in ["blanks", "sandboxes", "trash"] {
+        for place in ["blanks", "sandboxes", "stopped", "trash"] {
             look(&self.data.path().join(place));
         }
         for place in ["s", "exits"] {

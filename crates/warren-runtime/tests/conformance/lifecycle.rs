@@ -4,7 +4,7 @@ use warren_core::{
     spec::{Image, Limits, Network, Profile, Spec},
 };
 
-use crate::harness::{Host, health, limits, possible, spec};
+use crate::harness::{Host, eventually, health, limits, possible, spec};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_created_guest_answers_on_both_sockets_and_is_listed() {
@@ -127,5 +127,66 @@ async fn a_paused_guest_stands_still_and_can_be_destroyed() {
     assert_eq!(health(host.runtime(), &id, Service::Envd).await, "HTTP/1.1 204 No Content");
     host.runtime().pause(&id).await.unwrap();
     host.runtime().destroy(&id).await.unwrap();
+    host.wait_until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_guest_starts_again_with_its_files() {
+    if !possible() {
+        return;
+    }
+    let mut host = Host::open(1);
+    let (id, spec) = (SandboxId::mint(), spec());
+    host.runtime().create(&id, &spec).await.unwrap();
+    let upper = |host: &Host| host.entry(&id).join("disk/upper");
+    std::fs::write(upper(&host).join("kept"), "words").unwrap();
+    host.runtime().pause(&id).await.unwrap();
+    host.runtime().stop(&id).await.unwrap();
+    host.runtime().stop(&id).await.unwrap();
+    let stopped = [Found { id, state: GuestState::Stopped }];
+    assert_eq!(host.runtime().list().await.unwrap(), stopped);
+    eventually("only files are left", || !host.entry(&id).exists()).await;
+
+    host.crash();
+    host.start(1);
+    assert_eq!(host.runtime().list().await.unwrap(), stopped);
+    host.runtime().start(&id, &spec).await.unwrap();
+    assert!(health(host.runtime(), &id, Service::Envd).await.contains("204"));
+    assert_eq!(std::fs::read_to_string(upper(&host).join("kept")).unwrap(), "words");
+    let state = GuestState::Running;
+    assert_eq!(host.runtime().list().await.unwrap(), [Found { id, state }]);
+
+    host.runtime().stop(&id).await.unwrap();
+    host.runtime().destroy(&id).await.unwrap();
+    assert!(host.runtime().list().await.unwrap().is_empty());
+    let error = host.runtime().start(&id, &spec).await.unwrap_err();
+    assert!(matches!(error, RuntimeError::NotFound { .. }), "{error}");
+    host.runtime().close();
+    host.wait_until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_leaves_the_files() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let (id, spec) = (SandboxId::mint(), spec());
+    host.runtime().create(&id, &spec).await.unwrap();
+    std::fs::write(host.entry(&id).join("disk/upper/kept"), "words").unwrap();
+    host.runtime().stop(&id).await.unwrap();
+    let missing = Image::Directory("/nowhere".into());
+    host.runtime().start(&id, &Spec { image: missing, ..spec.clone() }).await.unwrap_err();
+    // A place that the guest's mounts cannot have: what was a directory is a file.
+    let shelf = host.data.path().join("stopped").join(id.as_str());
+    std::fs::write(shelf.join("disk/upper/proc"), "").unwrap();
+    host.runtime().start(&id, &spec).await.unwrap_err();
+    assert_eq!(host.runtime().list().await.unwrap(), [Found { id, state: GuestState::Stopped }]);
+    std::fs::remove_file(shelf.join("disk/upper/proc")).unwrap();
+    host.runtime().start(&id, &spec).await.unwrap();
+    assert!(health(host.runtime(), &id, Service::Envd).await.contains("204"));
+    assert!(host.entry(&id).join("disk/upper/kept").exists());
+    host.runtime().destroy(&id).await.unwrap();
+    host.runtime().close();
     host.wait_until_clean().await;
 }

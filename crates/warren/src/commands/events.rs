@@ -86,6 +86,8 @@ fn text(event: &Event) -> String {
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
         EventKind::Stopped => "stopped",
+        EventKind::Started => "started",
+        EventKind::Extended => "extended",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",

@@ -42,6 +42,7 @@ fn facts(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
         add("ended", Some(format!("{}: {}", reason(end.reason), end.message)));
         add("exit", end.exit_code.map(|code| code.to_string()));
     }
+    add("files", sandbox.startable.then(|| "kept; `warren start` makes it run again".to_owned()));
     add("image", Some(sandbox.image.clone()));
     add("runtime", Some(sandbox.runtime.clone()));
     let profile = match sandbox.profile {
@@ -87,6 +88,7 @@ fn reason(reason: EndReason) -> &'static str {
         EndReason::Timeout => "timeout",
         EndReason::OutOfMemory => "out of memory",
         EndReason::Killed => "killed",
+        EndReason::Stopped => "stopped",
         EndReason::Host => "host",
     }
 }

@@ -88,12 +88,13 @@ pub(crate) async fn list(cx: &Context<'_>, args: ListArgs) -> Result<ExitCode, C
     Ok(ExitCode::SUCCESS)
 }
 
-const EVERY_STATE: [State; 6] = [
+const EVERY_STATE: [State; 7] = [
     State::Creating,
     State::Running,
     State::Paused,
     State::Stopping,
     State::Stopped,
+    State::Starting,
     State::Failed,
 ];
 

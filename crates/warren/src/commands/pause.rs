@@ -16,11 +16,7 @@ pub(crate) struct PauseArgs {
 pub(crate) async fn pause(cx: &Context<'_>, args: PauseArgs) -> Result<ExitCode, CliError> {
     for sandbox in &args.sandboxes {
         let sandbox = cx.wait("pausing the sandbox", cx.client.pause_sandbox(sandbox)).await?;
-        if cx.output.json {
-            cx.output.value(&sandbox)?;
-        } else {
-            cx.output.talk(&format!("{} is {}", sandbox.id, sandbox.state));
-        }
+        cx.show_state(&sandbox)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,11 +16,7 @@ pub(crate) struct ResumeArgs {
 pub(crate) async fn resume(cx: &Context<'_>, args: ResumeArgs) -> Result<ExitCode, CliError> {
     for sandbox in &args.sandboxes {
         let sandbox = cx.wait("resuming the sandbox", cx.client.resume_sandbox(sandbox)).await?;
-        if cx.output.json {
-            cx.output.value(&sandbox)?;
-        } else {
-            cx.output.talk(&format!("{} is {}", sandbox.id, sandbox.state));
-        }
+        cx.show_state(&sandbox)?;
     }
     Ok(ExitCode::SUCCESS)
 }

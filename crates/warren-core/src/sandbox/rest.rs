@@ -1,0 +1,146 @@
+//! Stopped and started again: the processes end, the files stay, and a guest is made on them anew.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    End, Made, Sandbox,
+    birth::{MAKE, Steps, timed},
+    driver::Driver,
+};
+use crate::{
+    error::SandboxError,
+    events::EventKind,
+    runtime::DeadlineAction,
+    runtime::{Exit, ExitReason},
+    state::{Event, Refused, State},
+};
+
+/// How long a guest may take to end and to have its files written to the disk.
+const STOP: Duration = Duration::from_secs(120);
+
+impl Driver {
+    /// Ends the processes and keeps the files.
+    pub(super) async fn stop(&mut self, end: End) -> Result<(), SandboxError> {
+        self.change(Event::Stop)?;
+        if let Err(error) = self.put_aside().await {
+            self.lose("the guest could not be stopped").await;
+            return Err(error);
+        }
+        self.sandbox.kept = true;
+        self.end_and_save(end);
+        Ok(())
+    }
+
+    /// The guest ended without being asked to. Its files stay where the runtime can keep them,
+    /// unless its lifetime was over and it was to go with that.
+    pub(super) async fn exited(&mut self, exit: &Exit) {
+        if !self.sandbox.state.is_living() {
+            return;
+        }
+        let end = End::from_exit(self.now(), exit, &self.sandbox.spec.limits);
+        if !self.is_owned() {
+            self.clean_up().await;
+            // Nobody knew it, nobody hears of it.
+            self.shared.unregister(self.sandbox.id);
+            self.change(Event::Exited).ok();
+            return;
+        }
+        if keeps(&self.sandbox, exit) && self.shared.runtime.capabilities().stop {
+            match self.put_aside().await {
+                Ok(()) => self.sandbox.kept = true,
+                Err(error) => self.complain("its files are lost", &error),
+            }
+        }
+        if !self.sandbox.kept {
+            self.clean_up().await;
+        }
+        self.end_and_save(end);
+    }
+
+    /// Makes a guest on the kept files.
+    pub(super) async fn start_again(&mut self) -> Result<Made, SandboxError> {
+        if !self.sandbox.kept {
+            return Err(Refused { from: self.sandbox.state, event: Event::Start }.into());
+        }
+        // What cannot be started in this state takes no place.
+        self.sandbox.state.on(Event::Start)?;
+        if let Some(admission) = &mut self.admission {
+            admission.take_place()?;
+        }
+        self.change(Event::Start)?;
+        // A server that finds this after a crash knows that the guest is to have its owner told.
+        self.shared.store.save(self.published(), Vec::new());
+        match self.make_again().await {
+            Ok(steps) => {
+                self.sandbox.kept = false;
+                self.sandbox.end = None;
+                let now = self.now();
+                self.sandbox.expires_at = self.sandbox.lifetime.length.map(|length| now + length);
+                self.change(Event::AgentReady)?;
+                self.save([EventKind::Started]);
+                self.tell_deadline().await;
+                self.guest.connect_ahead().await;
+                Ok(Made { sandbox: self.published(), steps })
+            }
+            Err(error) => {
+                if let Err(error) = self.put_aside().await {
+                    self.complain("not put aside again", &error);
+                }
+                self.guest.close_idle();
+                self.change(Event::StartFailed)?;
+                if let Some(admission) = &mut self.admission {
+                    admission.rest();
+                }
+                self.save([]);
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_again(&self) -> Result<Steps, SandboxError> {
+        let sandbox = &self.sandbox;
+        let started = self.shared.runtime.start(&sandbox.id, &sandbox.spec);
+        let started = tokio::time::timeout(MAKE, started)
+            .await
+            .map_err(|_elapsed| SandboxError::Broken("the runtime took too long to make a guest"))?
+            .map_err(SandboxError::runtime("start the sandbox"))?;
+        let mut steps = started.steps;
+        let ready = self.guest.initialise(&sandbox.setup);
+        steps.push(timed("agent", ready).await.map_err(|error| error.for_caller(sandbox.id))?);
+        Ok(steps)
+    }
+
+    /// Gives the sandbox another lifetime, from now on.
+    pub(super) async fn extend(
+        &mut self,
+        length: Option<Duration>,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        match self.sandbox.state {
+            State::Running => {
+                let now = self.now();
+                self.sandbox.expires_at = length.map(|length| now + length);
+            }
+            // Its lifetime begins when it goes on.
+            State::Paused | State::Stopped => {}
+            from => return Err(Refused { from, event: Event::Extend }.into()),
+        }
+        self.sandbox.lifetime.length = length;
+        self.change(Event::Extend)?;
+        self.save([EventKind::Extended]);
+        self.tell_deadline().await;
+        Ok(self.published())
+    }
+
+    async fn put_aside(&self) -> Result<(), SandboxError> {
+        let stopped = self.shared.runtime.stop(&self.sandbox.id);
+        match tokio::time::timeout(STOP, stopped).await {
+            Ok(stopped) => stopped.map_err(SandboxError::runtime("stop the sandbox")),
+            Err(_elapsed) => Err(SandboxError::Broken("the guest did not stop in time")),
+        }
+    }
+}
+
+/// Whether the files of a guest that ended stay.
+pub(crate) fn keeps(sandbox: &Sandbox, exit: &Exit) -> bool {
+    exit.reason != ExitReason::Deadline || sandbox.lifetime.action != DeadlineAction::Kill
+}
