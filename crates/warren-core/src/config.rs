@@ -19,6 +19,8 @@ pub struct Config {
     pub pool: PoolConfig,
     /// How long the past is kept.
     pub retention: Retention,
+    /// How much of what detached commands write is kept.
+    pub logs: LogConfig,
 }
 
 /// What a new sandbox gets where its request does not say.
@@ -100,5 +102,22 @@ impl Default for Retention {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
         Self { ended: day, ended_count: 1000, stopped: None, events: 50_000, keys: day }
+    }
+}
+
+/// How much of what detached commands write is kept, and how fast it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// So many bytes of each sandbox's log are kept, the newest.
+    pub most_bytes: u64,
+    /// So much of one command's output is taken at once.
+    pub burst_bytes: u64,
+    /// And then so much each second; a command that writes faster waits.
+    pub bytes_per_second: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { most_bytes: 4 << 20, burst_bytes: 4 << 20, bytes_per_second: 1 << 20 }
     }
 }

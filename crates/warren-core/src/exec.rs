@@ -13,7 +13,10 @@ use futures::FutureExt;
 use warren_proto::process::process_event::{EndEvent, Event, data_event::Output};
 
 use crate::{
-    clock::Timestamp, error::SandboxError, guest::process::ProcessStream, id::ExecId,
+    clock::Timestamp,
+    error::SandboxError,
+    guest::process::ProcessStream,
+    id::{ExecId, SandboxId},
     sandbox::handle::Handle,
 };
 
@@ -214,6 +217,12 @@ impl Exec {
     #[must_use]
     pub fn id(&self) -> ExecId {
         self.id
+    }
+
+    /// The sandbox it runs in.
+    #[must_use]
+    pub fn sandbox(&self) -> SandboxId {
+        self.handle.id()
     }
 
     /// Its process id as seen inside.

@@ -13,7 +13,7 @@
 //! | [`access`] | projects, their keys and quotas |
 //! | [`sandboxes`] | what the edges call |
 //! | [`sandbox`] | one sandbox and the task that owns it |
-//! | [`exec`], [`events`] | what streams |
+//! | [`exec`], [`events`], [`logs`] | what streams |
 //! | `guest` | the client of the guest agent |
 //! | `pool`, `quota`, `plan`, `reconcile`, `reap` | parts of the decisions |
 //! | [`store`] | what survives the server |
@@ -33,6 +33,7 @@ pub mod sandboxes;
 
 pub mod events;
 pub mod exec;
+pub mod logs;
 pub mod quota;
 pub mod sandbox;
 pub mod store;

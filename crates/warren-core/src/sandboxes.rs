@@ -15,6 +15,7 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind, EventStream},
     id::SandboxId,
+    logs,
     plan::{self, Plan},
     pool::{self, Pool},
     reap, reconcile,
@@ -96,6 +97,13 @@ impl Sandboxes {
         spawn(Box::pin(reconcile::follow_exits(Arc::clone(&shared), exits)));
         spawn(Box::pin(reap::run(Arc::clone(&shared))));
         spawn(Box::pin(Pool::refill(Arc::clone(&shared))));
+        let known = shared.all().iter().map(|handle| handle.id()).collect();
+        match shared.store.logs().retain(known).await {
+            Ok(followed) => followed.into_iter().for_each(|followed| {
+                spawn(Box::pin(logs::follow::resume(Arc::clone(&shared), followed)));
+            }),
+            Err(error) => tracing::error!(%error, "logs are not followed on"),
+        }
         Ok(Self { shared, stop, background })
     }
 
@@ -406,6 +414,12 @@ impl Sandboxes {
             let cause = &error as &dyn std::error::Error;
             tracing::error!(error = cause, "the last changes are not stored: {error}");
         }
+    }
+
+    /// Runs something until it or the server ends.
+    fn in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.background.spawn(async move { stop.run_until_cancelled(task).await });
     }
 
     pub(crate) fn find(

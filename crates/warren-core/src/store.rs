@@ -30,6 +30,7 @@ use crate::{
     clock::Timestamp,
     events::{Draft, Event},
     id::{KeyId, SandboxId},
+    logs::store::LogStore,
     sandbox::Sandbox,
 };
 
@@ -53,6 +54,7 @@ pub struct Store {
     gauges: Arc<Gauges>,
     /// None for one in memory.
     file: Option<Arc<DatabaseFile>>,
+    logs: LogStore,
 }
 
 /// What the writer shows of itself.
@@ -116,7 +118,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    fn query(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+    pub(crate) fn query(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Query { operation, source: Arc::new(source) }
     }
 
@@ -208,8 +210,9 @@ impl Store {
         if let Err(error) = access::remove_copies(path) {
             tracing::warn!(%error, "what is left of a backup was not removed");
         }
+        let logs = LogStore::open(Some(&path.with_file_name("logs.db")), tasks).await?;
         let mut store =
-            Self::start(connect(&options, &name).await?, Some(checkpoints), tasks).await?;
+            Self::start(connect(&options, &name).await?, Some(checkpoints), logs, tasks).await?;
         store.file = Some(Arc::new(DatabaseFile { path: path.to_owned(), options }));
         Ok(store)
     }
@@ -221,12 +224,14 @@ impl Store {
     /// [`StoreError::Open`], [`StoreError::Migrate`].
     pub async fn in_memory(tasks: &TaskTracker) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new().filename(":memory:").disable_statement_logging();
-        Self::start(connect(&options, ":memory:").await?, None, tasks).await
+        let logs = LogStore::open(None, tasks).await?;
+        Self::start(connect(&options, ":memory:").await?, None, logs, tasks).await
     }
 
     async fn start(
         mut connection: SqliteConnection,
         checkpoints: Option<SqliteConnection>,
+        logs: LogStore,
         tasks: &TaskTracker,
     ) -> Result<Self, StoreError> {
         sql::migrations()
@@ -245,7 +250,7 @@ impl Store {
             due
         });
         tasks.spawn(writer.run(checkpoint));
-        Ok(Self { operations, events, tasks: tasks.clone(), gauges, file: None })
+        Ok(Self { operations, events, tasks: tasks.clone(), gauges, file: None, logs })
     }
 
     /// Everything needed to start, and the end of what cannot be read: such rows are passed over
@@ -284,6 +289,7 @@ impl Store {
         id: SandboxId,
         events: Vec<Draft>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.logs.forget(id);
         let (answer, done) = oneshot::channel();
         let sent = self.send(Operation::Delete { id, events, answer: Some(answer) });
         async move {
@@ -294,6 +300,7 @@ impl Store {
 
     /// Removes a row soon; nobody waits for it.
     pub(crate) fn forget(&self, id: SandboxId, events: Vec<Draft>) {
+        self.logs.forget(id);
         self.send_or_log(Operation::Delete { id, events, answer: None });
     }
 
@@ -365,6 +372,11 @@ impl Store {
             // The writer has ended: a receiver that is closed from the start.
             None => broadcast::channel(1).1,
         }
+    }
+
+    /// What detached commands wrote.
+    pub(crate) fn logs(&self) -> &LogStore {
+        &self.logs
     }
 
     /// The tasks of the server; for the rest of core.

@@ -1,11 +1,14 @@
 //! Commands in the caller's sandboxes.
 
+use std::sync::Arc;
+
 use crate::{
     caller::Caller,
     clock::Timestamp,
     error::SandboxError,
     exec::{Command, Exec, ExecInfo, Signal, convert_end},
     id::ExecId,
+    logs::{self, LogEntry, LogQuery, LogReader},
     plan::{check_env, check_user},
 };
 
@@ -34,6 +37,59 @@ impl Sandboxes {
         check(command)?;
         handle.require_running()?;
         Exec::start(handle, command).await
+    }
+
+    /// Starts a command whose output nobody waits for. The server follows it and keeps what it
+    /// writes in the sandbox's log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandboxes::exec`].
+    pub async fn exec_detached(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        command: &Command,
+    ) -> Result<(ExecId, u32), SandboxError> {
+        let mut exec = self.exec(caller, id_or_name, command).await?;
+        let started = (exec.id(), exec.pid());
+        if let Some(feeding) = exec.take_feeding() {
+            self.shared.store.tasks().spawn(feeding);
+        }
+        self.in_background(logs::follow::follow(Arc::clone(&self.shared), exec));
+        Ok(started)
+    }
+
+    /// The entries of a sandbox's log that `query` lets pass, in order, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Store`].
+    pub async fn logs(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        query: LogQuery,
+        limit: u32,
+    ) -> Result<Vec<LogEntry>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        let found = self.shared.store.logs().read(handle.id(), query, limit).await;
+        found.map_err(SandboxError::store("read the log"))
+    }
+
+    /// A sandbox's log from some place on, and what is added to it until the sandbox ends.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`].
+    pub fn follow_logs(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        query: LogQuery,
+    ) -> Result<LogReader, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        Ok(LogReader::open(self.shared.store.clone(), &handle, query))
     }
 
     /// Opens the output of a command that was started before: what is kept of it from byte
