@@ -47,7 +47,7 @@ routes! {
     "/v1/sandboxes/{id}/stop" => post lifecycle::stop_sandbox;
     "/v1/sandboxes/{id}/start" => post lifecycle::start_sandbox;
     "/v1/sandboxes/{id}/extend" => post lifecycle::extend_sandbox;
-    "/v1/sandboxes/{id}/metrics" => get usage::get_metrics;
+    "/v1/sandboxes/{id}/metrics" => get usage::measure_sandbox;
     // Ports.
     "/v1/sandboxes/{id}/ports" => get usage::list_ports;
     "/v1/sandboxes/{id}/ports/{port}" => get usage::connect_port;

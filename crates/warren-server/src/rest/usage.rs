@@ -18,7 +18,7 @@ use crate::{app::App, auth::Known, convert, error::ApiError, extract::SandboxPat
     get, path = "/v1/sandboxes/{id}/metrics", tag = "sandboxes", params(SandboxPath),
     responses((status = 200, description = "What it uses", body = api::Metrics)),
 )]
-pub(crate) async fn get_metrics(
+pub(crate) async fn measure_sandbox(
     State(app): State<App>,
     Known(caller): Known,
     SandboxPath(id): SandboxPath,
