@@ -2,6 +2,8 @@
 
 mod log;
 
+mod notify;
+
 mod post;
 
 mod wiring;
@@ -18,6 +20,7 @@ use warren_runtime::{
 };
 use warren_server::App;
 
+pub(crate) use notify::Manager;
 use post::Door;
 pub(crate) use post::Post;
 
@@ -29,7 +32,12 @@ const ENDING: Duration = Duration::from_secs(8);
 /// Serves until asked to end, or until nobody needs it.
 ///
 /// No thread may run before: an ordinary user's server enters its outer namespaces first.
-pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliError> {
+pub(crate) fn serve(
+    config: &Config,
+    dirs: &Dirs,
+    post: Post,
+    manager: &Manager,
+) -> Result<(), CliError> {
     log::start(config.log, post.background);
     post.sign().map_err(CliError::local("write the lock file"))?;
     rootless::enter(&dirs.run).map_err(|error| {
@@ -41,13 +49,13 @@ pub(crate) fn serve(config: &Config, dirs: &Dirs, post: Post) -> Result<(), CliE
         .build()
         .map_err(CliError::local("start the event loop"))?;
     let (lock, door) = post.split();
-    let result = runtime.block_on(run(config, dirs, door));
+    let result = runtime.block_on(run(config, dirs, door, manager));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock); // the next server may start
     result
 }
 
-async fn run(config: &Config, dirs: &Dirs, door: Door) -> Result<(), CliError> {
+async fn run(config: &Config, dirs: &Dirs, door: Door, manager: &Manager) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
     let wired = wiring::runtime(config, dirs);
     let (writers, database) = (TaskTracker::new(), dirs.data.join("warren.db"));
@@ -73,6 +81,11 @@ async fn run(config: &Config, dirs: &Dirs, door: Door) -> Result<(), CliError> {
     tracing::info!(version = version(), background = door.background, "serving");
     let uid = rustix::process::geteuid().as_raw();
     let end = end(app.clone(), door, dirs.clone(), config.idle_exit.0);
+    let end = async {
+        end.await;
+        manager.stopping();
+    };
+    manager.ready();
     let served = warren_server::serve(listener, uid, app.clone(), end).await;
     let ended = async {
         app.shut_down().await;

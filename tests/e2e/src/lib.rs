@@ -27,6 +27,8 @@ mod limits;
 
 mod crash;
 
+mod service;
+
 mod side_by_side;
 
 mod ordinary_user;

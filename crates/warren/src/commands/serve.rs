@@ -14,7 +14,8 @@ use crate::{
 /// Run the server in the foreground
 ///
 /// Commands start a server by themselves, so this is for service managers and for looking at what
-/// it does. Sandboxes live on when it ends; the next server finds them.
+/// it does. One that a command has started is asked to end first. Sandboxes live on when it ends;
+/// the next server finds them.
 #[derive(clap::Args, Debug)]
 pub(crate) struct ServeArgs {
     /// End the server that runs, and wait until it has ended
@@ -42,6 +43,7 @@ pub(crate) fn serve(
     } else {
         serve::Post::claimed(&dirs)?
     };
-    serve::serve(config, &dirs, post)?;
+    let manager = serve::Manager::at(setup.environment.get("NOTIFY_SOCKET"));
+    serve::serve(config, &dirs, post, &manager)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,8 +11,11 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags};
 
+use warren_api::client::{Client, ClientError, UnixSocket};
+
 use crate::{
     background::{self, Record},
+    commands::block_on,
     dirs::Dirs,
     error::{CliError, Kind},
     version::version,
@@ -50,11 +53,11 @@ impl Post {
         Ok(Self { listener: listener.into(), lock: lock.into(), background: true })
     }
 
-    /// Becomes the server in the foreground.
+    /// Becomes the server in the foreground. One that a command has started makes room.
     ///
     /// # Errors
     ///
-    /// When there is one already.
+    /// When there is one in the foreground already.
     pub(crate) fn claimed(dirs: &Dirs) -> Result<Self, CliError> {
         let step = CliError::local;
         let gate = background::lock_file(&dirs.gate()).map_err(step("open the gate"))?;
@@ -62,7 +65,7 @@ impl Post {
         let lock = background::lock_file(&dirs.lock()).map_err(step("open the lock file"))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(taken(dirs)),
+            Err(TryLockError::WouldBlock) => relieve(dirs, &lock)?,
             Err(TryLockError::Error(error)) => return Err(step("take the lock")(error)),
         }
         let listener = background::listen(&dirs.socket()).map_err(step("listen"))?;
@@ -117,6 +120,23 @@ impl Door {
             _ => Ok(()),
         }
     }
+}
+
+/// Asks a server that a command has started to end, and takes its lock. Commands wait at the gate
+/// meanwhile, so that none starts another.
+fn relieve(dirs: &Dirs, lock: &File) -> Result<(), CliError> {
+    if !Record::read(dirs).is_some_and(|record| record.background) {
+        return Err(taken(dirs));
+    }
+    let asked = block_on(Client::new(UnixSocket(dirs.socket())).shutdown())?;
+    match asked {
+        // One that does not listen any more is about to end.
+        Ok(()) | Err(ClientError::Connect { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Not by a thread with a deadline: no thread may run before the server's own namespaces are
+    // entered. A service manager has one.
+    lock.lock().map_err(CliError::local("take the lock"))
 }
 
 /// The error that says who is the server.
