@@ -40,5 +40,9 @@ pub use text::{Base64, Timestamp};
 /// different requests.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// The header that names the project to act in. Callers on the server's host may name any, those
+/// with a key their own.
+pub const PROJECT: &str = "warren-project";
+
 /// The media type of a stream of JSON lines.
 pub const NDJSON: &str = "application/x-ndjson";

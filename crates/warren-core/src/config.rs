@@ -21,6 +21,9 @@ pub struct Config {
     pub retention: Retention,
     /// How much of what detached commands write is kept.
     pub logs: LogConfig,
+    /// Whether callers from afar may name directories and archives of the host as images. Whoever
+    /// may can read every file that the server can.
+    pub host_images_for_all: bool,
 }
 
 /// What a new sandbox gets where its request does not say.

@@ -27,6 +27,7 @@ use crate::{
         handle::{Command, Handle},
     },
     shared::{KeyUse, Shared},
+    spec::Image,
     state::{Event, Refused, State},
     store::{Key, Store},
 };
@@ -115,7 +116,8 @@ impl Sandboxes {
     /// # Errors
     ///
     /// [`SandboxError::Invalid`], [`SandboxError::NameTaken`], [`SandboxError::Limit`],
-    /// [`SandboxError::KeyReused`], or why the runtime, the guest or the store failed; nothing is
+    /// [`SandboxError::KeyReused`], [`SandboxError::Denied`] for an image on the host that a caller
+    /// from afar names, or why the runtime, the guest or the store failed; nothing is
     /// left of the sandbox then.
     pub async fn create(
         &self,
@@ -123,6 +125,11 @@ impl Sandboxes {
         wanted: Wanted,
         key: Option<&str>,
     ) -> Result<Made, SandboxError> {
+        if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
+            && !self.shared.config.host_images_for_all
+        {
+            caller.require_host("name files of this machine as an image")?;
+        }
         let _creating = self.shared.creating();
         let cold = wanted.cold;
         let fingerprint = key.map(|_| plan::fingerprint(&wanted));

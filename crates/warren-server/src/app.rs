@@ -1,6 +1,7 @@
 //! What all handlers share.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -8,9 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::metrics::Metrics;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use warren_core::{Sandboxes, sandboxes::Unready};
+use warren_core::{Caller, Sandboxes, id::KeyId, sandboxes::Unready};
+
+use crate::{
+    config::{COMMAND_FACTOR, Config},
+    error::ApiError,
+    metrics::Metrics,
+    rate::Buckets,
+    serve::Crowd,
+    streams::{StreamOf, StreamSlot, Streams},
+};
 
 /// How long an answer to whether the server is ready holds.
 const READY_KEPT: Duration = Duration::from_secs(1);
@@ -33,7 +42,18 @@ struct Inner {
     tasks: TaskTracker,
     metrics: Metrics,
     ready: Mutex<Option<(Instant, Result<(), Unready>)>>,
+    config: Config,
+    streams: Streams,
+    /// The turns of each key; none where they are not limited.
+    turns: Option<Buckets<KeyId>>,
+    /// The connections of TCP.
+    crowd: Crowd,
+    /// Requests without a good key, by address.
+    failures: Buckets<IpAddr>,
 }
+
+/// How many requests without a good key an address may make a second, and at once.
+const FAILURES: (f64, f64) = (1.0, 20.0);
 
 /// What a background server needs to know to decide whether anybody needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +74,13 @@ impl App {
     /// The application on these sandboxes. `version` is what `GET /v1/version` answers.
     #[must_use]
     pub fn new(sandboxes: Sandboxes, version: impl Into<String>) -> Self {
+        Self::with_config(sandboxes, version, Config::default())
+    }
+
+    /// The same with limits of the operator's choice.
+    #[must_use]
+    pub fn with_config(sandboxes: Sandboxes, version: impl Into<String>, config: Config) -> Self {
+        let rate = f64::from(config.requests_per_second);
         let inner = Inner {
             version: version.into(),
             started: Instant::now(),
@@ -63,6 +90,11 @@ impl App {
             tasks: TaskTracker::new(),
             metrics: Metrics::default(),
             ready: Mutex::default(),
+            crowd: Crowd::new(config.connections, config.connections_per_address),
+            streams: Streams::new(config.streams_per_sandbox),
+            turns: (rate > 0.0).then(|| Buckets::new(rate, rate * 2.0)),
+            failures: Buckets::new(FAILURES.0, FAILURES.1),
+            config,
         };
         Self { sandboxes, inner: Arc::new(inner) }
     }
@@ -104,6 +136,42 @@ impl App {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
         self.sandboxes.shut_down().await;
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The largest request to run a command, in bytes.
+    pub(crate) fn command_bytes(&self) -> usize {
+        self.inner.config.body_bytes.saturating_mul(COMMAND_FACTOR)
+    }
+
+    pub(crate) fn crowd(&self) -> &Crowd {
+        &self.inner.crowd
+    }
+
+    pub(crate) fn turns(&self) -> Option<&Buckets<KeyId>> {
+        self.inner.turns.as_ref()
+    }
+
+    pub(crate) fn failures(&self) -> &Buckets<IpAddr> {
+        &self.inner.failures
+    }
+
+    /// Counts a stream of the caller's sandbox for as long as the slot lives.
+    pub(crate) fn open_stream(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<StreamSlot, ApiError> {
+        let sandbox = self.sandboxes.get(caller, id_or_name)?;
+        self.inner.streams.open(StreamOf::Sandbox(sandbox.id))
+    }
+
+    /// Counts a stream of events of the caller's project for as long as the slot lives.
+    pub(crate) fn open_event_stream(&self, caller: &Caller) -> Result<StreamSlot, ApiError> {
+        self.inner.streams.open(StreamOf::Project(caller.owner().clone()))
     }
 
     pub(crate) fn version(&self) -> &str {

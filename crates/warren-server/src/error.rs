@@ -1,8 +1,10 @@
 //! Failures as responses. The one place that builds an error body.
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    http::{Method, StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use warren_api::{Code, ErrorBody};
@@ -10,11 +12,15 @@ use warren_core::{SandboxError, error::GuestRefusal};
 
 /// A failure on its way to the caller.
 #[derive(Debug)]
-pub(crate) struct ApiError(Box<ErrorBody>);
+pub(crate) struct ApiError {
+    body: Box<ErrorBody>,
+    /// When it is worth asking again.
+    retry_after: Option<Duration>,
+}
 
 impl ApiError {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self(Box::new(ErrorBody::new(code, message)))
+        Self { body: Box::new(ErrorBody::new(code, message)), retry_after: None }
     }
 
     /// A part of the request that can never be right.
@@ -23,12 +29,17 @@ impl ApiError {
     }
 
     pub(crate) fn code(&self) -> Code {
-        self.0.code
+        self.body.code
     }
 
     /// The failure as a part of a stream.
     pub(crate) fn into_body(self) -> ErrorBody {
-        *self.0
+        *self.body
+    }
+
+    /// The same failure, for those who are to wait.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 }
 
@@ -104,9 +115,21 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.code.http_status())
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.0)).into_response()
+        let code = self.body.code;
+        let status =
+            StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        if code == Code::Unauthenticated {
+            let how = HeaderValue::from_static("Bearer realm=\"warren\"");
+            headers.insert(header::WWW_AUTHENTICATE, how);
+        }
+        if let Some(wait) = self.retry_after {
+            // In whole seconds, and never too early.
+            let seconds = wait.as_secs() + 1;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

@@ -1,7 +1,8 @@
 //! Parts of requests, with refusals in our envelope.
 
+use std::time::Duration;
+
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::request::Parts,
 };
@@ -9,22 +10,32 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use warren_api::Code;
 
-use crate::error::ApiError;
+use crate::{app::App, error::ApiError};
 
-/// The largest body of a request that is not a file.
-const BODY_BYTES: usize = 16 << 20;
+/// How long a client may take for a body that is not a file.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// A JSON body. An empty one reads as `{}`.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes = read(request).await?;
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        json(text).map(Self)
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        read(request, app.config().body_bytes).await.map(Self)
+    }
+}
+
+/// The JSON body of a request to run a command, which may bring what the command reads.
+#[derive(Debug)]
+pub(crate) struct CommandBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<App> for CommandBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        read(request, app.command_bytes()).await.map(Self)
     }
 }
 
@@ -37,15 +48,21 @@ pub(crate) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(text).map_err(|error| ApiError::invalid("request body", error))
 }
 
-async fn read(request: Request) -> Result<Bytes, ApiError> {
-    match Limited::new(request.into_body(), BODY_BYTES).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let message = format!("a request body has at most {BODY_BYTES} bytes");
-            Err(ApiError::new(Code::ResourceExhausted, message))
+async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+    let body = Limited::new(request.into_body(), most).collect();
+    let bytes = match tokio::time::timeout(BODY_TIME, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body of this request has at most {most} bytes");
+            return Err(ApiError::new(Code::ResourceExhausted, message));
         }
-        Err(error) => Err(ApiError::invalid("request body", error)),
-    }
+        Ok(Err(error)) => return Err(ApiError::invalid("request body", error)),
+        Err(_elapsed) => {
+            let message = format!("the request body did not come within {} s", BODY_TIME.as_secs());
+            return Err(ApiError::new(Code::DeadlineExceeded, message));
+        }
+    };
+    json(if bytes.is_empty() { b"{}" } else { &bytes })
 }
 
 /// The `{id}` of a path: a sandbox's id or name.

@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -16,6 +17,7 @@ use axum::{
     Router,
     body::Body,
     http::{HeaderName, HeaderValue, Request, Response},
+    response::IntoResponse,
 };
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -26,6 +28,8 @@ use warren_core::Caller;
 
 use crate::{
     app::{App, Busy},
+    auth::{self, Access, Way},
+    origin::Page,
     routes,
 };
 
@@ -36,7 +40,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Face {
     app: App,
     routes: TowerToHyperService<Router>,
-    caller: Option<Caller>,
+    way: Way,
     requests: Arc<AtomicU64>,
 }
 
@@ -45,13 +49,19 @@ impl Face {
     #[must_use]
     pub fn new(app: App) -> Self {
         let routes = TowerToHyperService::new(routes::router(app.clone()));
-        Self { app, routes, caller: None, requests: Arc::default() }
+        Self { app, routes, way: Way::Local(None), requests: Arc::default() }
     }
 
     /// The same routes for somebody whom the listener vouches for.
     #[must_use]
     pub fn for_caller(&self, caller: Option<Caller>) -> Self {
-        Self { caller, ..self.clone() }
+        Self { way: Way::Local(caller), ..self.clone() }
+    }
+
+    /// The same routes for whoever comes over TCP from this address.
+    #[must_use]
+    pub fn over_tcp(&self, address: IpAddr, access: Access) -> Self {
+        Self { way: Way::Tcp { address, access }, ..self.clone() }
     }
 }
 
@@ -66,9 +76,6 @@ where
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let busy = self.app.busy();
-        if let Some(caller) = &self.caller {
-            request.extensions_mut().insert(caller.clone());
-        }
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let span = tracing::info_span!(
             "request",
@@ -76,14 +83,34 @@ where
             method = %request.method(),
             path = request.uri().path(),
         );
-        let answered = self.routes.call(request.map(Body::new));
+        let admitted = auth::admit(&self.app, &self.way, &mut request);
+        let routes = self.routes.clone();
         let respond = async move {
-            let mut response = answered.await?;
+            let mut response = match admitted {
+                Ok(page) => answer(routes, page, request.map(Body::new)).await?,
+                Err(error) => error.into_response(),
+            };
             response.headers_mut().insert(REQUEST_ID, HeaderValue::from(number));
             Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
         };
         Box::pin(respond.instrument(span))
     }
+}
+
+/// Asks the routes; for a page of another origin so that it can read the answer.
+async fn answer(
+    routes: TowerToHyperService<Router>,
+    page: Option<Page>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    let Some(page) = page else { return routes.call(request).await };
+    let response = match Page::asks_first(request.method(), request.headers()) {
+        true => Page::permission().into_response(),
+        false => routes.call(request).await?,
+    };
+    let (mut head, body) = response.into_parts();
+    page.allow(&mut head);
+    Ok(Response::from_parts(head, body))
 }
 
 /// The body of a response, which counts as a request under way until it is sent.

@@ -7,6 +7,8 @@
 //! | [`mod@serve`] | listeners, connections, and the end of them |
 //! | `face` | what every request passes: identity, span, request id |
 //! | `auth` | who asks |
+//! | `origin` | which page of a browser asks, and by which name of the server |
+//! | [`config`], `rate`, `streams` | how much of everything |
 //! | `rest` | the handlers of the native API |
 //! | [`openapi`] | the document that describes all of it |
 //! | `metrics` | what is counted |
@@ -16,6 +18,7 @@
 //! What is deliberately not here: decisions, backends, SQL.
 
 pub mod app;
+pub mod config;
 pub mod openapi;
 pub mod routes;
 pub mod serve;
@@ -26,8 +29,13 @@ mod error;
 mod extract;
 mod face;
 mod metrics;
+mod origin;
+mod rate;
 mod rest;
+mod streams;
 
 pub use app::{Activity, App};
+pub use auth::{Access, OPEN};
+pub use config::Config;
 pub use face::Face;
-pub use serve::serve;
+pub use serve::{Tls, TlsError, serve, serve_tcp};

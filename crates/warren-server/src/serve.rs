@@ -1,14 +1,28 @@
 //! Listeners and their connections.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::{app::App, auth, face::Face};
+
+mod crowd;
+mod tcp;
+mod tls;
+
+pub(crate) use crowd::Crowd;
+pub use tcp::serve_tcp;
+pub use tls::{Tls, TlsError};
 
 /// How long connections may take to end once the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -21,7 +35,13 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 pub enum ServeError {
     /// The listener does not work.
     #[error("could not listen on the socket")]
-    Listen(#[source] std::io::Error),
+    Listen(#[source] io::Error),
+    /// Without keys, whoever reaches the address could do everything.
+    #[error("without keys only loopback addresses are listened on, not {address}")]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+    },
 }
 
 /// A unix socket, as the standard library or as tokio has it.
@@ -80,7 +100,15 @@ pub async fn serve(
             Ok((stream, _)) => {
                 let uid = stream.peer_cred().map(|peer| peer.uid());
                 let caller = uid.ok().and_then(|uid| auth::peer(server_uid, uid));
-                app.tasks().spawn(converse(stream, face.for_caller(caller), app.clone()));
+                let (face, app) = (face.for_caller(caller), app.clone());
+                let tasks = app.tasks().clone();
+                tasks.spawn(async move {
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    let stream = TokioIo::new(stream);
+                    let connection = builder.serve_connection_with_upgrades(stream, face);
+                    to_its_end(connection, auto::UpgradeableConnection::graceful_shutdown, &app)
+                        .await;
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -96,15 +124,17 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one connection to its end.
-async fn converse(stream: UnixStream, face: Face, app: App) {
-    let builder = auto::Builder::new(TokioExecutor::new());
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), face);
+/// Serves one connection to its end; once the server stops, to the end of what it is doing.
+async fn to_its_end<C, E>(connection: C, close: fn(Pin<&mut C>), app: &App)
+where
+    C: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = app.stopping().cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            close(connection.as_mut());
             match tokio::time::timeout(DRAIN, connection).await {
                 Ok(ended) => ended,
                 Err(_elapsed) => return,
@@ -113,6 +143,6 @@ async fn converse(stream: UnixStream, face: Face, app: App) {
     };
     if let Err(error) = ended {
         // A client that leaves in the middle is its own business.
-        tracing::debug!(error, "a connection ended early");
+        tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use warren_api::{ErrorBody, event};
 use warren_core::events::{Event, EventStream};
@@ -60,8 +60,13 @@ pub(crate) async fn follow_events(
     // The header is stronger, as a browser sends it when it comes back to the same address.
     parameters.all("after");
     parameters.finish()?;
+    let slot = app.open_event_stream(&caller)?;
     let events = app.sandboxes.events(&caller, sandbox, after);
-    let body = ResponseBody::from_stream(event_stream(events, app.stopping().clone()));
+    let messages = event_stream(events, app.stopping().clone()).inspect(move |_| {
+        // The slot is the stream's: it goes when the stream does.
+        let _held = &slot;
+    });
+    let body = ResponseBody::from_stream(messages);
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     let cache = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([content_type, cache], body).into_response())

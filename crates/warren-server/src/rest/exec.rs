@@ -24,7 +24,8 @@ use crate::{
     auth::Known,
     convert,
     error::ApiError,
-    extract::{Body, ExecPath, Parameters, SandboxPath},
+    extract::{Body, CommandBody, ExecPath, Parameters, SandboxPath},
+    streams::StreamSlot,
 };
 
 /// How much of each output a request that waits gets back.
@@ -51,13 +52,14 @@ pub(crate) async fn start_exec(
     Known(caller): Known,
     SandboxPath(id): SandboxPath,
     headers: HeaderMap,
-    Body(request): Body<api::ExecRequest>,
+    CommandBody(request): CommandBody<api::ExecRequest>,
 ) -> Result<Response, ApiError> {
     if request.stdin && request.stdin_data.is_none() {
         return Err(ApiError::invalid("stdin", "stays open only over the WebSocket"));
     }
     let detach = request.detach;
     let command = convert::command(api::ExecRequest { stdin: false, ..request });
+    let slot = if detach { None } else { Some(app.open_stream(&caller, &id)?) };
     let mut exec = app.sandboxes.exec(&caller, &id, &command).await?;
     app.metrics().exec_started();
     if detach {
@@ -67,7 +69,7 @@ pub(crate) async fn start_exec(
         return Ok((StatusCode::ACCEPTED, Json(convert::exec_started(&exec))).into_response());
     }
     if wants_lines(&headers) {
-        return Ok(lines(exec, app.stopping().clone()));
+        return Ok(lines(exec, app.stopping().clone(), slot));
     }
     let outcome = tokio::select! {
         outcome = exec.outcome(KEPT_BYTES) => outcome?,
@@ -109,8 +111,9 @@ pub(crate) async fn read_exec_output(
 ) -> Result<Response, ApiError> {
     let offset = parameters.number("offset")?.unwrap_or_default();
     parameters.finish()?;
+    let slot = app.open_stream(&caller, &path.sandbox)?;
     let exec = app.sandboxes.exec_output(&caller, &path.sandbox, path.exec, offset).await?;
-    Ok(lines(exec, app.stopping().clone()))
+    Ok(lines(exec, app.stopping().clone(), Some(slot)))
 }
 
 /// Send a signal to a command
@@ -146,8 +149,12 @@ fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// A response with one line per event.
-fn lines(exec: Exec, stopping: CancellationToken) -> Response {
-    let body = ResponseBody::from_stream(line_stream(exec, stopping));
+fn lines(exec: Exec, stopping: CancellationToken, slot: Option<StreamSlot>) -> Response {
+    let lines = line_stream(exec, stopping).inspect(move |_| {
+        // The slot is the stream's: it goes when the stream does.
+        let _held = &slot;
+    });
+    let body = ResponseBody::from_stream(lines);
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     ([content_type], body).into_response()
 }

@@ -32,9 +32,6 @@ use crate::{
     metrics::OpenStream,
 };
 
-/// The largest message from a client.
-const MESSAGE_BYTES: usize = 16 << 20;
-
 /// How many messages for standard input may wait for a command that does not read.
 const WAITING: usize = 8;
 
@@ -65,9 +62,10 @@ pub(crate) async fn converse_exec(
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|error| ApiError::invalid("upgrade", error.body_text()))?;
     // An unknown sandbox is better said in HTTP than in the conversation.
-    app.sandboxes.get(&caller, &id)?;
-    let open = (app.busy(), OpenStream::new(&app));
-    let upgrade = upgrade.max_message_size(MESSAGE_BYTES).max_frame_size(MESSAGE_BYTES);
+    let slot = app.open_stream(&caller, &id)?;
+    let open = (slot, app.busy(), OpenStream::new(&app));
+    let most = app.command_bytes();
+    let upgrade = upgrade.max_message_size(most).max_frame_size(most);
     Ok(upgrade.on_upgrade(move |socket| async move {
         converse(app, caller, id, socket).await;
         drop(open);

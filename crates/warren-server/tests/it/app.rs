@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use warren_core::{
     Caller, Sandboxes, clock::SystemClock, config::Config, fake::FakeRuntime, store::Store,
 };
-use warren_server::{App, Face};
+use warren_server::{App, Config as Limits, Face};
 
 /// A server with a fake runtime, as one caller sees it.
 #[derive(Debug)]
@@ -30,6 +30,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Reads a response to its end.
+    pub(crate) async fn read(response: Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Self { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
@@ -64,12 +71,21 @@ impl TestApp {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
+        Self::made(config, Limits::default()).await
+    }
+
+    /// With limits of its own on requests and connections.
+    pub(crate) async fn limited(limits: Limits) -> Self {
+        Self::made(Config::default(), limits).await
+    }
+
+    async fn made(config: Config, limits: Limits) -> Self {
         let runtime = Arc::new(FakeRuntime::default());
         let store = Store::in_memory(&TaskTracker::new()).await.expect("a store");
         let sandboxes = Sandboxes::open(runtime.clone(), store, Arc::new(SystemClock), config)
             .await
             .expect("core opens");
-        let app = App::new(sandboxes, "0.0.0-test");
+        let app = App::with_config(sandboxes, "0.0.0-test", limits);
         let face = Face::new(app.clone()).for_caller(Some(Caller::local()));
         Self { app, runtime, face }
     }
@@ -101,9 +117,7 @@ impl TestApp {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let (head, body) = self.open(request).await.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        Answer::read(self.open(request).await).await
     }
 
     pub(crate) async fn ask(&self, method: &str, target: &str, body: &str) -> Answer {

@@ -6,6 +6,7 @@
     reason = "a test asserts by unwrapping, in its helpers too"
 )]
 
+mod access;
 mod app;
 mod bad_input;
 mod events;
@@ -15,4 +16,5 @@ mod openapi;
 mod sandboxes;
 mod server;
 mod socket;
+mod tcp;
 mod watching;

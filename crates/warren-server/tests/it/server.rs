@@ -39,7 +39,6 @@ async fn a_stranger_is_refused_everywhere() {
         ("POST", format!("{one}/files/mkdir?path=a")),
         ("POST", format!("{one}/files/move")),
         ("GET", "/v1/events".to_owned()),
-        ("GET", "/v1/health".to_owned()),
         ("GET", "/v1/version".to_owned()),
         ("POST", "/v1/shutdown".to_owned()),
     ] {
