@@ -90,6 +90,55 @@ fn the_unit_is_one_that_systemd_understands() {
     assert!(ours.is_empty(), "{ours:?}");
 }
 
+/// Runs the container's entry point with the binary under test, as an init would.
+fn container(home: &Home) -> Service {
+    let mut entry = home.command(&[]);
+    let warren = PathBuf::from(entry.get_program());
+    let bin = home.data().with_file_name("bin");
+    fs::create_dir(&bin).expect("a directory");
+    std::os::unix::fs::symlink(warren, bin.join("warren")).expect("a link");
+    let environment: Vec<_> = entry
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+        .collect();
+    entry = command("sh");
+    entry.arg(recipe("entrypoint.sh").0).envs(environment).stderr(Stdio::null());
+    entry.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display()));
+    Service(entry.spawn().expect("start the entry point"))
+}
+
+#[test]
+fn in_a_container_sandboxes_outlive_the_server_and_the_next_one_is_started() {
+    let home = Home::new();
+    let mut container = container(&home);
+    wait_until("a server listens", || home.socket().exists());
+    let sandbox = home.create(&json!({}));
+    home.kill_server();
+    wait_until("there is another server", || home.server_pid().is_some());
+    assert_eq!(sandbox.exec(&["echo", "alive"])["stdout"], "alive\n");
+    let before = home.server_pid();
+    home.warren(&["serve", "--stop"]).good();
+    wait_until("there is a third server", || {
+        home.server_pid().is_some_and(|pid| Some(pid) != before)
+    });
+    assert_eq!(sandbox.get()["state"], "running");
+    container.end();
+    assert_eq!(home.server_pid(), None);
+}
+
+#[test]
+fn the_container_has_an_init_and_a_volume() {
+    let (_, recipe) = recipe("Dockerfile");
+    let lines: Vec<&str> = recipe.lines().collect();
+    for needed in [
+        r#"ENTRYPOINT ["tini", "--", "warren-entrypoint"]"#,
+        "COPY deploy/entrypoint.sh /usr/local/bin/warren-entrypoint",
+        "VOLUME /var/lib/warren",
+    ] {
+        assert!(lines.contains(&needed), "no {needed}");
+    }
+}
+
 #[test]
 fn a_service_tells_its_manager_and_takes_over_from_a_background_server() {
     let home = Home::new();
