@@ -76,18 +76,27 @@ impl Process {
 impl Journal {
     /// Opens the journal below `data_dir` and makes its directories.
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let journal = Self {
+        let journal = Self::at(data_dir)?;
+        for directory in [&journal.blanks, &journal.sandboxes, &journal.trash, &journal.stopped] {
+            fs::create_dir_all(directory)?;
+        }
+        Ok(journal)
+    }
+
+    /// The journal below `data_dir`, if there is one; nothing is made.
+    pub(crate) fn existing(data_dir: &Path) -> io::Result<Option<Self>> {
+        let journal = Self::at(data_dir)?;
+        Ok(journal.sandboxes.is_dir().then_some(journal))
+    }
+
+    fn at(data_dir: &Path) -> io::Result<Self> {
+        Ok(Self {
             blanks: data_dir.join("blanks"),
             sandboxes: data_dir.join("sandboxes"),
             trash: data_dir.join("trash"),
             stopped: data_dir.join("stopped"),
             boot_id: warren_sys::process::boot_id()?,
-        };
-        let Self { blanks, sandboxes, trash, stopped, .. } = &journal;
-        for directory in [blanks, sandboxes, trash, stopped] {
-            fs::create_dir_all(directory)?;
-        }
-        Ok(journal)
+        })
     }
 
     /// Begins an entry: from here on the slot's host objects can be found.

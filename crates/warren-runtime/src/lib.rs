@@ -11,3 +11,4 @@ pub mod namespace;
 pub mod net;
 pub mod rootless;
 pub mod storage;
+pub mod traces;

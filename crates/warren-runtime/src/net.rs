@@ -60,7 +60,7 @@ use worker::Workers;
 /// What every interface of ours on the host is called, before its slot.
 pub const INTERFACE_PREFIX: &str = "wrn";
 /// The label of our gateway addresses on `lo`, before the instance's index.
-const LABEL_PREFIX: &str = "lo:wrn";
+pub(crate) const LABEL_PREFIX: &str = "lo:wrn";
 /// How to set the network up.
 #[derive(Clone, Debug, Default)]
 pub struct NetConfig {

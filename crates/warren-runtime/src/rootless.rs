@@ -130,6 +130,11 @@ pub(crate) fn hold(run_dir: &Path, pid: u32) -> io::Result<()> {
     fs::write(run_dir.join(HOLDER), format!("{pid} {start_time} {count} {uplink}\n"))
 }
 
+/// The process that holds the outer namespaces of the server at `run_dir`, if it lives.
+pub(crate) fn holder_of(run_dir: &Path) -> Option<Process> {
+    holder(run_dir).map(|(process, ..)| process)
+}
+
 fn holder(run_dir: &Path) -> Option<(Process, u32, Option<Tool>)> {
     let text = fs::read_to_string(run_dir.join(HOLDER)).ok()?;
     let mut fields = text.split_ascii_whitespace();

@@ -9,7 +9,7 @@ use crate::{
         attach::AttachArgs, completion::CompletionArgs, create::CreateArgs, doctor::DoctorArgs,
         events::EventsArgs, exec::ExecArgs, extend::ExtendArgs, info::InfoArgs, kill::KillArgs,
         list::ListArgs, pause::PauseArgs, ports::PortsArgs, ps::PsArgs, resume::ResumeArgs,
-        rm::RmArgs, run::RunArgs, serve::ServeArgs, shell::ShellArgs, start::StartArgs,
+        rm::RmArgs, run::RunArgs, serve::ServeArgs, setup::SetupArgs, shell::ShellArgs, start::StartArgs,
         stats::StatsArgs, stop::StopArgs, version::VersionArgs,
     },
     config::Overrides,
@@ -62,6 +62,7 @@ pub(crate) enum Command {
     Events(EventsArgs),
     Serve(ServeArgs),
     Doctor(DoctorArgs),
+    Setup(SetupArgs),
     Completion(CompletionArgs),
     Version(VersionArgs),
 }
@@ -72,6 +73,7 @@ impl Command {
         match self {
             Self::Serve(_) => Some("serve"),
             Self::Doctor(_) => Some("doctor"),
+            Self::Setup(_) => Some("setup"),
             _ => None,
         }
     }

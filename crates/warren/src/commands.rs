@@ -17,6 +17,7 @@ pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod start;
 pub(crate) mod stats;
@@ -110,6 +111,7 @@ pub(crate) fn run(
     match cli.command {
         // The doctor also tells what is wrong with the configuration.
         Command::Doctor(args) => doctor::doctor(&setup, args, loaded),
+        Command::Setup(args) => setup::setup(&setup, args, &loaded?),
         Command::Serve(args) => serve::serve(&setup, &args, &loaded?),
         Command::Run(args) => setup.client(&loaded?, async |cx| run::run(cx, args).await),
         Command::Create(args) => setup.client(&loaded?, async |cx| create::create(cx, args).await),

@@ -53,6 +53,26 @@ impl Dirs {
         Ok(Self { data, run, instance })
     }
 
+    /// Finds the directories without making any; they may be missing.
+    ///
+    /// # Errors
+    ///
+    /// [`DirsError`] when there is no telling where they would be.
+    pub(crate) fn locate(config: &Config, environment: &Environment) -> Result<Self, DirsError> {
+        let uid = rustix::process::geteuid().as_raw();
+        let data = match &config.data_dir {
+            Some(data) => data.clone(),
+            None => usual_data(environment, uid)?,
+        };
+        let data = resolved(&data);
+        let instance = short_hash(&data);
+        let run = match &config.run_dir {
+            Some(run) => run.clone(),
+            None => usual_base(environment, uid).join(&instance),
+        };
+        Ok(Self { data, run, instance })
+    }
+
     /// Directories of tests: both are `base`.
     #[cfg(test)]
     pub(crate) fn of_test(base: &Path) -> Self {
@@ -91,18 +111,33 @@ fn usual_data(environment: &Environment, uid: u32) -> Result<PathBuf, DirsError>
     Ok(base.join("warren"))
 }
 
+/// A path without links, also where its last parts are not there.
+fn resolved(path: &Path) -> PathBuf {
+    match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Ok(found), ..) => found,
+        (Err(_missing), Some(parent), Some(name)) => resolved(parent).join(name),
+        (Err(_missing), ..) => path.to_owned(),
+    }
+}
+
 fn base_run(environment: &Environment, uid: u32) -> Result<PathBuf, DirsError> {
+    let base = usual_base(environment, uid);
+    if base.starts_with("/tmp") {
+        make_private(&base, uid)?; // anybody could make it there
+    }
+    Ok(base)
+}
+
+fn usual_base(environment: &Environment, uid: u32) -> PathBuf {
     if uid == 0 {
-        return Ok(PathBuf::from("/run/warren"));
+        return PathBuf::from("/run/warren");
     }
     let session = environment.get("XDG_RUNTIME_DIR").map(Path::new);
     // After `su` the variable may still name somebody else's.
-    if let Some(session) = session.filter(|it| check_private(it, uid).is_ok()) {
-        return Ok(session.join("warren"));
+    match session.filter(|it| check_private(it, uid).is_ok()) {
+        Some(session) => session.join("warren"),
+        None => PathBuf::from(format!("/tmp/warren-{uid}")),
     }
-    let ours = PathBuf::from(format!("/tmp/warren-{uid}"));
-    make_private(&ours, uid)?;
-    Ok(ours)
 }
 
 /// Eight hexadecimal digits that stand for a path: FNV-1a of 32 bits.
@@ -201,6 +236,17 @@ mod tests {
         fs::write(&path, "").unwrap();
         let error = make_private(&path, uid()).unwrap_err();
         assert!(error.to_string().contains("not a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_found_under_the_name_it_had() {
+        let base = tempfile::tempdir().unwrap();
+        let (real, link) = (base.path().join("real"), base.path().join("link"));
+        fs::create_dir_all(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let expected = fs::canonicalize(&real).unwrap().join("a/b");
+        assert_eq!(resolved(&link.join("a/b")), expected);
+        assert!(!expected.exists(), "nothing is made");
     }
 
     #[test]

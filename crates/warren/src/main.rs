@@ -22,6 +22,8 @@ mod serve;
 
 mod doctor;
 
+mod uninstall;
+
 mod terminal;
 
 mod session;

@@ -31,6 +31,8 @@ mod service;
 
 mod side_by_side;
 
+mod uninstall;
+
 mod ordinary_user;
 
 mod security;

@@ -130,7 +130,7 @@ pub(crate) fn start(
 fn execute(image: &[u8], listener: &Listener, records: &File) -> io::Result<()> {
     use rustix::fs::{MemfdFlags, SealFlags};
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut memory = File::from(rustix::fs::memfd_create("warren-keeper", flags)?);
+    let mut memory = File::from(rustix::fs::memfd_create(super::KEEPER, flags)?);
     memory.write_all(image)?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&memory, seals)?;
@@ -139,7 +139,7 @@ fn execute(image: &[u8], listener: &Listener, records: &File) -> io::Result<()> 
     let path = format!("/proc/{}/fd/{}", std::process::id(), memory.as_raw_fd());
     let program = Program {
         path: &CString::new(path)?,
-        arguments: &[c"warren-keeper".to_owned()],
+        arguments: &[CString::new(super::KEEPER)?],
         environment: &[],
         directory: c"/",
         identity: None,

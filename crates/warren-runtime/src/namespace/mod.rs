@@ -60,6 +60,8 @@ use self::{
 };
 use crate::{image::Image, net::Net};
 
+/// What keepers call themselves.
+pub(crate) const KEEPER: &str = "warren-keeper";
 /// How long a killed guest may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much later than the server the keeper acts on a deadline.

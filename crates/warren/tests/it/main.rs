@@ -23,3 +23,5 @@ mod run;
 mod sandboxes;
 
 mod terminal;
+
+mod uninstall;

@@ -1,0 +1,101 @@
+//! `warren setup`
+
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use serde_json::json;
+
+use super::Setup;
+use crate::{
+    config::Config,
+    dirs::Dirs,
+    error::{CliError, Kind},
+    uninstall::{self, Plan},
+};
+
+/// Change what this machine has of Warren
+#[derive(clap::Args, Debug)]
+pub(crate) struct SetupArgs {
+    #[command(subcommand)]
+    command: SetupCommand,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum SetupCommand {
+    Uninstall(UninstallArgs),
+}
+
+/// Remove everything that the server of this data directory has on this machine
+///
+/// The server is stopped and every sandbox removed, running or not, with all files; then cgroups,
+/// interfaces, packet filters, the run directory and the data directory go. First all of it is
+/// listed and asked about. It works without a server and when a part has gone already; a server of
+/// another data directory is not touched. The program itself and its settings stay.
+#[derive(clap::Args, Debug)]
+struct UninstallArgs {
+    /// Ask nothing
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(crate) fn setup(
+    setup: &Setup<'_>,
+    args: SetupArgs,
+    config: &Config,
+) -> Result<ExitCode, CliError> {
+    let SetupCommand::Uninstall(args) = args.command;
+    let dirs = Dirs::locate(config, setup.environment)
+        .map_err(|error| CliError::new(Kind::Local, error))?;
+    let plan = uninstall::plan(&dirs)?;
+    if plan.is_empty() {
+        setup.output.talk(&format!("there is nothing of a server at {}", dirs.data.display()));
+        return report(setup, &plan, &[]);
+    }
+    if !args.yes && !confirmed(setup, &plan)? {
+        setup.output.talk("nothing was removed");
+        return Ok(ExitCode::FAILURE);
+    }
+    let left = uninstall::carry_out(setup, config, &dirs, &plan)?;
+    report(setup, &plan, &left)
+}
+
+/// Lists what will go, and asks.
+fn confirmed(setup: &Setup<'_>, plan: &Plan) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        let text = "this removes sandboxes with their files, and nobody can be asked";
+        let lines = plan.lines().join("; ");
+        return Err(
+            CliError::usage(format!("{text}: {lines}")).hint("`--yes` says that this is meant")
+        );
+    }
+    // Also with --quiet: nobody can agree to what they were not told.
+    setup.output.warn("this will be removed, and cannot be had back:");
+    for line in plan.lines() {
+        setup.output.line(&format!("  {line}"))?;
+    }
+    setup.output.line("remove all of it? [y/N]")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(CliError::local("read the answer"))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Says what has gone and what could not be removed.
+fn report(setup: &Setup<'_>, plan: &Plan, left: &[String]) -> Result<ExitCode, CliError> {
+    if setup.output.json {
+        setup.output.value(&json!({ "found": plan.lines(), "left": left }))?;
+    } else if !plan.is_empty() {
+        for line in plan.lines() {
+            setup.output.talk(&format!("removed: {line}"));
+        }
+    }
+    for problem in left {
+        setup.output.warn(problem);
+    }
+    if left.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = format!("{} things could not be removed", left.len());
+    Err(CliError::new(Kind::Local, text).hint("the same command again takes up what is left"))
+}
