@@ -21,7 +21,7 @@ use rustix::{
 };
 use warren_api::{
     client::{Client, ClientError, UnixSocket},
-    sandbox::ListSandboxes,
+    sandbox::{ListSandboxes, State},
 };
 use warren_runtime::traces::{self, Place, Trace};
 
@@ -77,7 +77,10 @@ pub(crate) fn plan(dirs: &Dirs) -> Result<Plan, CliError> {
     let directories = [&dirs.run, &dirs.data];
     Ok(Plan {
         server: server(dirs),
-        sandboxes: files::names(&dirs.data.join("sandboxes")),
+        sandboxes: ["sandboxes", "stopped"]
+            .iter()
+            .flat_map(|kind| files::names(&dirs.data.join(kind)))
+            .collect(),
         traces,
         directories: directories.into_iter().filter(|it| it.exists()).cloned().collect(),
     })
@@ -171,15 +174,22 @@ async fn within<T>(
 }
 
 async fn remove_sandboxes(client: &Client) -> Result<(), ClientError> {
+    let states =
+        [State::Creating, State::Running, State::Paused, State::Stopping, State::Stopped].to_vec();
+    let mut filter = ListSandboxes { states, ..ListSandboxes::default() };
+    let mut sandboxes = Vec::new();
     loop {
-        let page = client.list_sandboxes(&ListSandboxes::default()).await?;
-        if page.sandboxes.is_empty() {
-            return Ok(());
-        }
-        for sandbox in page.sandboxes {
-            client.ensure_deleted(&sandbox.id).await?;
+        let page = client.list_sandboxes(&filter).await?;
+        sandboxes.extend(page.sandboxes);
+        filter.cursor = page.next_cursor;
+        if filter.cursor.is_none() {
+            break;
         }
     }
+    for sandbox in sandboxes {
+        client.ensure_deleted(&sandbox.id).await?;
+    }
+    Ok(())
 }
 
 /// Ends a server that did not end by itself.
