@@ -22,6 +22,8 @@ mod files;
 
 mod events;
 
+mod logs;
+
 mod server;
 
 use std::{io, path::Path, sync::Mutex, time::Duration};
@@ -34,6 +36,7 @@ pub use endpoint::{ApiKey, Authority, Endpoint, InvalidApiKey, InvalidEndpoint};
 pub use events::EventStream;
 pub use exec::{ExecMessage, ExecReceiver, ExecSender, ExecStream};
 pub use files::FileStream;
+pub use logs::LogStream;
 pub use remote::{Remote, RemoteError};
 
 use crate::{Code, ErrorBody, IDEMPOTENCY_KEY};

@@ -24,6 +24,8 @@ pub mod server;
 
 pub mod usage;
 
+pub mod logs;
+
 pub mod error;
 
 pub mod text;

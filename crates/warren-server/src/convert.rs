@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use warren_api::{Timestamp, event, exec, files, sandbox as api, server, usage};
+use warren_api::{Timestamp, event, exec, files, logs, sandbox as api, server, usage};
 use warren_core::{
-    clock, events, exec as core_exec,
+    clock, events, exec as core_exec, logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted},
     sandboxes::{FileInfo, FileKind, Filter, Page},
@@ -303,6 +303,22 @@ pub(crate) fn exec_info(info: core_exec::ExecInfo) -> exec::ExecInfo {
         command: info.argv,
         started_at: info.started_at.map(timestamp),
         end: info.end.as_ref().map(exec_end),
+    }
+}
+
+pub(crate) fn log_entry(entry: &core_logs::LogEntry) -> logs::LogEntry {
+    use core_logs::LogSource as S;
+    logs::LogEntry {
+        seq: entry.seq,
+        time: timestamp(entry.time),
+        exec_id: entry.exec.to_string(),
+        source: match entry.source {
+            S::Stdout => logs::LogSource::Stdout,
+            S::Stderr => logs::LogSource::Stderr,
+            S::Terminal => logs::LogSource::Tty,
+            S::System => logs::LogSource::System,
+        },
+        data: entry.data.to_vec().into(),
     }
 }
 

@@ -56,6 +56,7 @@ routes! {
     "/v1/sandboxes/{id}/exec/ws" => get exec_socket::converse_exec;
     "/v1/sandboxes/{id}/exec/{exec_id}/output" => get exec::read_exec_output;
     "/v1/sandboxes/{id}/exec/{exec_id}/signal" => post exec::signal_exec;
+    "/v1/sandboxes/{id}/logs" => get logs::read_logs;
     // Files.
     "/v1/sandboxes/{id}/files" =>
         get files::read_file, put files::write_file, delete files::remove_file;

@@ -10,6 +10,7 @@ pub(crate) mod extend;
 pub(crate) mod info;
 pub(crate) mod kill;
 pub(crate) mod list;
+pub(crate) mod logs;
 pub(crate) mod pause;
 pub(crate) mod ports;
 pub(crate) mod ps;
@@ -132,6 +133,7 @@ pub(crate) fn run(
         Command::Extend(args) => setup.client(&loaded?, async |cx| extend::extend(cx, args).await),
         Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),
         Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
+        Command::Logs(args) => setup.client(&loaded?, async |cx| logs::logs(cx, args).await),
         Command::Version(args) => version::version(&setup, &args, &loaded?),
     }
 }

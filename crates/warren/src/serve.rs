@@ -38,7 +38,8 @@ pub(crate) fn serve(
     post: Post,
     manager: &Manager,
 ) -> Result<(), CliError> {
-    log::start(config.log, post.background);
+    let file = post.background.then(|| dirs.log());
+    log::start(config.log, file, config.log_size.0);
     post.sign().map_err(CliError::local("write the lock file"))?;
     rootless::enter(&dirs.run).map_err(|error| {
         CliError::local("enter the server's own namespaces")(error)

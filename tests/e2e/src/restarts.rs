@@ -119,3 +119,27 @@ fn a_port_inside_is_listed_and_reached() {
         "{answer}"
     );
 }
+
+#[test]
+fn what_a_detached_command_writes_outlives_the_server_and_the_sandbox() {
+    let home = Home::new();
+    let sandbox = home.create(&json!({}));
+    let line = "echo first; until test -e ~/go; do sleep 0.02; done; echo second; echo third >&2";
+    let started = sandbox.exec_as(&json!({"command": ["sh", "-c", line], "detach": true}));
+    let exec = started["exec_id"].as_str().unwrap().to_owned();
+    let logs = || home.warren(&["logs", &sandbox.id]).good();
+    wait_until("the first line is kept", || logs().text() == "first\n");
+    home.kill_server();
+    home.warren(&["exec", &sandbox.id, "--", "touch", "/home/user/go"]).good();
+    wait_until("its end is kept", || logs().errors().contains("ended with status 0"));
+    assert_eq!(logs().text(), "first\nsecond\n");
+    let errors = logs().errors();
+    assert!(
+        errors.contains("third\n") && errors.contains(&format!("[{exec} started]")),
+        "{errors}"
+    );
+    home.warren(&["stop", &sandbox.id]).good();
+    assert_eq!(home.warren(&["logs", "--tail", "1", &sandbox.id]).good().errors(), "third\n");
+    let followed = home.warren(&["logs", "--follow", "--quiet", &sandbox.id]).good();
+    assert_eq!((followed.text(), followed.errors()), ("first\nsecond\n".into(), "third\n".into()));
+}

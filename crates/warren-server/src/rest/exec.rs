@@ -59,15 +59,15 @@ pub(crate) async fn start_exec(
     }
     let detach = request.detach;
     let command = convert::command(api::ExecRequest { stdin: false, ..request });
-    let slot = if detach { None } else { Some(app.open_stream(&caller, &id)?) };
+    if detach {
+        let (exec_id, pid) = app.sandboxes.exec_detached(&caller, &id, &command).await?;
+        app.metrics().exec_started();
+        let started = api::ExecStarted { exec_id: exec_id.to_string(), pid };
+        return Ok((StatusCode::ACCEPTED, Json(started)).into_response());
+    }
+    let slot = app.open_stream(&caller, &id)?;
     let mut exec = app.sandboxes.exec(&caller, &id, &command).await?;
     app.metrics().exec_started();
-    if detach {
-        if let Some(feeding) = exec.take_feeding() {
-            app.tasks().spawn(feeding);
-        }
-        return Ok((StatusCode::ACCEPTED, Json(convert::exec_started(&exec))).into_response());
-    }
     if wants_lines(&headers) {
         return Ok(lines(exec, app.stopping().clone(), slot));
     }
@@ -113,7 +113,7 @@ pub(crate) async fn read_exec_output(
     parameters.finish()?;
     let slot = app.open_stream(&caller, &path.sandbox)?;
     let exec = app.sandboxes.exec_output(&caller, &path.sandbox, path.exec, offset).await?;
-    Ok(lines(exec, app.stopping().clone(), Some(slot)))
+    Ok(lines(exec, app.stopping().clone(), slot))
 }
 
 /// Send a signal to a command
@@ -141,7 +141,7 @@ pub(super) fn signal(text: &str) -> Result<Signal, ApiError> {
         .ok_or_else(|| ApiError::invalid("signal", "expected a name such as TERM, or 1 to 64"))
 }
 
-fn wants_lines(headers: &HeaderMap) -> bool {
+pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
@@ -149,7 +149,7 @@ fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// A response with one line per event.
-fn lines(exec: Exec, stopping: CancellationToken, slot: Option<StreamSlot>) -> Response {
+fn lines(exec: Exec, stopping: CancellationToken, slot: StreamSlot) -> Response {
     let lines = line_stream(exec, stopping).inspect(move |_| {
         // The slot is the stream's: it goes when the stream does.
         let _held = &slot;

@@ -65,8 +65,9 @@ pub(crate) async fn connect_port(
         let expected = "expected `Connection: Upgrade` and `Upgrade: tcp`, on HTTP/1.1";
         return Err(ApiError::invalid("upgrade", expected));
     }
+    let open = (app.open_stream(&caller, &id)?, app.busy());
     let mut inside = app.sandboxes.dial(&caller, &id, port).await?;
-    let (busy, stopping) = (app.busy(), app.stopping().clone());
+    let stopping = app.stopping().clone();
     let upgrade = hyper::upgrade::on(request);
     app.tasks().spawn(async move {
         let Ok(outside) = upgrade.await else { return };
@@ -74,7 +75,7 @@ pub(crate) async fn connect_port(
         let copied = tokio::io::copy_bidirectional(&mut outside, &mut inside);
         // Whoever breaks the stream knows; the other side sees its end.
         stopping.run_until_cancelled(copied).await;
-        drop(busy);
+        drop(open);
     });
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),

@@ -103,6 +103,23 @@ settings! {
     idle_exit: Lasting = Some("5m"),
     /// Where the files of sandboxes are kept.
     storage: Storage = Some("auto"),
+    /// How many sandboxes may live at the same time; parked and stopped ones do not count.
+    max_sandboxes: u32 = Some("2000"),
+    /// How much memory all living sandboxes together may be allowed; `0` for no limit.
+    max_memory: Size = Some("0"),
+    /// For how long a stopped sandbox keeps its files; `0` for as long as nobody removes it.
+    keep_stopped: Lasting = Some("0"),
+    /// For how long a sandbox that ended without files to keep stays listed, with the reason.
+    keep_ended: Lasting = Some("24h"),
+    /// How many events are kept, the newest.
+    keep_events: u32 = Some("50000"),
+    /// How much of what detached commands write is kept of each sandbox, the newest.
+    sandbox_log: Size = Some("4 MiB"),
+    /// How much of one detached command's output is taken each second, after as much as
+    /// `sandbox_log` at once; a command that writes faster waits.
+    sandbox_log_rate: Size = Some("1 MiB"),
+    /// How long the log file of a server in the background may get; one before it is kept.
+    log_size: Size = Some("16 MiB"),
     /// How much the server writes to its log.
     log: Level = Some("info"),
 }

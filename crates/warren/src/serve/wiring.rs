@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use warren_core::{
-    config::{Config as CoreConfig, Defaults, PoolConfig},
+    config::{Config as CoreConfig, Defaults, LogConfig, PoolConfig, Retention},
+    quota::Quota,
     runtime::Capabilities,
     spec::{self, Image, Limits},
 };
@@ -37,7 +38,27 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
         ..Defaults::default()
     };
     let parked = vec![(defaults.spec(), config.parked as usize)];
-    CoreConfig { pool: PoolConfig { parked }, defaults, ..CoreConfig::default() }
+    CoreConfig {
+        pool: PoolConfig { parked },
+        defaults,
+        quota: Quota {
+            sandboxes: config.max_sandboxes,
+            memory_bytes: (config.max_memory.0 > 0).then_some(config.max_memory.0),
+        },
+        retention: Retention {
+            ended: config.keep_ended.0,
+            stopped: some_time(config.keep_stopped.0),
+            events: config.keep_events.into(),
+            ..Retention::default()
+        },
+        logs: LogConfig {
+            most_bytes: config.sandbox_log.0,
+            burst_bytes: config.sandbox_log.0,
+            // None at all would keep a command waiting for ever.
+            bytes_per_second: config.sandbox_log_rate.0.max(1024),
+        },
+        ..CoreConfig::default()
+    }
 }
 
 /// What the namespace runtime is told.
@@ -122,6 +143,20 @@ mod tests {
     fn without_a_network_none_is_the_default() {
         let core = core(&Config::default(), &Capabilities::default());
         assert_eq!(core.defaults.network, spec::Network::None);
+    }
+
+    #[test]
+    fn limits_of_the_server_reach_core() {
+        let config = Config {
+            max_sandboxes: 7,
+            max_memory: crate::config::Size(1 << 30),
+            keep_stopped: crate::config::Lasting(Duration::from_secs(60)),
+            ..Config::default()
+        };
+        let core = core(&config, &Capabilities::default());
+        assert_eq!(core.quota, Quota { sandboxes: 7, memory_bytes: Some(1 << 30) });
+        assert_eq!(core.retention.stopped, Some(Duration::from_secs(60)));
+        assert_eq!(CoreConfig::default().quota.memory_bytes, None);
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! What detached commands wrote.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    body::Body as ResponseBody,
+    extract::State,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use tokio_util::sync::CancellationToken;
+use warren_api::{NDJSON, logs as api};
+use warren_core::logs::{LogQuery, LogReader};
+
+use super::exec::wants_lines;
+use crate::{
+    app::App,
+    auth::Known,
+    convert,
+    error::ApiError,
+    extract::{Parameters, SandboxPath},
+};
+
+/// How many entries a page has where the request does not say, and at most.
+const PAGE: u32 = 1000;
+
+/// After so much silence a stream says that it is alive.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Read the log of a sandbox
+///
+/// What its detached commands wrote, and what happened to them; the newest 4 MiB unless the server
+/// is set otherwise. It outlives the commands and the sandbox's stops. With `follow=true`, or
+/// `Accept: application/x-ndjson`, it is a stream of lines that goes on until the sandbox ends.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/logs", tag = "exec",
+    params(
+        SandboxPath,
+        ("after" = Option<u64>, Query, description = "Only entries behind this number"),
+        ("limit" = Option<u32>, Query, description = "At most this many: 1 to 1000, the default"),
+        ("exec" = Option<String>, Query, description = "Only of this command"),
+        ("follow" = Option<bool>, Query, description = "Whether to wait for what comes"),
+    ),
+    responses((status = 200, description = "The entries, in order", content(
+        (api::LogPage = "application/json"),
+        (api::LogLine = "application/x-ndjson"),
+    ))),
+)]
+pub(crate) async fn read_logs(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+    headers: HeaderMap,
+    mut parameters: Parameters,
+) -> Result<Response, ApiError> {
+    let after = parameters.number("after")?.unwrap_or_default();
+    let exec = parameters.one("exec")?.map(|exec| exec.parse()).transpose();
+    let exec = exec.map_err(|error| ApiError::invalid("exec", error))?;
+    let limit = parameters.number("limit")?;
+    let follow = match parameters.one("follow")?.as_deref() {
+        None => wants_lines(&headers),
+        Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(ApiError::invalid("follow", "expected true or false")),
+    };
+    parameters.finish()?;
+    let query = LogQuery { after, exec };
+    if follow {
+        if limit.is_some() {
+            return Err(ApiError::invalid("limit", "not together with `follow`"));
+        }
+        let reader = app.sandboxes.follow_logs(&caller, &id, query)?;
+        let slot = app.open_stream(&caller, &id)?;
+        let lines = lines(reader, app.stopping().clone()).inspect(move |_| {
+            // The slot is the stream's: it goes when the stream does.
+            let _held = &slot;
+        });
+        let body = ResponseBody::from_stream(lines);
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+        return Ok(([content_type], body).into_response());
+    }
+    let limit = limit.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        return Err(ApiError::invalid("limit", format!("expected 1 to {PAGE}")));
+    }
+    let entries = app.sandboxes.logs(&caller, &id, query, limit).await?;
+    let more = entries.len() == limit as usize;
+    let next_after = entries.last().filter(|_| more).map(|entry| entry.seq);
+    let entries = entries.iter().map(convert::log_entry).collect();
+    Ok(Json(api::LogPage { entries, next_after }).into_response())
+}
+
+fn lines(
+    reader: LogReader,
+    stopping: CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    // None once the last line was given.
+    stream::unfold(Some((reader, stopping)), |state| async move {
+        let (mut reader, stopping) = state?;
+        let next = tokio::select! {
+            biased;
+            () = stopping.cancelled() => return None,
+            next = reader.next() => next,
+            () = tokio::time::sleep(SILENCE) => {
+                return Some((Ok(line(&api::LogLine::Keepalive)), Some((reader, stopping))));
+            }
+        };
+        Some(match next {
+            Ok(Some(entry)) => {
+                let text = line(&api::LogLine::Entry(convert::log_entry(&entry)));
+                (Ok(text), Some((reader, stopping)))
+            }
+            Ok(None) => (Ok(line(&api::LogLine::End)), None),
+            Err(error) => (Ok(line(&api::LogLine::Error(ApiError::from(error).into_body()))), None),
+        })
+    })
+}
+
+fn line(line: &api::LogLine) -> Bytes {
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
+}
