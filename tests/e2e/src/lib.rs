@@ -29,6 +29,8 @@ mod crash;
 
 mod service;
 
+mod quickstart;
+
 mod side_by_side;
 
 mod uninstall;
