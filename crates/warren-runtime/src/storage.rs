@@ -76,11 +76,7 @@ impl Pool {
         } else {
             fs::create_dir(place)?;
         }
-        let made = ["upper", "work"].iter().try_for_each(|name| {
-            let directory = place.join(name);
-            fs::create_dir(&directory)?;
-            fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))
-        });
+        let made = ["upper", "work"].iter().try_for_each(|name| make_open(&place.join(name)));
         if made.is_err() {
             // The first error is the one to tell.
             drop(self.remove(place));
@@ -105,6 +101,31 @@ impl Pool {
             _ => Ok(()),
         }
     }
+}
+
+/// Makes the overlay's own directory of a disk anew. Its mounts are volatile, and leave a note
+/// there that keeps the kernel from mounting the disk a second time.
+///
+/// # Errors
+///
+/// The system's error.
+///
+/// # Source
+///
+/// `Documentation/filesystems/overlayfs.rst`, "Volatile mount".
+pub(crate) fn renew_work(disk: &Path) -> io::Result<()> {
+    let work = disk.join("work");
+    match fs::remove_dir_all(&work) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    make_open(&work)
+}
+
+/// Makes a directory that everybody may enter.
+fn make_open(directory: &Path) -> io::Result<()> {
+    fs::create_dir(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::harness::{Home, command, run};
 
 /// A root filesystem with a shell and little else.
-fn small_root() -> TempDir {
+pub(crate) fn small_root() -> TempDir {
     let root = tempfile::Builder::new().prefix("warren-image-").tempdir().expect("a directory");
     // The server of an ordinary user and the guest's users must be able to enter it.
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("open it");
@@ -60,6 +60,20 @@ fn an_archive_is_a_root() {
     for _ in 0..2 {
         let said = home.warren(&["run", "--image", &image, "--", "/bin/cat", "/etc/motd"]).good();
         assert_eq!(said.text(), "a small root\n");
+    }
+}
+
+#[test]
+fn a_blank_that_was_prepared_for_one_image_serves_another() {
+    let root = small_root();
+    let image = json!({"image": format!("dir:{}", root.path().display())});
+    let home = Home::with(&[("WARREN_BLANKS", "2"), ("WARREN_PARKED", "0")]);
+    home.warren(&["list"]).good();
+    let prepared = home.data().join("blanks");
+    let ready = || fs::read_dir(&prepared).map_or(0, |blanks| blanks.count());
+    for _ in 0..3 {
+        crate::harness::wait_until("blanks wait", || ready() == 2);
+        assert_eq!(home.create(&image).root("cat /etc/motd"), "a small root\n");
     }
 }
 

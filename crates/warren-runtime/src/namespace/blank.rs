@@ -165,7 +165,13 @@ impl Blank {
         disk.clone_into(&mut self.disk);
         let mounts = match self.prepared.take() {
             Some((prepared, mounts)) if prepared == *image => mounts,
-            _ => self.mounts(host, image)?,
+            Some((_other_image, mounts)) => {
+                drop(mounts);
+                crate::storage::renew_work(&self.disk)
+                    .map_err(RuntimeError::host("use a prepared disk for another image"))?;
+                self.mounts(host, image)?
+            }
+            None => self.mounts(host, image)?,
         };
         let (places, descriptors) = super::root::borrow(&mounts);
         let unlimited = !host.cgroups.works();
