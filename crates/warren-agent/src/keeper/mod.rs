@@ -111,11 +111,8 @@ impl Keeper {
         if fixed.first() == Some(&true) {
             self.read_signals();
         }
-        for event in self.guests.reap() {
-            self.tell(&event);
-        }
-        self.guests.enforce_deadlines();
-        // From the back, so that a closed connection does not shift those not yet looked at.
+        // Before anybody is told anything, for that drops connections that have closed, and the
+        // places in `connections` are from before. From the back for the same reason.
         for (index, _) in connections.iter().enumerate().rev().filter(|(_, ready)| **ready) {
             if !self.serve(index) {
                 self.connections.swap_remove(index);
@@ -124,6 +121,10 @@ impl Keeper {
         if fixed.get(1) == Some(&true) {
             self.connections.push(self.listener.accept()?);
         }
+        for event in self.guests.reap() {
+            self.tell(&event);
+        }
+        self.guests.enforce_deadlines();
         Ok(())
     }
 
