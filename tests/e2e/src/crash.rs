@@ -123,6 +123,29 @@ fn server_and_keeper_killed_together_leave_sandboxes_that_are_found() {
     wait_until("nothing is left", || Leftovers::of(&home).0.is_empty());
 }
 
+/// The blanks of a server end with it, so its keeper buries them while the next server greets it.
+#[test]
+fn a_keeper_stays_with_the_next_server() {
+    let home = Home::with(&[("WARREN_BLANKS", "4"), ("WARREN_PARKED", "0")]);
+    let sandbox = home.create(&json!({}));
+    let keepers = Leftovers::keepers(&home);
+    let blanks = home.data().join("blanks");
+    for round in 0..10 {
+        wait_until("blanks wait", || fs::read_dir(&blanks).unwrap().count() == 4);
+        match round % 2 {
+            0 => home.kill_server(),
+            _ => drop(home.warren(&["serve", "--stop"]).good()),
+        }
+        home.warren(&["list"]).good();
+    }
+    let log = fs::read_to_string(home.data().join("server.log")).unwrap();
+    assert!(!log.contains("keeper died") && !log.contains("blank failed"), "{log}");
+    let alive = |pid: &u32| fs::exists(format!("/proc/{pid}")).unwrap();
+    assert!(keepers.len() == 1 && keepers.iter().all(alive), "{keepers:?}");
+    assert_eq!(sandbox.exec(&["echo", "on"])["stdout"], "on\n");
+    assert_eq!(sandbox.api("DELETE", "", b"").status, 204);
+}
+
 /// The first process of a sandbox, from the journal.
 fn guest_pid(home: &Home, id: &str) -> u32 {
     let path = home.data().join("sandboxes").join(id).join("guest");

@@ -448,13 +448,14 @@ impl Host {
     /// Waits for the janitor, and gives the host's own things back where no guest is left.
     pub(super) fn close(&self) {
         self.janitor.finish();
+        if !self.guests().is_empty() {
+            // Their keeper serves the next server as well, and must not refuse it guests.
+            return;
+        }
         let keepers = std::mem::take(&mut *lock(&self.keepers));
         for keeper in keepers {
-            // It ends with its last guest, now if there is none.
+            // With no guest left it ends now, and not after a while.
             drop(keeper.tell(&Request::Drain));
-        }
-        if !self.guests().is_empty() {
-            return;
         }
         if let Some(Err(error)) = self.net.as_ref().map(Net::close) {
             let error = &error as &dyn std::error::Error;
