@@ -9,8 +9,9 @@ use crate::{
         attach::AttachArgs, completion::CompletionArgs, create::CreateArgs, doctor::DoctorArgs,
         events::EventsArgs, exec::ExecArgs, extend::ExtendArgs, info::InfoArgs, kill::KillArgs,
         list::ListArgs, logs::LogsArgs, pause::PauseArgs, ports::PortsArgs, ps::PsArgs,
-        resume::ResumeArgs, rm::RmArgs, run::RunArgs, serve::ServeArgs, setup::SetupArgs,
-        shell::ShellArgs, start::StartArgs, stats::StatsArgs, stop::StopArgs, version::VersionArgs,
+        resume::ResumeArgs, rm::RmArgs, run::RunArgs, selftest::SelftestArgs, serve::ServeArgs,
+        setup::SetupArgs, shell::ShellArgs, start::StartArgs, stats::StatsArgs, stop::StopArgs,
+        version::VersionArgs,
     },
     config::Overrides,
     error::Kind,
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     Setup(SetupArgs),
     Completion(CompletionArgs),
+    Selftest(SelftestArgs),
     Version(VersionArgs),
 }
 

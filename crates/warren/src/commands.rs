@@ -17,6 +17,7 @@ pub(crate) mod ps;
 pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod shell;
@@ -90,9 +91,17 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Where the server's files are, if they are this machine's.
+    fn dirs(&self) -> Option<&Dirs> {
+        match &self.server {
+            Server::Local(_, dirs) => Some(dirs),
+            Server::Remote => None,
+        }
+    }
+
     /// Whether the server's files are this machine's.
     fn is_local(&self) -> bool {
-        matches!(self.server, Server::Local(..))
+        self.dirs().is_some()
     }
 }
 
@@ -134,6 +143,9 @@ pub(crate) fn run(
         Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),
         Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
         Command::Logs(args) => setup.client(&loaded?, async |cx| logs::logs(cx, args).await),
+        Command::Selftest(args) => {
+            setup.client(&loaded?, async |cx| selftest::selftest(cx, args).await)
+        }
         Command::Version(args) => version::version(&setup, &args, &loaded?),
     }
 }

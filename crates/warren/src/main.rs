@@ -24,6 +24,8 @@ mod doctor;
 
 mod uninstall;
 
+mod selftest;
+
 mod terminal;
 
 mod session;

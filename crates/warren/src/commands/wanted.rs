@@ -64,11 +64,20 @@ enum NetworkArg {
 
 /// [`Profile`], as a flag.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ProfileArg {
+pub(super) enum ProfileArg {
     /// `sudo` works.
     Default,
     /// Never root.
     Strict,
+}
+
+impl From<ProfileArg> for Profile {
+    fn from(profile: ProfileArg) -> Self {
+        match profile {
+            ProfileArg::Default => Self::Default,
+            ProfileArg::Strict => Self::Strict,
+        }
+    }
 }
 
 impl WantedArgs {
@@ -88,10 +97,7 @@ impl WantedArgs {
                 NetworkArg::Open => Network::Open,
                 NetworkArg::None => Network::None,
             }),
-            profile: self.profile.map(|profile| match profile {
-                ProfileArg::Default => Profile::Default,
-                ProfileArg::Strict => Profile::Strict,
-            }),
+            profile: self.profile.map(Profile::from),
             hostname: self.hostname,
             warm: self.cold.then_some(false),
             ..CreateSandbox::default()
@@ -106,7 +112,7 @@ pub(crate) fn whole_seconds(length: std::time::Duration) -> u64 {
 
 /// The server has another working directory: paths are sent absolute. A named server may have
 /// other files altogether.
-fn image_text(image: &str, local: bool) -> Result<String, CliError> {
+pub(super) fn image_text(image: &str, local: bool) -> Result<String, CliError> {
     for kind in ["dir:", "tar:"] {
         if let Some(path) = image.strip_prefix(kind) {
             if !local && !path.starts_with('/') {
