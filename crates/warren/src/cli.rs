@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, io::Write as _, process::ExitCode};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
@@ -104,20 +104,24 @@ pub(crate) fn refuse(error: &clap::Error) -> ExitCode {
         drop(std::io::stdout().flush()); // a reader that left early has what it wanted
         return ExitCode::SUCCESS;
     }
-    let word = std::env::args_os().skip(1).find(|word| !starts_with_dash(word));
-    let runs =
-        ["run", "exec", "shell", "attach"].iter().any(|it| word.as_deref() == Some(OsStr::new(it)));
+    let runs = std::env::args_os().skip(1).find_map(|word| passes_on(&word)).unwrap_or(false);
     ExitCode::from(if runs { COULD_NOT_RUN } else { Kind::Usage.status() })
 }
 
-fn starts_with_dash(word: &OsStr) -> bool {
-    word.as_encoded_bytes().starts_with(b"-")
+/// Whether a command of this name passes on the exit status of another's; `None` where there is no
+/// such command, as with the value of a flag before it.
+fn passes_on(word: &OsStr) -> Option<bool> {
+    let commands = Cli::command();
+    let names = commands.get_subcommands().flat_map(|it| {
+        let name = it.get_name();
+        std::iter::once(name).chain(it.get_all_aliases()).map(move |alias| (alias, name))
+    });
+    let (_, name) = names.into_iter().find(|(alias, _)| word == OsStr::new(alias))?;
+    Some(["run", "exec", "shell", "attach"].contains(&name))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -134,11 +138,23 @@ mod tests {
         let mut root = Cli::command().term_width(96);
         root.build();
         page.push_str(&format!("\n## `warren`\n\n```text\n{}```\n", trimmed(&mut root)));
-        for command in root.get_subcommands_mut().filter(|it| it.get_name() != "help") {
-            let help = trimmed(command);
-            page.push_str(&format!("\n## `warren {}`\n\n```text\n{help}```\n", command.get_name()));
-        }
+        add_commands(&mut page, "warren", &mut root);
         page
+    }
+
+    fn add_commands(page: &mut String, parent: &str, command: &mut clap::Command) {
+        for command in command.get_subcommands_mut().filter(|it| it.get_name() != "help") {
+            let (name, help) = (format!("{parent} {}", command.get_name()), trimmed(command));
+            page.push_str(&format!("\n## `{name}`\n\n```text\n{help}```\n"));
+            add_commands(page, &name, command);
+        }
+    }
+
+    #[test]
+    fn a_command_is_told_from_the_values_before_it() {
+        assert_eq!(passes_on(OsStr::new("run")), Some(true));
+        assert_eq!(passes_on(OsStr::new("ls")), Some(false));
+        assert_eq!(passes_on(OsStr::new("https://a")), None);
     }
 
     fn trimmed(command: &mut clap::Command) -> String {

@@ -17,6 +17,8 @@ mod users;
 
 mod limits;
 
+mod session;
+
 use std::{fs, io, path::PathBuf};
 
 use rustix::thread::UnshareFlags;
@@ -81,17 +83,23 @@ impl Check {
         Self { area, name, outcome: Outcome::Works, found: found.into(), mend: None }
     }
 
-    fn weaker(area: &'static str, name: &'static str, found: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Weaker, ..Self::works(area, name, found) }
+    fn weaker(area: &'static str, name: &'static str, found: impl Into<String>) -> Lacking {
+        Lacking(Self { outcome: Outcome::Weaker, ..Self::works(area, name, found) })
     }
 
-    fn missing(area: &'static str, name: &'static str, found: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Missing, ..Self::works(area, name, found) }
+    fn missing(area: &'static str, name: &'static str, found: impl Into<String>) -> Lacking {
+        Lacking(Self { outcome: Outcome::Missing, ..Self::works(area, name, found) })
     }
+}
 
-    fn mend(mut self, how: impl Into<String>) -> Self {
-        self.mend = Some(how.into());
-        self
+/// What is not as it should be, and no finding before it says what mends it.
+#[derive(Debug)]
+#[must_use]
+struct Lacking(Check);
+
+impl Lacking {
+    fn mend(self, how: impl Into<String>) -> Check {
+        Check { mend: Some(how.into()), ..self.0 }
     }
 }
 
@@ -165,10 +173,14 @@ pub(crate) fn examine(environment: &Environment, config: Result<Config, ConfigEr
                 network::checks,
                 users::checks,
                 limits::checks,
+                session::checks,
             ];
             checks.extend(areas.iter().flat_map(|area| area(&host)));
         }
-        (Ok(_), Err(error)) => checks.push(Check::missing("setup", "process", sentence(&error))),
+        (Ok(_), Err(error)) => checks.push(
+            Check::missing("setup", "process", sentence(&error))
+                .mend("run it by itself: warren doctor"),
+        ),
         (Err(error), _) => checks.push(
             Check::missing("setup", "directories", sentence(&error))
                 .mend("WARREN_DATA_DIR=/another/directory warren doctor"),

@@ -25,6 +25,8 @@ mod lifecycle;
 
 mod limits;
 
+mod mistakes;
+
 mod crash;
 
 mod service;

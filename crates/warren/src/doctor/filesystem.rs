@@ -150,7 +150,10 @@ fn data_filesystem(host: &Host<'_>) -> Check {
     let place = host.data.display();
     let kind = match rustix::fs::statfs(host.data) {
         Ok(found) => filesystem_name(found.f_type),
-        Err(error) => return Check::missing(AREA, NAME, format!("{place}: {error}")),
+        Err(error) => {
+            return Check::missing(AREA, NAME, format!("{place}: {error}"))
+                .mend("WARREN_DATA_DIR=/a/local/disk");
+        }
     };
     let wants_btrfs = host.config.storage == Storage::Btrfs;
     match kind {
@@ -164,6 +167,7 @@ fn data_filesystem(host: &Host<'_>) -> Check {
         "ext4" | "xfs" => Check::works(AREA, NAME, format!("{place} is on {kind}")),
         "tmpfs" => {
             Check::weaker(AREA, NAME, format!("{place} is in memory and gone after a reboot"))
+                .mend("WARREN_DATA_DIR=/a/local/disk")
         }
         "nfs" | "overlayfs" | "fuse" => Check::weaker(
             AREA,
@@ -192,7 +196,8 @@ fn filesystem_name(magic: rustix::fs::FsWord) -> &'static str {
 fn space(host: &Host<'_>) -> Check {
     const NAME: &str = "disk space";
     let Ok(found) = rustix::fs::statvfs(host.data) else {
-        return Check::weaker(AREA, NAME, "it could not be measured");
+        return Check::weaker(AREA, NAME, "it could not be measured")
+            .mend("WARREN_DATA_DIR=/a/local/disk");
     };
     let free = Size(found.f_bavail.saturating_mul(found.f_frsize) >> 20 << 20);
     let inodes = found.f_favail;

@@ -29,7 +29,8 @@ fn judge(release: &str) -> Check {
             AREA,
             "version",
             format!("`{release}` is no version that can be read"),
-        );
+        )
+        .mend("boot a kernel of 6.1 or later");
     };
     if version < (5, 15) {
         return Check::missing(
@@ -65,6 +66,7 @@ fn processor() -> Check {
         Check::works(AREA, "processor", machine)
     } else {
         Check::weaker(AREA, "processor", format!("{machine} is not tested"))
+            .mend("use a machine with an x86_64 or aarch64 processor")
     }
 }
 
@@ -87,7 +89,8 @@ fn exit_info(host: &Host<'_>) -> Check {
             "how a sandbox ended stays unknown where its keeper died before it",
         )
         .mend("boot a kernel of 6.15 or later"),
-        Err(error) => Check::weaker(AREA, "exit status by pidfd", super::sentence(&error)),
+        Err(error) => Check::weaker(AREA, "exit status by pidfd", super::sentence(&error))
+            .mend("in a container: run it with a seccomp profile that allows pidfd_open"),
     }
 }
 

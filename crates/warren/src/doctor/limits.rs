@@ -39,8 +39,27 @@ pub(super) fn checks(host: &Host<'_>) -> Vec<Check> {
     ] {
         checks.extend(read_number(file).map(|found| judge(name, found, wanted, setting)));
     }
+    checks.extend(connections());
     checks.push(memory(host));
     checks
+}
+
+/// A full table of connections drops those of everybody on the machine.
+fn connections() -> Option<Check> {
+    let count = read_number("/proc/sys/net/netfilter/nf_conntrack_count")?;
+    let most = read_number("/proc/sys/net/netfilter/nf_conntrack_max")?;
+    Some(judge_connections(count, most))
+}
+
+fn judge_connections(count: u64, most: u64) -> Check {
+    const NAME: &str = "connections now";
+    let found = format!("{count} of {most}");
+    if count.saturating_mul(10) < most.saturating_mul(8) {
+        return Check::works(AREA, NAME, found);
+    }
+    let double = most.saturating_mul(2);
+    Check::weaker(AREA, NAME, format!("{found}: when the table is full, packets are dropped"))
+        .mend(format!("sudo sysctl -w net.netfilter.nf_conntrack_max={double}"))
 }
 
 fn judge(name: &'static str, found: u64, wanted: u64, setting: &str) -> Check {
@@ -96,5 +115,8 @@ mod tests {
         assert_eq!(check.outcome, Outcome::Weaker);
         assert_eq!(check.mend.unwrap(), "sudo sysctl -w kernel.pid_max=4194304");
         assert_eq!(judge("x", 5, 5, "").outcome, Outcome::Works);
+        assert_eq!(judge_connections(79, 100).outcome, Outcome::Works);
+        let full = judge_connections(80, 100);
+        assert_eq!(full.mend.unwrap(), "sudo sysctl -w net.netfilter.nf_conntrack_max=200");
     }
 }

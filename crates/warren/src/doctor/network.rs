@@ -126,7 +126,8 @@ fn forward_policy() -> Check {
             AREA,
             NAME,
             format!("they could not be listed by netlink: {}", super::sentence(&error)),
-        ),
+        )
+        .mend("look with `sudo nft list chains`: none with `hook forward` may have `policy drop`"),
     }
 }
 
@@ -189,7 +190,8 @@ fn subnet(host: &Host<'_>) -> Check {
         );
     };
     match Socket::route().and_then(|mut socket| route::routes(&mut socket)) {
-        Err(error) => Check::weaker(AREA, NAME, super::sentence(&error)),
+        Err(error) => Check::weaker(AREA, NAME, super::sentence(&error))
+            .mend("look with `ip route`: no route may lead into the network that subnet names"),
         Ok(routes) => match routes.iter().find(|route| overlaps(subnet, route)) {
             None => Check::works(AREA, NAME, format!("{subnet} is free")),
             Some(route) => {

@@ -55,8 +55,13 @@ fn the_doctor_answers_in_json_with_a_status_that_agrees() {
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(report["healthy"].as_bool().unwrap(), outcome.status == 0, "{report}");
     let checks = report["checks"].as_array().unwrap();
-    for name in ["version", "user namespaces", "overlayfs", "memory", "pausing", "disk space"] {
+    for name in
+        ["version", "user namespaces", "overlayfs", "memory", "pausing", "disk space", "orphans"]
+    {
         assert!(checks.iter().any(|check| check["name"] == name), "{name} was not looked at");
+    }
+    for check in checks {
+        assert!(check["outcome"] == "works" || check["mend"].is_string(), "{check}");
     }
     let left: Vec<_> = std::fs::read_dir(world.path("data")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");

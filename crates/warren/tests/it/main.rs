@@ -16,6 +16,8 @@ mod commands;
 
 mod configuration;
 
+mod mistakes;
+
 mod remote;
 
 mod run;
