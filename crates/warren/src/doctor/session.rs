@@ -85,7 +85,7 @@ fn logout(host: &Host<'_>) -> Check {
         return Check::works(AREA, NAME, "this user's processes stay (linger is on)");
     }
     let texts = LOGIND.iter().flat_map(|path| texts_of(Path::new(path)));
-    match texts.filter_map(|text| kills(&text)).last() {
+    match texts.filter_map(|text| kills(&text)).next_back() {
         Some(true) => Check::weaker(
             AREA,
             NAME,
@@ -112,7 +112,7 @@ fn texts_of(path: &Path) -> Vec<String> {
 /// What a file of settings says, if anything.
 fn kills(text: &str) -> Option<bool> {
     let said = text.lines().filter_map(|line| line.trim().strip_prefix("KillUserProcesses"));
-    let value = said.filter_map(|rest| rest.trim_start().strip_prefix('=')).last()?;
+    let value = said.filter_map(|rest| rest.trim_start().strip_prefix('=')).next_back()?;
     Some(matches!(value.trim().to_ascii_lowercase().as_str(), "yes" | "true" | "on" | "1"))
 }
 
