@@ -35,7 +35,7 @@ pub use connect::{Connect, Connecting, Connection, UnixSocket};
 pub use endpoint::{ApiKey, Authority, Endpoint, InvalidApiKey, InvalidEndpoint};
 pub use events::EventStream;
 pub use exec::{ExecMessage, ExecReceiver, ExecSender, ExecStream};
-pub use files::FileStream;
+pub use files::{FileStream, WatchStream};
 pub use logs::LogStream;
 pub use remote::{Remote, RemoteError};
 

@@ -9,12 +9,17 @@
 //! | `GET /v1/sandboxes/{id}/files/list?path=&depth=&user=` | [`FileList`] |
 //! | `POST /v1/sandboxes/{id}/files/mkdir?path=&user=` | [`FileInfo`] |
 //! | `POST /v1/sandboxes/{id}/files/move` with [`MoveFile`] | [`FileInfo`] |
+//! | `POST /v1/sandboxes/{id}/files/chmod` with [`ChmodFile`] | [`FileInfo`] |
+//! | `GET /v1/sandboxes/{id}/files/glob?path=&pattern=&user=` | [`FileMatches`] |
+//! | `GET /v1/sandboxes/{id}/files/watch?path=&recursive=&user=` | a [`WatchEvent`] per line |
+//! | `GET /v1/sandboxes/{id}/files/archive?path=&user=` | a tar archive |
+//! | `PUT /v1/sandboxes/{id}/files/archive?path=&user=` with one | [`ArchiveUnpacked`] |
 //!
 //! A relative path starts at the home of `user`, which is the sandbox's default user where absent.
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{ErrorBody, Timestamp};
 
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,4 +92,75 @@ pub struct MoveFile {
     /// As whom; the sandbox's default user where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+}
+
+/// `POST /v1/sandboxes/{id}/files/chmod`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChmodFile {
+    /// What to change; a link is followed.
+    pub path: String,
+    /// Its permission bits in octal, such as `0755`.
+    pub mode: String,
+    /// As whom; the sandbox's default user where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// Paths that match a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct FileMatches {
+    /// Absolute paths, in order; at most 10,000.
+    pub paths: Vec<String>,
+    /// Whether there are more.
+    pub truncated: bool,
+}
+
+/// What came of an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ArchiveUnpacked {
+    /// The directory's absolute path inside.
+    pub path: String,
+    /// Files, directories and links that were made.
+    pub entries: u64,
+    /// Bytes of files.
+    pub bytes: u64,
+    /// Devices, pipes and what else was left out.
+    pub skipped: u64,
+}
+
+/// What happens in a watched directory, one JSON object per line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WatchEvent {
+    /// It is watched: whatever happens from now on is told. Always the first.
+    Start(WatchedPath),
+    /// Something was made, or moved here.
+    Create(WatchedPath),
+    /// A file's contents changed.
+    Write(WatchedPath),
+    /// Something was removed.
+    Remove(WatchedPath),
+    /// Something was moved away from this path.
+    Rename(WatchedPath),
+    /// A mode, an owner or a time changed.
+    Chmod(WatchedPath),
+    /// Events were lost: whoever keeps a copy looks again.
+    Overflow,
+    /// Nothing happened for a while.
+    Keepalive,
+    /// The stream cannot go on.
+    Error(ErrorBody),
+}
+
+/// Where something happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WatchedPath {
+    /// The absolute path.
+    pub path: String,
 }

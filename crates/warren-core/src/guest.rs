@@ -26,8 +26,11 @@ use crate::{
 pub(crate) mod connection;
 pub(crate) mod files;
 pub(crate) mod filesystem;
+pub(crate) mod messages;
 pub(crate) mod process;
 mod text;
+pub(crate) mod trees;
+pub(crate) mod watch;
 
 use connection::{Answer, Body, Connection};
 

@@ -36,7 +36,10 @@ mod exec;
 mod files;
 mod health;
 
-pub use files::{At, Download, FileInfo, FileKind, Range, Upload, Written};
+pub use files::{
+    At, ChangeKind, Download, FileChange, FileInfo, FileKind, FileWatch, Matches, Range, Unpacked,
+    Upload, Written,
+};
 pub use health::{Statistics, Unready};
 
 /// All sandboxes of this server. A clone is another handle to the same ones.

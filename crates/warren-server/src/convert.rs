@@ -7,7 +7,7 @@ use warren_core::{
     clock, events, exec as core_exec, logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted},
-    sandboxes::{FileInfo, FileKind, Filter, Page},
+    sandboxes::{ChangeKind, FileChange, FileInfo, FileKind, Filter, Page, Unpacked},
     spec::{Image, Limits, Network, Profile},
     state::State,
 };
@@ -338,6 +338,23 @@ pub(crate) fn file(info: FileInfo) -> files::FileInfo {
         group: info.group,
         modified_at: info.modified_at.map(timestamp),
         symlink_target: info.symlink_target,
+    }
+}
+
+pub(crate) fn unpacked(unpacked: Unpacked) -> files::ArchiveUnpacked {
+    let Unpacked { path, entries, bytes, skipped } = unpacked;
+    files::ArchiveUnpacked { path, entries, bytes, skipped }
+}
+
+pub(crate) fn change(change: FileChange) -> files::WatchEvent {
+    let path = files::WatchedPath { path: change.path };
+    match change.kind {
+        ChangeKind::Create => files::WatchEvent::Create(path),
+        ChangeKind::Write => files::WatchEvent::Write(path),
+        ChangeKind::Remove => files::WatchEvent::Remove(path),
+        ChangeKind::Rename => files::WatchEvent::Rename(path),
+        ChangeKind::Chmod => files::WatchEvent::Chmod(path),
+        ChangeKind::Overflow => files::WatchEvent::Overflow,
     }
 }
 

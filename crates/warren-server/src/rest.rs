@@ -8,4 +8,6 @@ pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod sandboxes;
 pub(crate) mod server;
+pub(crate) mod trees;
 pub(crate) mod usage;
+pub(crate) mod watch;

@@ -64,6 +64,10 @@ routes! {
     "/v1/sandboxes/{id}/files/list" => get files::list_files;
     "/v1/sandboxes/{id}/files/mkdir" => post files::make_directory;
     "/v1/sandboxes/{id}/files/move" => post files::move_file;
+    "/v1/sandboxes/{id}/files/chmod" => post trees::chmod_file;
+    "/v1/sandboxes/{id}/files/glob" => get trees::glob_files;
+    "/v1/sandboxes/{id}/files/archive" => get trees::read_archive, put trees::write_archive;
+    "/v1/sandboxes/{id}/files/watch" => get watch::watch_files;
     // What happens, and the server itself.
     "/v1/events" => get events::follow_events;
     "/v1/health" => get server::get_health;

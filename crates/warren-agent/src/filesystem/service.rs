@@ -77,6 +77,7 @@ pub(crate) async fn watch_directory(
         recursive: request.recursive,
         include_entry: request.include_entry,
         allow_network_mounts: request.allow_network_mounts,
+        report_overflow: request.report_overflow,
     };
     let open = watchers::open(&call.agent, call.user, request.path, options).await?;
     Ok(watchers::stream(&call.agent, open, call.silence, call.timeout))
@@ -91,6 +92,7 @@ pub(crate) async fn create_watcher(
         recursive: request.recursive,
         include_entry: request.include_entry,
         allow_network_mounts: request.allow_network_mounts,
+        report_overflow: false,
     };
     let open = watchers::open(&call.agent, call.user, request.path, options).await?;
     Ok(CreateWatcherResponse { watcher_id: watchers::keep(&call.agent, open)? })

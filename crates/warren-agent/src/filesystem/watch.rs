@@ -28,6 +28,8 @@ pub(super) struct Options {
     pub(super) recursive: bool,
     pub(super) include_entry: bool,
     pub(super) allow_network_mounts: bool,
+    /// Tell that events were lost.
+    pub(super) report_overflow: bool,
 }
 
 /// A watched directory. Its functions block, and belong on a thread with the user's rights.
@@ -94,6 +96,9 @@ impl Watch {
         }
         let names = if self.options.include_entry { Some(Names::read()) } else { None };
         let describe = |(name, kind): (String, EventType)| {
+            if kind == EventType::Overflow {
+                return FilesystemEvent { r#type: kind.into(), ..FilesystemEvent::default() };
+            }
             let path = format!("{}/{name}", self.root);
             let look = || entry::look(&path, names.as_ref()?).ok();
             let found = context.act(|| Ok(look())).ok().flatten();
@@ -113,6 +118,9 @@ impl Watch {
             Change::Removed => EventType::Remove,
             Change::MovedAway => EventType::Rename,
             Change::Attributes => EventType::Chmod,
+            Change::Overflow if self.options.report_overflow => {
+                return changes.push((String::new(), EventType::Overflow));
+            }
             Change::Gone | Change::Overflow => return,
         };
         let Some(directory) = self.directories.get(&event.watch) else { return };
@@ -139,6 +147,9 @@ impl Watch {
         let mut pending = vec![directory];
         while let Some(directory) = pending.pop() {
             if self.directories.len() >= MOST_DIRECTORIES {
+                if self.options.report_overflow {
+                    changes.push((String::new(), EventType::Overflow));
+                }
                 return;
             }
             for (name, is_directory) in self.add(&directory).unwrap_or_default() {
@@ -199,7 +210,12 @@ mod tests {
     }
 
     fn options(recursive: bool) -> Options {
-        Options { recursive, include_entry: false, allow_network_mounts: true }
+        Options {
+            recursive,
+            include_entry: false,
+            allow_network_mounts: true,
+            report_overflow: true,
+        }
     }
 
     fn take(watch: &mut Watch) -> Vec<(String, &'static str)> {

@@ -5,14 +5,22 @@ use std::{io, ops::RangeInclusive};
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, Method, header};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::{
     Call, Client, ClientError, Query,
+    lines::Lines,
     link::{Body, Reply},
     sandboxes::path,
 };
-use crate::files::{FileInfo, FileList, FileWritten, MoveFile};
+use crate::{
+    NDJSON,
+    files::{
+        ArchiveUnpacked, ChmodFile, FileInfo, FileList, FileMatches, FileWritten, MoveFile,
+        WatchEvent,
+    },
+};
 
 /// The size of the pieces in which a file is sent.
 const PIECE_BYTES: usize = 256 << 10;
@@ -55,9 +63,19 @@ impl Client {
         contents: impl AsyncRead + Send + Unpin + 'static,
     ) -> Result<FileWritten, ClientError> {
         let query = Query::default().with("mode", mode);
-        let mut call = Call::new(Method::PUT, target(sandbox, "files", file, user, query));
-        call.headers
-            .push((header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")));
+        let target = target(sandbox, "files", file, user, query);
+        self.upload(target, "application/octet-stream", contents).await
+    }
+
+    /// Sends a body as it is read.
+    async fn upload<T: DeserializeOwned>(
+        &self,
+        target: String,
+        content_type: &'static str,
+        contents: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<T, ClientError> {
+        let mut call = Call::new(Method::PUT, target);
+        call.headers.push((header::CONTENT_TYPE, HeaderValue::from_static(content_type)));
         let mut link = self.link().await?;
         let body = Body::Stream(Box::pin(pieces(contents)));
         let reply =
@@ -65,6 +83,85 @@ impl Client {
         let reply = self.accept(reply.over(link)).await?;
         let body = self.read(reply).await?;
         serde_json::from_slice(&body).map_err(|source| ClientError::Decode { source })
+    }
+
+    /// Opens a tar archive of what is at a path: of a directory, what is below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn read_archive(
+        &self,
+        sandbox: &str,
+        file: &str,
+        user: Option<&str>,
+    ) -> Result<FileStream, ClientError> {
+        let mut call = Call::get(target(sandbox, "files/archive", file, user, Query::default()));
+        call.accept = "*/*";
+        Ok(FileStream(self.send(&call).await?))
+    }
+
+    /// Unpacks a tar archive below a directory, making it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`]. It is never repeated by itself: the stream is used up.
+    pub async fn write_archive(
+        &self,
+        sandbox: &str,
+        directory: &str,
+        user: Option<&str>,
+        contents: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<ArchiveUnpacked, ClientError> {
+        let target = target(sandbox, "files/archive", directory, user, Query::default());
+        self.upload(target, "application/x-tar", contents).await
+    }
+
+    /// Paths below a directory that match a pattern such as `**/*.rs`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn glob_files(
+        &self,
+        sandbox: &str,
+        directory: &str,
+        user: Option<&str>,
+        pattern: &str,
+    ) -> Result<FileMatches, ClientError> {
+        let query = Query::default().with("pattern", Some(pattern));
+        self.json(Call::get(target(sandbox, "files/glob", directory, user, query))).await
+    }
+
+    /// Sets permission bits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn chmod_file(
+        &self,
+        sandbox: &str,
+        request: &ChmodFile,
+    ) -> Result<FileInfo, ClientError> {
+        let target = format!("{}/files/chmod", path(sandbox));
+        self.json(Call::post(target).with_json(request)?).await
+    }
+
+    /// Watches a directory, and all below it where `recursive`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn watch_files(
+        &self,
+        sandbox: &str,
+        directory: &str,
+        user: Option<&str>,
+        recursive: bool,
+    ) -> Result<WatchStream, ClientError> {
+        let query = Query::default().with("recursive", Some(recursive.to_string()));
+        let target = target(sandbox, "files/watch", directory, user, query);
+        Ok(WatchStream(Lines::new(self.send(&Call::get(target).accepting(NDJSON)).await?)))
     }
 
     /// What is known about a file.
@@ -173,5 +270,26 @@ impl FileStream {
     /// [`ClientError::Transport`] when the connection breaks before the end.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ClientError> {
         self.0.chunk().await
+    }
+}
+
+/// What happens in a watched directory.
+#[derive(Debug)]
+pub struct WatchStream(Lines);
+
+impl WatchStream {
+    /// The next event; `None` when the server has ended the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Transport`] when the connection breaks, [`ClientError::Decode`] when the
+    /// server says something else.
+    pub async fn next(&mut self) -> Result<Option<WatchEvent>, ClientError> {
+        match self.0.next().await? {
+            Some(line) => serde_json::from_slice(line)
+                .map(Some)
+                .map_err(|source| ClientError::Decode { source }),
+            None => Ok(None),
+        }
     }
 }

@@ -22,8 +22,9 @@ use warren_proto::{
     Code, Codec, Status, WireMessage,
     envelope::{Decoder, Envelope},
     filesystem::{
-        EntryInfo, FileType, ListDirRequest, ListDirResponse, MakeDirRequest, MakeDirResponse,
-        MoveRequest, MoveResponse, RemoveRequest, RemoveResponse, StatRequest, StatResponse,
+        EntryInfo, EventType, FileType, FilesystemEvent, ListDirRequest, ListDirResponse,
+        MakeDirRequest, MakeDirResponse, MoveRequest, MoveResponse, RemoveRequest, RemoveResponse,
+        StatRequest, StatResponse, WatchDirRequest, WatchDirResponse, watch_dir_response,
     },
     process::{
         CloseStdinRequest, CloseStdinResponse, ConnectRequest, ListResponse, ProcessInfo,
@@ -35,7 +36,7 @@ use warren_proto::{
     },
 };
 
-use super::process::{Process, close, ended, send, stream};
+use super::process::{Events, Process, close, ended, send, send_message, stream};
 use crate::runtime::Service;
 
 /// How many bytes a pipe to the agent holds.
@@ -59,7 +60,9 @@ struct State {
     initialised: Vec<serde_json::Value>,
     processes: BTreeMap<u32, Process>,
     files: HashMap<String, Bytes>,
+    archives: HashMap<String, Bytes>,
     directories: Vec<String>,
+    watchers: Vec<(String, Events)>,
     last_pid: u32,
 }
 
@@ -142,6 +145,8 @@ impl FakeAgent {
         }
         Ok(match path {
             "/files" => self.files(&head, body),
+            "/archive" | "/glob" | "/chmod" => self.tree(&head, &body),
+            "/filesystem.Filesystem/WatchDir" => self.watch(&body),
             "/process.Process/Start" => self.start(&body),
             "/process.Process/Connect" => self.reconnect(&body),
             _ => unary(self.call(path, &body)),
@@ -279,14 +284,9 @@ impl FakeAgent {
     }
 
     fn files(&self, head: &hyper::http::request::Parts, body: Bytes) -> Answer {
-        let query = head.uri.query().unwrap_or_default();
-        let path = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("path="))
-            .map(unescape)
-            .unwrap_or_default();
+        let path = parameter(head, "path=");
         if head.method == Method::POST {
-            self.lock().files.insert(path.clone(), body);
+            self.lock().write(&path, body);
             let name = path.rsplit('/').next().unwrap_or_default();
             let written = serde_json::json!([{"path": path, "name": name, "type": "file"}]);
             return full(StatusCode::OK, written.to_string().into());
@@ -314,6 +314,57 @@ impl FakeAgent {
         answer
     }
 
+    /// Archives are kept as they come, one for each directory, and patterns are ends of paths.
+    fn tree(&self, head: &hyper::http::request::Parts, body: &Bytes) -> Answer {
+        let path = parameter(head, "path=");
+        let mut state = self.lock();
+        match (&head.method, head.uri.path()) {
+            (&Method::PUT, _) if !body.ends_with(&[0; 512]) => {
+                let refusal = serde_json::json!({"code": 400, "message": "the archive is broken"});
+                full(StatusCode::BAD_REQUEST, refusal.to_string().into())
+            }
+            (&Method::PUT, _) => {
+                let done = serde_json::json!({"path": path, "entries": 1, "bytes": body.len(), "skipped": 0});
+                state.directories.push(path.clone());
+                state.archives.insert(path, body.clone());
+                full(StatusCode::OK, done.to_string().into())
+            }
+            (_, "/archive") => match state.archives.get(&path) {
+                Some(archive) => full(StatusCode::OK, archive.clone()),
+                None => full(StatusCode::NOT_FOUND, r#"{"message":"no such directory"}"#.into()),
+            },
+            (_, "/glob") => {
+                let end = parameter(head, "pattern=").replace('*', "");
+                let mut paths: Vec<_> =
+                    state.files.keys().filter(|it| it.ends_with(&end)).collect();
+                paths.sort();
+                let found = serde_json::json!({"paths": paths, "truncated": false});
+                full(StatusCode::OK, found.to_string().into())
+            }
+            _ => {
+                let order: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+                match state.entry(order.get("path").and_then(|it| it.as_str()).unwrap_or_default())
+                {
+                    Ok(_) => empty(StatusCode::NO_CONTENT),
+                    Err(status) => unary(Err(status)),
+                }
+            }
+        }
+    }
+
+    /// Tells of every file that is written below a directory.
+    fn watch(&self, body: &[u8]) -> Answer {
+        let request: WatchDirRequest = match first_message(body).and_then(|bytes| decode(&bytes)) {
+            Ok(request) => request,
+            Err(status) => return ended(&status),
+        };
+        let (events, answer) = stream();
+        let start = watch_dir_response::Event::Start(watch_dir_response::StartEvent {});
+        send_message(&events, &WatchDirResponse { event: Some(start) });
+        self.lock().watchers.push((request.path, events));
+        answer
+    }
+
     fn with(
         &self,
         selector: &ProcessSelector,
@@ -336,6 +387,20 @@ impl State {
         let Some(Selector::ExecId(id)) = &selector.selector else { return None };
         let found = self.processes.iter_mut().find(|(_, process)| process.exec_id == *id)?;
         Some((*found.0, found.1))
+    }
+
+    fn write(&mut self, path: &str, contents: Bytes) {
+        self.files.insert(path.to_owned(), contents);
+        for (directory, events) in &self.watchers {
+            let Some(name) = path.strip_prefix(directory) else { continue };
+            let event = FilesystemEvent {
+                name: name.trim_start_matches('/').to_owned(),
+                r#type: EventType::Write.into(),
+                ..FilesystemEvent::default()
+            };
+            let event = Some(watch_dir_response::Event::Filesystem(event));
+            send_message(events, &WatchDirResponse { event });
+        }
     }
 
     fn entry(&self, path: &str) -> Result<EntryInfo, Status> {
@@ -394,6 +459,11 @@ fn first_message(body: &[u8]) -> Result<Bytes, Status> {
         Ok(Some(Envelope::Message(bytes))) => Ok(bytes),
         _ => Err(Status::new(Code::InvalidArgument, "no message")),
     }
+}
+
+fn parameter(head: &hyper::http::request::Parts, name: &str) -> String {
+    let query = head.uri.query().unwrap_or_default();
+    query.split('&').find_map(|pair| pair.strip_prefix(name)).map(unescape).unwrap_or_default()
 }
 
 fn missing(path: &str) -> Status {

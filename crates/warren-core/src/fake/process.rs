@@ -20,7 +20,7 @@ use futures::{StreamExt, channel::mpsc};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{Response, body::Frame, header};
 use warren_proto::{
-    Code, Codec, Status, envelope,
+    Code, Codec, Status, WireMessage, envelope,
     process::{
         ProcessConfig, ProcessEvent, StartResponse,
         process_event::{DataEvent, EndEvent, Event, data_event::Output},
@@ -29,7 +29,7 @@ use warren_proto::{
 
 use super::agent::Answer;
 
-type Events = mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>;
+pub(super) type Events = mpsc::UnboundedSender<Result<Frame<Bytes>, Infallible>>;
 
 #[derive(Debug)]
 pub(super) struct Process {
@@ -112,8 +112,11 @@ impl Process {
 
 pub(super) fn send(events: &Events, event: Event) {
     let event = ProcessEvent { event: Some(event) };
-    let message = StartResponse { event: event.into() };
-    if let Ok(bytes) = envelope::encode_message(Codec::Proto, &message) {
+    send_message(events, &StartResponse { event: event.into() });
+}
+
+pub(super) fn send_message(events: &Events, message: &impl WireMessage) {
+    if let Ok(bytes) = envelope::encode_message(Codec::Proto, message) {
         // A reader that left misses it.
         events.unbounded_send(Ok(Frame::data(bytes))).ok();
     }

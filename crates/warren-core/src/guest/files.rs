@@ -44,6 +44,13 @@ pub struct Download {
     answer: Answer,
 }
 
+impl Download {
+    /// A body of a length that nobody knows.
+    pub(super) fn whole(answer: Answer) -> Self {
+        Self { length: None, range: None, answer }
+    }
+}
+
 impl Stream for Download {
     type Item = Result<Bytes, std::io::Error>;
 
@@ -143,7 +150,7 @@ fn range_header(range: Range) -> String {
 }
 
 /// The agent's refusal. Here it speaks in HTTP statuses and not in codes.
-async fn refusal(answer: &mut Answer) -> Result<GuestError, GuestError> {
+pub(super) async fn refusal(answer: &mut Answer) -> Result<GuestError, GuestError> {
     let status = answer.status();
     let body = answer.collect(ANSWER_BYTES).await?;
     let code = match status.as_u16() {
@@ -152,6 +159,7 @@ async fn refusal(answer: &mut Answer) -> Result<GuestError, GuestError> {
         404 => Code::NotFound,
         409 => Code::AlreadyExists,
         416 => Code::OutOfRange,
+        405 | 501 => Code::Unimplemented,
         507 | 429 => Code::ResourceExhausted,
         400..=499 => Code::InvalidArgument,
         _ => Code::Internal,
@@ -160,6 +168,11 @@ async fn refusal(answer: &mut Answer) -> Result<GuestError, GuestError> {
         .ok()
         .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
         .unwrap_or_else(|| format!("the agent answered HTTP {}", status.as_u16()));
+    // Agents of earlier versions do not know the paths that came later.
+    if code == Code::NotFound && message == "no such path" {
+        let message = "the sandbox's agent is of an earlier version; a new sandbox can do this";
+        return Ok(GuestError::Refused(Status::new(Code::Unimplemented, message)));
+    }
     Ok(GuestError::Refused(Status::new(code, message)))
 }
 

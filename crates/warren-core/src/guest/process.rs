@@ -1,12 +1,10 @@
 //! Commands: the service `process.Process` of the agent.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{Request, StatusCode};
 use warren_proto::{
-    Codec, Status,
-    envelope::{self, Decoder, Envelope},
+    WireMessage,
     process::{
         CloseStdinRequest, CloseStdinResponse, ConnectRequest, ListRequest, ListResponse, PTY,
         ProcessConfig, ProcessEvent, ProcessInput, ProcessSelector, SendInputRequest,
@@ -16,21 +14,17 @@ use warren_proto::{
     },
 };
 
-use super::{CALL, Guest, GuestError, connection, connection::Answer, rpc, within};
+use super::{CALL, Guest, GuestError, messages::Messages, within};
 use crate::{
     exec::{Command, TerminalSize},
     id::ExecId,
 };
 
-/// The largest message of a process's stream: its output comes in pieces of 32 KiB.
-const MESSAGE_BYTES: usize = 1 << 20;
-
 /// The events of one process, as they arrive.
+///
+/// The messages of both calls that answer with it are one event in field 1.
 #[derive(Debug)]
-pub(crate) struct ProcessStream {
-    answer: Answer,
-    decoder: Decoder,
-}
+pub(crate) struct ProcessStream(Messages<StartResponse>);
 
 impl Guest {
     /// Starts a process; its first event is `start`.
@@ -132,32 +126,16 @@ impl Guest {
 
     /// Keeps the connection of a stream that came to its end for the next request.
     pub(crate) fn keep_stream(&self, stream: ProcessStream) {
-        self.keep(stream.answer);
+        self.keep(stream.0.into_answer());
     }
 
-    async fn stream<Q: warren_proto::WireMessage>(
+    async fn stream<Q: WireMessage>(
         &self,
         path: &'static str,
         user: Option<&str>,
         question: &Q,
     ) -> Result<ProcessStream, GuestError> {
-        let opened = async {
-            let body =
-                envelope::encode_message(Codec::Proto, question).map_err(GuestError::Codec)?;
-            let request: Request<_> = rpc(path, user, Codec::Proto.stream_content_type())
-                .body(connection::full(body))
-                .map_err(GuestError::Request)?;
-            let mut answer = self.send(request).await?;
-            if answer.status() == StatusCode::OK {
-                let decoder = Decoder::with_limit(MESSAGE_BYTES);
-                return Ok(ProcessStream { answer, decoder });
-            }
-            let status = answer.status().as_u16();
-            let body = answer.collect(MESSAGE_BYTES).await?;
-            self.keep(answer);
-            Err(GuestError::Refused(Status::from_unary_body(status, &body)))
-        };
-        within(CALL, opened).await
+        Ok(ProcessStream(self.messages(path, user, question).await?))
     }
 }
 
@@ -169,38 +147,12 @@ impl ProcessStream {
     /// [`GuestError::Refused`] when the agent ended the stream with an error; it then is at its
     /// end. Any other error breaks it.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, GuestError> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    fn poll_next(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> Poll<Result<Option<Event>, GuestError>> {
-        loop {
-            match self.decoder.next().map_err(GuestError::Envelope)? {
-                Some(Envelope::Message(bytes)) => {
-                    // Both streams' messages are one event in field 1.
-                    let message: StartResponse =
-                        Codec::Proto.decode(&bytes).map_err(GuestError::Codec)?;
-                    if let Some(ProcessEvent { event: Some(event), .. }) =
-                        message.event.into_option()
-                    {
-                        return Poll::Ready(Ok(Some(event)));
-                    }
-                }
-                Some(Envelope::End(bytes)) => {
-                    return Poll::Ready(
-                        Status::from_end_of_stream(&bytes)
-                            .map(|()| None)
-                            .map_err(GuestError::Refused),
-                    );
-                }
-                None => match std::task::ready!(self.answer.poll_piece(cx)) {
-                    Some(piece) => self.decoder.push(&piece?),
-                    None => return Poll::Ready(Err(GuestError::Missing("end"))),
-                },
+        while let Some(message) = self.0.next().await? {
+            if let Some(ProcessEvent { event: Some(event), .. }) = message.event.into_option() {
+                return Ok(Some(event));
             }
         }
+        Ok(None)
     }
 }
 

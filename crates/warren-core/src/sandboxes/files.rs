@@ -8,13 +8,15 @@ use futures::stream::BoxStream;
 use crate::{
     caller::Caller,
     error::SandboxError,
-    guest::{GuestError, connection::BodyError},
+    guest::{GuestError, connection::BodyError, watch::WatchStream},
     sandbox::handle::Handle,
 };
 
 pub use crate::guest::{
     files::{Download, Range},
     filesystem::{FileInfo, FileKind},
+    trees::{Matches, Unpacked},
+    watch::{ChangeKind, FileChange},
 };
 
 use super::Sandboxes;
@@ -152,6 +154,87 @@ impl Sandboxes {
         explained(&handle, handle.guest().remove(at.user, at.path).await).await
     }
 
+    /// Paths below a directory that match a pattern such as `**/*.rs`, at most 10,000 of them.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when it is no directory, or the pattern cannot be read.
+    pub async fn glob_files(
+        &self,
+        caller: &Caller,
+        at: At<'_>,
+        pattern: &str,
+    ) -> Result<Matches, SandboxError> {
+        let handle = self.ready(caller, &at)?;
+        explained(&handle, handle.guest().glob(at.user, at.path, pattern).await).await
+    }
+
+    /// Sets the permission bits of what is at a path; a link is followed.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when it is somebody else's, or not there.
+    pub async fn chmod_file(
+        &self,
+        caller: &Caller,
+        at: At<'_>,
+        mode: u32,
+    ) -> Result<FileInfo, SandboxError> {
+        let handle = self.ready(caller, &at)?;
+        explained(&handle, handle.guest().chmod(at.user, at.path, mode).await).await?;
+        explained(&handle, handle.guest().stat(at.user, at.path).await).await
+    }
+
+    /// Watches a directory, and all below it where `recursive`: what happens after this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when it is no directory, or too many are watched.
+    pub async fn watch_files(
+        &self,
+        caller: &Caller,
+        at: At<'_>,
+        recursive: bool,
+    ) -> Result<FileWatch, SandboxError> {
+        let handle = self.ready(caller, &at)?;
+        let opened = handle.guest().watch(at.user, at.path, recursive).await;
+        let stream = explained(&handle, opened).await?;
+        Ok(FileWatch { handle, stream })
+    }
+
+    /// Opens a tar archive of what is at a path: of a directory, what is below it. It comes from
+    /// the guest as it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] when there is nothing, or the user may not read it.
+    pub async fn read_archive(
+        &self,
+        caller: &Caller,
+        at: At<'_>,
+    ) -> Result<Download, SandboxError> {
+        let handle = self.ready(caller, &at)?;
+        explained(&handle, handle.guest().read_archive(at.user, at.path).await).await
+    }
+
+    /// Unpacks a tar archive, plain or compressed with gzip, below a directory, which is made where
+    /// it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Guest`] for an archive that is broken or leads out of the directory, or when
+    /// the user may not, or the disk is full.
+    pub async fn write_archive(
+        &self,
+        caller: &Caller,
+        at: At<'_>,
+        contents: BoxStream<'static, Result<Bytes, BodyError>>,
+    ) -> Result<Unpacked, SandboxError> {
+        let handle = self.ready(caller, &at)?;
+        let done = handle.guest().write_archive(at.user, at.path, contents).await;
+        explained(&handle, done).await
+    }
+
     fn ready(&self, caller: &Caller, at: &At<'_>) -> Result<Arc<Handle>, SandboxError> {
         let handle = self.find(caller, at.sandbox)?;
         check_path("path", at.path)?;
@@ -160,6 +243,33 @@ impl Sandboxes {
         }
         handle.require_running()?;
         Ok(handle)
+    }
+}
+
+/// The changes in a directory, as they happen.
+#[derive(Debug)]
+pub struct FileWatch {
+    handle: Arc<Handle>,
+    stream: WatchStream,
+}
+
+impl FileWatch {
+    /// The directory's absolute path.
+    pub fn root(&self) -> &str {
+        self.stream.root()
+    }
+
+    /// The next change. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError`] when the sandbox or its agent has ended: there is no other end.
+    pub async fn next(&mut self) -> Result<FileChange, SandboxError> {
+        match self.stream.next().await {
+            Ok(Some(change)) => Ok(change),
+            Ok(None) => Err(self.handle.explain_silence()),
+            Err(error) => Err(self.handle.explain_break(error).await),
+        }
     }
 }
 

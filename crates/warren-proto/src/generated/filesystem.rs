@@ -179,6 +179,8 @@ pub enum EventType {
     EVENT_TYPE_RENAME = 4i32,
     /// Mode, owner or times changed.
     EVENT_TYPE_CHMOD = 5i32,
+    /// Warren: events were lost, so look again. Sent only where the request asks for it; no name.
+    EVENT_TYPE_OVERFLOW = 100i32,
 }
 impl EventType {
     ///Idiomatic alias for [`Self::EVENT_TYPE_UNSPECIFIED`]; `Debug` prints the variant name.
@@ -199,6 +201,9 @@ impl EventType {
     ///Idiomatic alias for [`Self::EVENT_TYPE_CHMOD`]; `Debug` prints the variant name.
     #[allow(non_upper_case_globals)]
     pub const Chmod: Self = Self::EVENT_TYPE_CHMOD;
+    ///Idiomatic alias for [`Self::EVENT_TYPE_OVERFLOW`]; `Debug` prints the variant name.
+    #[allow(non_upper_case_globals)]
+    pub const Overflow: Self = Self::EVENT_TYPE_OVERFLOW;
 }
 impl ::core::default::Default for EventType {
     fn default() -> Self {
@@ -300,6 +305,7 @@ impl ::buffa::Enumeration for EventType {
             3i32 => ::core::option::Option::Some(Self::EVENT_TYPE_REMOVE),
             4i32 => ::core::option::Option::Some(Self::EVENT_TYPE_RENAME),
             5i32 => ::core::option::Option::Some(Self::EVENT_TYPE_CHMOD),
+            100i32 => ::core::option::Option::Some(Self::EVENT_TYPE_OVERFLOW),
             _ => ::core::option::Option::None,
         }
     }
@@ -314,6 +320,7 @@ impl ::buffa::Enumeration for EventType {
             Self::EVENT_TYPE_REMOVE => "EVENT_TYPE_REMOVE",
             Self::EVENT_TYPE_RENAME => "EVENT_TYPE_RENAME",
             Self::EVENT_TYPE_CHMOD => "EVENT_TYPE_CHMOD",
+            Self::EVENT_TYPE_OVERFLOW => "EVENT_TYPE_OVERFLOW",
         }
     }
     fn from_proto_name(name: &str) -> ::core::option::Option<Self> {
@@ -326,6 +333,9 @@ impl ::buffa::Enumeration for EventType {
             "EVENT_TYPE_REMOVE" => ::core::option::Option::Some(Self::EVENT_TYPE_REMOVE),
             "EVENT_TYPE_RENAME" => ::core::option::Option::Some(Self::EVENT_TYPE_RENAME),
             "EVENT_TYPE_CHMOD" => ::core::option::Option::Some(Self::EVENT_TYPE_CHMOD),
+            "EVENT_TYPE_OVERFLOW" => {
+                ::core::option::Option::Some(Self::EVENT_TYPE_OVERFLOW)
+            }
             _ => ::core::option::Option::None,
         }
     }
@@ -337,6 +347,7 @@ impl ::buffa::Enumeration for EventType {
             Self::EVENT_TYPE_REMOVE,
             Self::EVENT_TYPE_RENAME,
             Self::EVENT_TYPE_CHMOD,
+            Self::EVENT_TYPE_OVERFLOW,
         ]
     }
 }
@@ -1995,6 +2006,16 @@ pub struct WatchDirRequest {
         skip_serializing_if = "::buffa::json_helpers::skip_if::is_false"
     )]
     pub allow_network_mounts: bool,
+    /// Warren: say EVENT_TYPE_OVERFLOW when events were lost, instead of nothing.
+    ///
+    /// Field 100: `report_overflow`
+    #[serde(
+        rename = "reportOverflow",
+        alias = "report_overflow",
+        with = "::buffa::json_helpers::proto_bool",
+        skip_serializing_if = "::buffa::json_helpers::skip_if::is_false"
+    )]
+    pub report_overflow: bool,
 }
 impl ::core::fmt::Debug for WatchDirRequest {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -2003,6 +2024,7 @@ impl ::core::fmt::Debug for WatchDirRequest {
             .field("recursive", &self.recursive)
             .field("include_entry", &self.include_entry)
             .field("allow_network_mounts", &self.allow_network_mounts)
+            .field("report_overflow", &self.report_overflow)
             .finish()
     }
 }
@@ -2045,6 +2067,9 @@ impl ::buffa::Message for WatchDirRequest {
         if self.allow_network_mounts {
             size += 1u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
         }
+        if self.report_overflow {
+            size += 2u64 + ::buffa::types::BOOL_ENCODED_LEN as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -2065,6 +2090,9 @@ impl ::buffa::Message for WatchDirRequest {
         }
         if self.allow_network_mounts {
             ::buffa::types::put_bool_field(4u32, self.allow_network_mounts, buf);
+        }
+        if self.report_overflow {
+            ::buffa::types::put_bool_field(100u32, self.report_overflow, buf);
         }
     }
     fn merge_field(
@@ -2106,6 +2134,13 @@ impl ::buffa::Message for WatchDirRequest {
                 )?;
                 self.allow_network_mounts = ::buffa::types::decode_bool(buf)?;
             }
+            100u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.report_overflow = ::buffa::types::decode_bool(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -2117,6 +2152,7 @@ impl ::buffa::Message for WatchDirRequest {
         self.recursive = false;
         self.include_entry = false;
         self.allow_network_mounts = false;
+        self.report_overflow = false;
     }
 }
 impl ::buffa::json_helpers::ProtoElemJson for WatchDirRequest {

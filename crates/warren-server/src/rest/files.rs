@@ -171,7 +171,7 @@ pub(crate) async fn move_file(
 }
 
 /// Where a request points to.
-struct Place {
+pub(super) struct Place {
     sandbox: String,
     user: Option<String>,
     path: String,
@@ -179,14 +179,14 @@ struct Place {
 
 impl Place {
     /// Takes the rest of a query.
-    fn of(sandbox: String, mut parameters: Parameters) -> Result<Self, ApiError> {
+    pub(super) fn of(sandbox: String, mut parameters: Parameters) -> Result<Self, ApiError> {
         let path = parameters.required("path")?;
         let user = parameters.one("user")?;
         parameters.finish()?;
         Ok(Self { sandbox, user, path })
     }
 
-    fn at(&self) -> At<'_> {
+    pub(super) fn at(&self) -> At<'_> {
         At { sandbox: &self.sandbox, user: self.user.as_deref(), path: &self.path }
     }
 }
@@ -201,7 +201,7 @@ impl IntoParams for Place {
 }
 
 /// Reads permission bits in octal.
-fn mode(text: &str) -> Result<u32, ApiError> {
+pub(super) fn mode(text: &str) -> Result<u32, ApiError> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o7777)

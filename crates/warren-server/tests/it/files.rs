@@ -76,3 +76,64 @@ async fn paths_are_shown_listed_made_moved_and_removed() {
     app.ask("DELETE", &format!("{files}?path=/d/b"), "").await.expect(204);
     app.get(&format!("{files}?path=/d/b")).await.refused(404, "not_found");
 }
+
+#[tokio::test]
+async fn archives_stream_through_in_both_directions() {
+    let app = TestApp::start().await;
+    let id = app.create().await;
+    let archive = format!("/v1/sandboxes/{id}/files/archive?path=/tree");
+    let piece = bytes::Bytes::from(vec![0; 1 << 20]);
+    let pieces = futures::stream::iter(vec![piece; 20]).map(Ok::<_, std::io::Error>);
+    let request = Request::put(&archive).body(Body::from_stream(pieces)).unwrap();
+    let done = app.send(request).await.expect(200);
+    let expected = json!({"path": "/tree", "entries": 1, "bytes": 20 << 20, "skipped": 0});
+    assert_eq!(done, expected);
+    let read = app.get(&archive).await;
+    assert_eq!((read.status, read.body.len()), (200, 20 << 20));
+    assert_eq!(read.headers["content-type"], "application/x-tar");
+    let refused = app.ask("PUT", &archive, "no archive").await.refused(400, "invalid_argument");
+    assert_eq!(refused, "the archive is broken");
+    app.get(&archive.replace("tree", "none")).await.refused(404, "not_found");
+}
+
+#[tokio::test]
+async fn paths_are_found_and_modes_changed() {
+    let app = TestApp::start().await;
+    let id = app.create().await;
+    let files = format!("/v1/sandboxes/{id}/files");
+    for name in ["b.rs", "a.rs", "c.txt"] {
+        app.ask("PUT", &format!("{files}?path=/w/{name}"), "").await.expect(200);
+    }
+    let found = app.get(&format!("{files}/glob?path=/w&pattern=*.rs")).await.expect(200);
+    assert_eq!(found, json!({"paths": ["/w/a.rs", "/w/b.rs"], "truncated": false}));
+    let chmod = format!("{files}/chmod");
+    let changed = app.post(&chmod, r#"{"path": "/w/a.rs", "mode": "0644"}"#).await.expect(200);
+    assert_eq!((&changed["path"], &changed["mode"]), (&json!("/w/a.rs"), &json!("0644")));
+    app.post(&chmod, r#"{"path": "/none", "mode": "0644"}"#).await.refused(404, "not_found");
+    for bad in [r#"{"path": "/a"}"#, r#"{"path": "/a", "mode": "rw"}"#, r#"{"mode": "0644"}"#] {
+        app.post(&chmod, bad).await.refused(400, "invalid_argument");
+    }
+    app.get(&format!("{files}/glob?path=/w")).await.refused(400, "invalid_argument");
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_happens_until_the_sandbox_ends() {
+    let app = TestApp::start().await;
+    let id = app.create().await;
+    let files = format!("/v1/sandboxes/{id}/files");
+    app.post(&format!("{files}/mkdir?path=/w"), "").await.expect(200);
+    let watch = Request::get(format!("{files}/watch?path=/w&recursive=true"));
+    let answer = app.open(watch.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+    let mut lines = answer.into_body().into_data_stream();
+    let mut next = async || -> serde_json::Value {
+        serde_json::from_slice(&lines.next().await.unwrap().unwrap()).unwrap()
+    };
+    assert_eq!(next().await, json!({"type": "start", "path": "/w"}));
+    app.ask("PUT", &format!("{files}?path=/w/f"), "x").await.expect(200);
+    assert_eq!(next().await, json!({"type": "write", "path": "/w/f"}));
+    app.ask("DELETE", &format!("/v1/sandboxes/{id}"), "").await;
+    assert_eq!(next().await["type"], "error");
+    let bad = app.get(&format!("{files}/watch?path=/w&recursive=perhaps")).await;
+    bad.refused(400, "invalid_argument");
+}
