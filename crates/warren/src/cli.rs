@@ -6,12 +6,12 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        attach::AttachArgs, completion::CompletionArgs, create::CreateArgs, doctor::DoctorArgs,
-        events::EventsArgs, exec::ExecArgs, extend::ExtendArgs, info::InfoArgs, kill::KillArgs,
-        list::ListArgs, logs::LogsArgs, pause::PauseArgs, ports::PortsArgs, ps::PsArgs,
-        resume::ResumeArgs, rm::RmArgs, run::RunArgs, selftest::SelftestArgs, serve::ServeArgs,
-        setup::SetupArgs, shell::ShellArgs, start::StartArgs, stats::StatsArgs, stop::StopArgs,
-        version::VersionArgs,
+        attach::AttachArgs, completion::CompletionArgs, cp::CpArgs, create::CreateArgs,
+        doctor::DoctorArgs, events::EventsArgs, exec::ExecArgs, extend::ExtendArgs,
+        files::FilesArgs, info::InfoArgs, kill::KillArgs, list::ListArgs, logs::LogsArgs,
+        pause::PauseArgs, ports::PortsArgs, ps::PsArgs, resume::ResumeArgs, rm::RmArgs,
+        run::RunArgs, selftest::SelftestArgs, serve::ServeArgs, setup::SetupArgs, shell::ShellArgs,
+        start::StartArgs, stats::StatsArgs, stop::StopArgs, version::VersionArgs,
     },
     config::Overrides,
     error::Kind,
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Info(InfoArgs),
     Exec(ExecArgs),
     Shell(ShellArgs),
+    Cp(CpArgs),
+    Files(FilesArgs),
     Ps(PsArgs),
     Attach(AttachArgs),
     Kill(KillArgs),

@@ -2,11 +2,13 @@
 
 pub(crate) mod attach;
 pub(crate) mod completion;
+pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod extend;
+pub(crate) mod files;
 pub(crate) mod info;
 pub(crate) mod kill;
 pub(crate) mod list;
@@ -25,6 +27,8 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod version;
+
+mod copying;
 
 mod making;
 
@@ -129,6 +133,8 @@ pub(crate) fn run(
         Command::Info(args) => setup.client(&loaded?, async |cx| info::info(cx, args).await),
         Command::Exec(args) => setup.client(&loaded?, async |cx| exec::exec(cx, args).await),
         Command::Shell(args) => setup.client(&loaded?, async |cx| shell::shell(cx, args).await),
+        Command::Cp(args) => setup.client(&loaded?, async |cx| cp::cp(cx, args).await),
+        Command::Files(args) => setup.client(&loaded?, async |cx| files::files(cx, args).await),
         Command::Ps(args) => setup.client(&loaded?, async |cx| ps::ps(cx, args).await),
         Command::Attach(args) => setup.client(&loaded?, async |cx| attach::attach(cx, args).await),
         Command::Kill(args) => setup.client(&loaded?, async |cx| kill::kill(cx, args).await),

@@ -30,6 +30,8 @@ mod terminal;
 
 mod session;
 
+mod transfer;
+
 mod output;
 
 mod error;

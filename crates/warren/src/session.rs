@@ -3,7 +3,7 @@
 
 mod follow;
 
-use std::io::{self, Read as _};
+use std::io;
 
 use bytes::Bytes;
 use tokio::{
@@ -243,11 +243,15 @@ async fn next_input(input: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> 
 ///
 /// A terminal or a pipe could be read without one, but only by making it non-blocking, and that
 /// would change it for whoever else has it open. The thread ends with the process.
-fn read_input() -> mpsc::Receiver<Bytes> {
+pub(crate) fn read_input() -> mpsc::Receiver<Bytes> {
+    read_on_thread(io::stdin())
+}
+
+/// Reads something that may keep one waiting, on a thread of its own.
+pub(crate) fn read_on_thread(mut input: impl io::Read + Send + 'static) -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(1); // what is not wanted yet stays where it is
     std::thread::spawn(move || {
         let mut buffer = vec![0; INPUT_BYTES];
-        let mut input = io::stdin().lock();
         loop {
             match input.read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

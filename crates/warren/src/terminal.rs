@@ -43,6 +43,11 @@ pub(crate) fn is_input() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Whether standard output is a terminal.
+pub(crate) fn is_output() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// The size of the terminal of this process, else 80 columns and 24 rows.
 pub(crate) fn size() -> TerminalSize {
     size_of(&io::stdout())

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{Context, making::made, variables::VariableArgs, wanted::WantedArgs};
+use super::{
+    Context, copying::CopyArgs, making::made, variables::VariableArgs, wanted::WantedArgs,
+};
 use crate::{error::CliError, session::Signals};
 
 /// Create a sandbox and print its id
@@ -18,14 +20,19 @@ pub(crate) struct CreateArgs {
     workdir: Option<String>,
     #[command(flatten)]
     wanted: WantedArgs,
+    #[command(flatten)]
+    copies: CopyArgs,
 }
 
 pub(crate) async fn create(cx: &Context<'_>, args: CreateArgs) -> Result<ExitCode, CliError> {
+    let copies = args.copies.open()?;
     let mut request = args.wanted.request(cx)?;
     request.env = args.variables.read(cx.environment)?;
     request.user = args.user;
-    request.workdir = args.workdir;
-    let sandbox = made(cx, &request, &mut Signals::watch()?).await?;
+    request.workdir = args.workdir.or_else(|| copies.workdir());
+    let mut signals = Signals::watch()?;
+    let sandbox = made(cx, &request, &mut signals).await?;
+    copies.send(cx, &sandbox.id, None, &mut signals).await?;
     if cx.output.json {
         cx.output.value(&sandbox)?;
     } else {

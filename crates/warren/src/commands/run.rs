@@ -9,6 +9,7 @@ use warren_api::{
 
 use super::{
     Context,
+    copying::CopyArgs,
     making::{made, removed},
     variables::VariableArgs,
     wanted::WantedArgs,
@@ -40,6 +41,8 @@ pub(crate) struct RunArgs {
     detach: bool,
     #[command(flatten)]
     wanted: WantedArgs,
+    #[command(flatten)]
+    copies: CopyArgs,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     words: Vec<String>,
@@ -94,11 +97,14 @@ impl CommandArgs {
 }
 
 pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, CliError> {
-    let request = args.command.request(args.words, cx)?;
+    let copies = args.copies.open()?;
+    let mut request = args.command.request(args.words, cx)?;
+    request.workdir = request.workdir.or_else(|| copies.workdir());
     let wanted = args.wanted.request(cx)?;
     let mut signals = Signals::watch()?;
     let created = made(cx, &wanted, &mut signals).await?;
     cx.say_what_is_weaker(&created);
+    copies.send(cx, &created.id, request.user.as_deref(), &mut signals).await?;
     if args.detach {
         return detached(cx, &created, &request, &mut signals).await;
     }

@@ -6,6 +6,7 @@
     reason = "a failing test says where, and shared helpers are no tests to clippy"
 )]
 
+mod transfer;
 mod world;
 
 mod arguments;
