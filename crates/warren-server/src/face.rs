@@ -84,11 +84,15 @@ where
             path = request.uri().path(),
         );
         let admitted = auth::admit(&self.app, &self.way, &mut request);
-        let routes = self.routes.clone();
+        let (app, routes) = (self.app.clone(), self.routes.clone());
         let respond = async move {
             let mut response = match admitted {
                 Ok(page) => answer(routes, page, request.map(Body::new)).await?,
-                Err(error) => error.into_response(),
+                Err(error) => {
+                    let response = error.into_response();
+                    app.metrics().turned_away(response.status());
+                    response
+                }
             };
             response.headers_mut().insert(REQUEST_ID, HeaderValue::from(number));
             Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))

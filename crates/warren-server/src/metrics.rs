@@ -44,6 +44,7 @@ pub(crate) struct Metrics {
     execs: AtomicU64,
     streams: AtomicI64,
     requests: Mutex<BTreeMap<(&'static str, &'static str), Requests>>,
+    turned_away: Mutex<BTreeMap<u16, u64>>,
 }
 
 /// What came of asking for sandboxes.
@@ -85,6 +86,11 @@ impl Metrics {
     /// A command was started.
     pub(crate) fn exec_started(&self) {
         self.execs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request was refused before it came to the routes, for want of a key above all.
+    pub(crate) fn turned_away(&self, status: StatusCode) {
+        *lock(&self.turned_away).entry(status.as_u16()).or_default() += 1;
     }
 
     fn requested(&self, method: &str, path: Option<&str>, status: StatusCode, took: Duration) {

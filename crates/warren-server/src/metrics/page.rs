@@ -68,6 +68,15 @@ fn requests(app: &App, page: &mut Page) {
     for ((method, route), requests) in &requests {
         page.histogram(name, &[("method", *method), ("route", *route)], &requests.durations);
     }
+    let name = "warren_http_turned_away_total";
+    page.head(
+        name,
+        "counter",
+        "Requests that were refused before any route: no good key, too many.",
+    );
+    for (status, count) in lock(&app.metrics().turned_away).iter() {
+        page.line(name, &[("status", &status.to_string())], count);
+    }
     let help = "Requests whose answers are not complete, streams among them.";
     page.one("warren_http_requests_in_flight", "gauge", help, app.activity().in_flight);
     let streams = app.metrics().streams.load(Ordering::Relaxed);

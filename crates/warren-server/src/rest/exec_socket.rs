@@ -3,6 +3,8 @@
 //! Three things go on at once and none waits for another: what the command does goes out, what it
 //! reads goes in at its own speed, and control messages act even while it does not read.
 
+use std::time::Duration;
+
 use axum::{
     extract::{
         State,
@@ -16,9 +18,9 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use tokio::sync::mpsc;
-use warren_api::exec as api;
+use warren_api::{Code, exec as api};
 use warren_core::{
-    Caller,
+    Caller, SandboxError,
     exec::{Exec, ExecEvent, ExecInput, OutputStream, TerminalSize},
 };
 
@@ -34,6 +36,9 @@ use crate::{
 
 /// How many messages for standard input may wait for a command that does not read.
 const WAITING: usize = 8;
+
+/// How long a client may take to send its request: until then it holds a stream and gives nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a command reads, in order; none for its end.
 type Input = Option<Bytes>;
@@ -92,27 +97,26 @@ async fn converse(app: App, caller: Caller, id: String, mut socket: WebSocket) {
 
 /// Reads the request and starts its command; tells the client why not.
 async fn open(app: &App, caller: &Caller, id: &str, socket: &mut WebSocket) -> Option<Exec> {
-    let started = async {
-        let text = loop {
-            match socket.recv().await {
-                Some(Ok(Message::Text(text))) => break text,
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Binary(_))) => {
-                    return Some(Err(ApiError::invalid("first message", "expected the request")));
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+    let request = tokio::select! {
+        biased;
+        () = app.stopping().cancelled() => Err(SandboxError::ShuttingDown.into()),
+        request = tokio::time::timeout(PATIENCE, request(socket)) => match request {
+            Ok(request) => request?,
+            Err(_elapsed) => {
+                let message = format!("the request did not come within {} s", PATIENCE.as_secs());
+                Err(ApiError::new(Code::DeadlineExceeded, message))
             }
-        };
-        Some(match json::<api::ExecRequest>(text.as_bytes()) {
-            Ok(request) => {
-                let command = convert::command(request);
-                let started = app.sandboxes.exec(caller, id, &command).await;
-                started.inspect(|_| app.metrics().exec_started()).map_err(ApiError::from)
-            }
-            Err(error) => Err(error),
-        })
+        },
     };
-    match started.await? {
+    let started = match request {
+        Ok(request) => {
+            let command = convert::command(request);
+            let started = app.sandboxes.exec(caller, id, &command).await;
+            started.inspect(|_| app.metrics().exec_started()).map_err(ApiError::from)
+        }
+        Err(error) => Err(error),
+    };
+    match started {
         Ok(exec) => {
             let start = api::ExecEvent::Start(convert::exec_started(&exec));
             socket.send(text(&start)).await.ok()?;
@@ -124,6 +128,20 @@ async fn open(app: &App, caller: &Caller, id: &str, socket: &mut WebSocket) -> O
             socket.send(text(&error)).await.ok()?;
             socket.send(Message::Close(None)).await.ok()?;
             None
+        }
+    }
+}
+
+/// Waits for the first message; none when the client leaves before it.
+async fn request(socket: &mut WebSocket) -> Option<Result<api::ExecRequest, ApiError>> {
+    loop {
+        match socket.recv().await {
+            Some(Ok(Message::Text(text))) => return Some(json(text.as_bytes())),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Binary(_))) => {
+                return Some(Err(ApiError::invalid("first message", "expected the request")));
+            }
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
         }
     }
 }

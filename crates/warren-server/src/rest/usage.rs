@@ -2,14 +2,16 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use hyper_util::rt::TokioIo;
 use warren_api::usage as api;
 
-use crate::{app::App, auth::Known, convert, error::ApiError, extract::SandboxPath};
+use crate::{
+    app::App, auth::Known, convert, error::ApiError, extract::SandboxPath, metrics::OpenStream,
+};
 
 /// Measure a sandbox
 ///
@@ -55,9 +57,10 @@ pub(crate) async fn list_ports(
 pub(crate) async fn connect_port(
     State(app): State<App>,
     Known(caller): Known,
-    Path((id, port)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let Path((id, port)) = path.map_err(|error| ApiError::invalid("path", error.body_text()))?;
     let expected = "expected a port number, 1 to 65535";
     let port = port.parse().ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| ApiError::invalid("port", expected))?;
@@ -65,7 +68,7 @@ pub(crate) async fn connect_port(
         let expected = "expected `Connection: Upgrade` and `Upgrade: tcp`, on HTTP/1.1";
         return Err(ApiError::invalid("upgrade", expected));
     }
-    let open = (app.open_stream(&caller, &id)?, app.busy());
+    let open = (app.open_stream(&caller, &id)?, app.busy(), OpenStream::new(&app));
     let mut inside = app.sandboxes.dial(&caller, &id, port).await?;
     let stopping = app.stopping().clone();
     let upgrade = hyper::upgrade::on(request);

@@ -181,3 +181,38 @@ async fn without_keys_no_other_machine_is_listened_to() {
     let error = serve_tcp(listener, None, Access::Open, app.app.clone()).await.unwrap_err();
     assert!(error.to_string().contains("only loopback addresses"), "{error}");
 }
+
+#[tokio::test]
+async fn a_conversation_without_a_request_ends_with_the_server() {
+    let served = Served::start(Config::default(), None).await;
+    let key = served.app.project_key("default").await;
+    let id = served.app.create().await;
+    let mut stream = served.connect().await;
+    let head = format!(
+        "GET /v1/sandboxes/{id}/exec/ws HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\n\
+         connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut line = [0; 12];
+    stream.read_exact(&mut line).await.unwrap();
+    assert_eq!(&line, b"HTTP/1.1 101");
+    served.app.app.stop();
+    let mut said = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await;
+    ended.expect("the server closes the connection").ok();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("the server is shutting down"), "{said}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_turned_away_is_counted() {
+    let served = Served::start(Config::default(), None).await;
+    let request = "GET /v1/sandboxes HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    assert!(ask(&served, request).await.starts_with("HTTP/1.1 401"));
+    let page = served.app.get("/v1/metrics").await;
+    let page = String::from_utf8_lossy(&page.body);
+    assert!(page.contains("\nwarren_http_turned_away_total{status=\"401\"} 1\n"), "{page}");
+    served.stop().await;
+}
