@@ -14,4 +14,5 @@ mod pool;
 mod rest;
 mod restart;
 mod store;
+mod upgrade;
 mod world;

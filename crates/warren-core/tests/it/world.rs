@@ -33,11 +33,24 @@ impl World {
     }
 
     pub(crate) fn with(config: Config) -> Self {
+        Self::on(config, "", |_| {})
+    }
+
+    /// A core on what an earlier server has left: its database as statements, and its guests.
+    pub(crate) fn on(
+        config: Config,
+        database: &'static str,
+        plant: impl FnOnce(&FakeRuntime),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let runtime = Arc::new(FakeRuntime::default());
+        plant(&runtime);
         let clock = Arc::new(FakeClock::at(START));
         let tokio = tokio();
         let path = directory.path().join("warren.db");
+        if !database.is_empty() {
+            tokio.block_on(write_database(&path, database));
+        }
         let sandboxes = tokio.block_on(open(path, &runtime, &clock, &config));
         let caller = Caller::local();
         Self { sandboxes, runtime, clock, caller, config, tokio: Some(tokio), directory }
@@ -115,6 +128,14 @@ impl World {
             self.run(async { tokio::time::timeout(Duration::from_secs(10), reached).await });
         assert!(reached.is_ok(), "{what}");
     }
+}
+
+async fn write_database(path: &std::path::Path, statements: &'static str) {
+    use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
 }
 
 fn tokio() -> Tokio {
