@@ -1,12 +1,15 @@
 //! A server of one's own, and ways to ask it.
 
+mod census;
 mod home;
 mod host;
 mod http;
 mod process;
 
+pub(crate) use census::{Census, memory};
 pub(crate) use home::{Home, Sandbox};
 pub(crate) use host::{Leftovers, is_root, processes_named, wait_until};
+pub(crate) use http::attempt;
 pub(crate) use process::{Output, command, kill, run};
 
 /// Ends a test that cannot run here. The runner counts the line as a skip, not as a pass.

@@ -29,6 +29,14 @@ mod mistakes;
 
 mod crash;
 
+mod killed;
+
+mod leaks;
+
+mod upgrade;
+
+mod reboot;
+
 mod service;
 
 mod quickstart;

@@ -72,6 +72,16 @@ impl Home {
         home
     }
 
+    /// From now on everything is done with this binary, as after an upgrade.
+    pub(crate) fn use_binary(&mut self, warren: PathBuf) {
+        self.warren = warren;
+    }
+
+    /// The binary that everything is done with.
+    pub(crate) fn binary(&self) -> &std::path::Path {
+        &self.warren
+    }
+
     /// The data directory.
     pub(crate) fn data(&self) -> PathBuf {
         let path = self.directory.path().canonicalize().expect("the home is there");

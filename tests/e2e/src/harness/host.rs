@@ -72,6 +72,16 @@ impl Leftovers {
             .collect()
     }
 
+    /// Lets everything of this home's server go on that is frozen: nothing frozen dies.
+    pub(crate) fn thaw(home: &Home) {
+        for cgroup in cgroups(&format!("warren-{}", home.instance())) {
+            for group in children(&cgroup).chain([cgroup]) {
+                drop(fs::write(group.join("freezer.state"), "THAWED")); // only v1 has it
+                drop(fs::write(group.join("cgroup.freeze"), "0")); // only v2 has it
+            }
+        }
+    }
+
     /// Removes what a server that was killed has left, as far as this process may.
     pub(super) fn remove(home: &Home) {
         let name = format!("warren-{}", home.instance());

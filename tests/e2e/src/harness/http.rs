@@ -38,6 +38,30 @@ impl Answer {
     }
 }
 
+/// A request to a server that may die before it has answered; what was heard of it by then is
+/// worth nothing.
+pub(crate) fn attempt(socket: &Path, head: &str, body: &str) -> Option<Answer> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+    let length = body.len();
+    let request = format!(
+        "{head}\r\nhost: warren\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).ok()?;
+    let end = all.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let lines = String::from_utf8(all[..end].to_vec()).ok()?.to_ascii_lowercase();
+    let status = lines.split(' ').nth(1)?.parse().ok()?;
+    let field = |name: &str| lines.lines().find_map(|line| line.strip_prefix(name));
+    let body = all[end + 4..].to_vec();
+    match field("content-length: ").map(|length| length.trim().parse::<usize>()) {
+        Some(Ok(length)) if length != body.len() => None,
+        _ => Some(Answer { status, body }),
+    }
+}
+
 /// A request; `accept` chooses between one answer and a stream of lines.
 pub(crate) fn send(socket: &Path, method: &str, path: &str, accept: &str, body: &[u8]) -> Answer {
     let mut stream = open(socket, method, path, accept, body);
