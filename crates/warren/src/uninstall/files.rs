@@ -16,6 +16,8 @@ pub(super) const DATA: &[&str] = &[
     "stopped",
     "images",
     "warren.db*",
+    "logs.db*",
+    "backup-*",
     "server.log*",
     ".doctor-*",
 ];
@@ -115,7 +117,9 @@ mod tests {
         let home = base.path().join("home");
         fs::create_dir_all(home.join("sandboxes/x/disk")).unwrap();
         fs::create_dir_all(home.join("Documents")).unwrap();
-        for file in ["warren.db", "warren.db-wal", "server.log.old", "thesis.tex", "warren.d"] {
+        for file in
+            ["warren.db", "logs.db-wal", "backup-x", "server.log.old", "thesis.tex", "warren.d"]
+        {
             fs::write(home.join(file), "x").unwrap();
         }
         let left = remove(&home, DATA);
