@@ -3,7 +3,7 @@
 mod census;
 mod home;
 mod host;
-mod http;
+pub(crate) mod http;
 mod process;
 
 pub(crate) use census::{Census, memory};

@@ -19,6 +19,8 @@ mod restarts;
 
 mod files;
 
+mod trees;
+
 mod images;
 
 mod lifecycle;
