@@ -15,6 +15,8 @@ use crate::{
     uninstall::{self, Plan},
 };
 
+mod systemd;
+
 /// Change what this machine has of Warren
 #[derive(clap::Args, Debug)]
 pub(crate) struct SetupArgs {
@@ -24,6 +26,7 @@ pub(crate) struct SetupArgs {
 
 #[derive(clap::Subcommand, Debug)]
 enum SetupCommand {
+    Systemd(systemd::SystemdArgs),
     Uninstall(UninstallArgs),
 }
 
@@ -45,7 +48,10 @@ pub(crate) fn setup(
     args: SetupArgs,
     config: &Config,
 ) -> Result<ExitCode, CliError> {
-    let SetupCommand::Uninstall(args) = args.command;
+    let args = match args.command {
+        SetupCommand::Systemd(args) => return systemd::systemd(setup, &args),
+        SetupCommand::Uninstall(args) => args,
+    };
     let dirs = Dirs::locate(config, setup.environment)
         .map_err(|error| CliError::new(Kind::Local, error))?;
     let plan = uninstall::plan(&dirs)?;
