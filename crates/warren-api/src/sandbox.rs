@@ -57,9 +57,30 @@ pub struct CreateSandbox {
     /// The name it sees as its own; its id where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
+    /// Directories of the server's machine that it sees; at most 8. Over the server's own socket
+    /// these are the caller's own, else what the server's setting `mounts` gives to everybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// Whether it may come from the warm pool; true where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<bool>,
+}
+
+/// A directory of the server's machine inside a sandbox.
+///
+/// Files in it belong to `user` inside and to the directory's owner outside, whoever of the two
+/// wrote them; files of others are nobody's inside. Programs in it never run with more rights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// An absolute path on the server's machine.
+    pub source: String,
+    /// An absolute path inside; made where it is missing. Not at or below `/proc`, `/sys`, `/dev`.
+    pub target: String,
+    /// Whether it may only be read.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// `POST /v1/sandboxes/{id}/extend`.
@@ -153,6 +174,9 @@ pub struct Sandbox {
     /// Whether it has ended and its files are kept, so that it can be started again.
     #[serde(default)]
     pub startable: bool,
+    /// Directories of the server's machine that it sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
     /// Where the time of its creation went; only in the answer to the creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,

@@ -1,6 +1,6 @@
 //! What the server's operator chose: one small struct per part of core.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     quota::Quota,
@@ -21,6 +21,8 @@ pub struct Config {
     pub retention: Retention,
     /// How much of what detached commands write is kept.
     pub logs: LogConfig,
+    /// Directories of the host that every sandbox may see, with what is beneath them.
+    pub mounts: Vec<AllowedDirectory>,
     /// Whether callers from afar may name directories and archives of the host as images. Whoever
     /// may can read every file that the server can.
     pub host_images_for_all: bool,
@@ -75,6 +77,7 @@ impl Defaults {
             profile: self.profile,
             network: self.network,
             hostname: None,
+            mounts: Vec::new(),
         }
     }
 }
@@ -106,6 +109,15 @@ impl Default for Retention {
         let day = Duration::from_secs(24 * 3600);
         Self { ended: day, ended_count: 1000, stopped: None, events: 50_000, keys: day }
     }
+}
+
+/// A directory of the host that every sandbox may see, with what is beneath it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowedDirectory {
+    /// An absolute path.
+    pub path: PathBuf,
+    /// Whether it may only be read.
+    pub read_only: bool,
 }
 
 /// How much of what detached commands write is kept, and how fast it is taken.

@@ -209,6 +209,7 @@ impl SandboxError {
         move |source| match source {
             RuntimeError::Unsupported { operation } => Self::Unsupported { operation },
             RuntimeError::NotFound { id } => Self::not_found(id),
+            RuntimeError::Mount { reason } => Self::Invalid { field: "mounts", reason },
             RuntimeError::Image { reason } => Self::Invalid { field: "image", reason },
             RuntimeError::Exhausted { what } => Self::Exhausted { what },
             source @ RuntimeError::Host { .. } => Self::Runtime { operation, source },

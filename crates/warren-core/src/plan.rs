@@ -7,11 +7,14 @@ use std::{
 };
 
 use crate::{
-    config::Defaults,
+    caller::Caller,
+    config::{Config, Defaults},
     error::SandboxError,
     sandbox::{Lifetime, Setup, Wanted},
     spec::{Image, Limits, Spec},
 };
+
+mod mounts;
 
 /// A sandbox that can be made.
 #[derive(Clone, Debug)]
@@ -29,7 +32,12 @@ impl Plan {
     /// # Errors
     ///
     /// [`SandboxError::Invalid`] for the first field that cannot be right.
-    pub(crate) fn new(wanted: Wanted, defaults: &Defaults) -> Result<Self, SandboxError> {
+    pub(crate) fn new(
+        wanted: Wanted,
+        caller: &Caller,
+        config: &Config,
+    ) -> Result<Self, SandboxError> {
+        let defaults = &config.defaults;
         check_name(wanted.name.as_deref())?;
         check_labels(&wanted.labels)?;
         check_env("env", &wanted.env)?;
@@ -51,6 +59,7 @@ impl Plan {
             open_files: wanted.open_files.unwrap_or(defaults.limits.open_files),
         };
         check_limits(&limits)?;
+        let mounts = mounts::grant(wanted.mounts, caller, &config.mounts)?;
         Ok(Self {
             name: wanted.name,
             labels: wanted.labels,
@@ -60,6 +69,7 @@ impl Plan {
                 profile: wanted.profile.unwrap_or(defaults.profile),
                 network: wanted.network.unwrap_or(defaults.network),
                 hostname: wanted.hostname,
+                mounts,
             },
             setup: Setup { env: wanted.env, user, workdir },
             lifetime: Lifetime {
@@ -225,7 +235,7 @@ mod tests {
 
     #[track_caller]
     fn check(wanted: Wanted, refused: Option<&str>) {
-        let field = match Plan::new(wanted, &Defaults::default()) {
+        let field = match Plan::new(wanted, &Caller::local(), &Config::default()) {
             Ok(_) => None,
             Err(SandboxError::Invalid { field, .. }) => Some(field),
             Err(other) => panic!("{other}"),
@@ -275,7 +285,10 @@ mod tests {
     #[test]
     fn a_lifetime_of_zero_is_none() {
         let wanted = Wanted { lifetime: Some(Duration::ZERO), ..Wanted::default() };
-        assert_eq!(Plan::new(wanted, &Defaults::default()).unwrap().lifetime.length, None);
+        assert_eq!(
+            Plan::new(wanted, &Caller::local(), &Config::default()).unwrap().lifetime.length,
+            None
+        );
     }
 
     #[test]

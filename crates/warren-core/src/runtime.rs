@@ -282,6 +282,12 @@ pub enum RuntimeError {
         /// What is wrong with it and what was expected, for the caller.
         reason: String,
     },
+    /// A directory of the host cannot be had; the text says which and why.
+    #[error("{reason}")]
+    Mount {
+        /// What is wrong and what was expected, for the caller.
+        reason: String,
+    },
     /// The host has no more of something: id ranges, addresses, memory.
     #[error("the host has no {what} left")]
     Exhausted {

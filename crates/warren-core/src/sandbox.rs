@@ -3,7 +3,7 @@
 //! [`Sandbox`] is a snapshot: the driver task publishes a new one at each change, and everybody
 //! else only reads. Nobody but the driver changes anything.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     caller::Owner,
@@ -201,8 +201,21 @@ pub struct Wanted {
     pub network: Option<Network>,
     /// The name the guest sees as its own.
     pub hostname: Option<String>,
+    /// Directories of the host that it sees.
+    pub mounts: Vec<WantedMount>,
     /// Whether it must be made anew, although a parked one would do.
     pub cold: bool,
+}
+
+/// A directory of the host that is wanted inside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WantedMount {
+    /// Where it is on the server's machine: an absolute path.
+    pub source: PathBuf,
+    /// Where it goes inside: an absolute path.
+    pub target: String,
+    /// Whether it may only be read.
+    pub read_only: bool,
 }
 
 impl std::fmt::Debug for Wanted {

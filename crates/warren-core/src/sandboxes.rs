@@ -136,7 +136,7 @@ impl Sandboxes {
         let _creating = self.shared.creating();
         let cold = wanted.cold;
         let fingerprint = key.map(|_| plan::fingerprint(&wanted));
-        let plan = Plan::new(wanted, &self.shared.config.defaults)?;
+        let plan = Plan::new(wanted, caller, &self.shared.config)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
             return self.make(caller, id, plan, cold, None).await;

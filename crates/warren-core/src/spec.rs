@@ -18,6 +18,31 @@ pub struct Spec {
     pub network: Network,
     /// The name the guest sees as its own; the sandbox id where absent.
     pub hostname: Option<String>,
+    /// Directories of the host that the guest sees.
+    pub mounts: Vec<HostDirectory>,
+}
+
+/// A directory of the host inside a guest. Files in it belong to the guest's user there and to the
+/// directory's owner outside, whoever of the two wrote them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostDirectory {
+    /// Where it is on the host: an absolute path without `..`.
+    pub source: PathBuf,
+    /// Where it is in the guest: an absolute path, made where it is missing.
+    pub target: String,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+    /// Why it may be had.
+    pub grant: Grant,
+}
+
+/// Why a sandbox may have a directory of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// It belongs to the caller, whom the kernel vouches for.
+    Owner,
+    /// It is this directory, or beneath it, which the operator gives to everybody.
+    Beneath(PathBuf),
 }
 
 /// What a root filesystem is made from.

@@ -17,16 +17,16 @@ mod codec;
 pub const VERSION: u32 = 1;
 
 /// The largest message in bytes.
-pub const MAX_MESSAGE: usize = 1024;
+pub const MAX_MESSAGE: usize = 4096;
 
 /// The most mounts that one guest is given.
-pub const MAX_MOUNTS: usize = 12;
+pub const MAX_MOUNTS: usize = 16;
 
 /// Longest host name in bytes, as in `sethostname(2)`.
 pub const MAX_HOSTNAME: usize = 64;
 
 /// Longest mount point in bytes.
-pub const MAX_MOUNT_POINT: usize = 128;
+pub const MAX_MOUNT_POINT: usize = 256;
 
 /// What a descriptor that comes with [`Request::Fork`] is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +201,9 @@ pub enum Guest {
         hostname: String,
         /// Where each mount goes; the first is the root, named `/`.
         mounts: Vec<String>,
+        /// How many of them, from the end, are directories of the host: their places are looked up
+        /// inside the new root, and made where they are missing.
+        volumes: u8,
     },
 }
 
@@ -270,10 +273,12 @@ pub enum Step {
     Filter = 16,
     /// Starting the agent's services.
     Agent = 17,
+    /// Attaching directories of the host.
+    Volumes = 18,
 }
 
 impl Step {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Message,
         Self::Network,
         Self::Fork,
@@ -292,6 +297,7 @@ impl Step {
         Self::Capabilities,
         Self::Filter,
         Self::Agent,
+        Self::Volumes,
     ];
 
     /// What was being done, to go after "could not".
@@ -316,6 +322,7 @@ impl Step {
             Self::Capabilities => "drop the guest's capabilities",
             Self::Filter => "load the guest's system call filter",
             Self::Agent => "start the guest agent",
+            Self::Volumes => "attach directories of the host in the guest",
         }
     }
 }
@@ -389,6 +396,7 @@ mod tests {
             processes: 0,
             hostname: "sb-abcdefgh01234567".into(),
             mounts: vec!["/".into(), "/usr".into()],
+            volumes: 1,
         });
         check(&Progress::Done);
         check(&Progress::Failed { step: Step::Agent, errno: -1 });

@@ -6,9 +6,9 @@ use warren_api::{Timestamp, event, exec, files, logs, sandbox as api, server, us
 use warren_core::{
     clock, events, exec as core_exec, logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
-    sandbox::{EndReason, Sandbox, Wanted},
+    sandbox::{EndReason, Sandbox, Wanted, WantedMount},
     sandboxes::{ChangeKind, FileChange, FileInfo, FileKind, Filter, Page, Unpacked},
-    spec::{Image, Limits, Network, Profile},
+    spec::{HostDirectory, Image, Limits, Network, Profile},
     state::State,
 };
 
@@ -44,6 +44,15 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
             api::Network::None => Network::None,
         }),
         hostname: request.hostname,
+        mounts: request
+            .mounts
+            .into_iter()
+            .map(|mount| WantedMount {
+                source: PathBuf::from(mount.source),
+                target: mount.target,
+                read_only: mount.read_only,
+            })
+            .collect(),
         cold: request.warm == Some(false),
     })
 }
@@ -97,8 +106,17 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         runtime: sandbox.runtime.to_string(),
         warm: sandbox.warm,
         startable: sandbox.kept,
+        mounts: sandbox.spec.mounts.iter().map(mount).collect(),
         timing: None,
         warnings: Vec::new(),
+    }
+}
+
+fn mount(mount: &HostDirectory) -> api::Mount {
+    api::Mount {
+        source: mount.source.display().to_string(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
     }
 }
 

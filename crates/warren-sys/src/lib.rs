@@ -10,6 +10,7 @@ pub mod beneath;
 pub mod btrfs;
 pub mod channel;
 pub mod fork;
+pub mod idmap;
 pub mod inotify;
 pub mod memory;
 pub mod mount;

@@ -32,6 +32,8 @@ mod copying;
 
 mod making;
 
+mod mounts;
+
 mod variables;
 
 mod wanted;

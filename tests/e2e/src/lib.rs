@@ -13,6 +13,8 @@ mod harness;
 
 mod main_job;
 
+mod mounts;
+
 mod output;
 
 mod restarts;

@@ -19,9 +19,13 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::{
+    fs::OFlags,
+    process::{Resource, Rlimit, setrlimit},
+};
 use warren_proto::keeper::{CgroupView, Guest, MAX_MESSAGE, Message, Progress, Step};
 use warren_sys::{
+    beneath,
     channel::Channel,
     fork, mount,
     mount::Attributes,
@@ -64,6 +68,8 @@ struct Binding {
     processes: u32,
     hostname: String,
     mounts: Vec<(OwnedFd, String)>,
+    /// Directories of the host, and where they go inside.
+    volumes: Vec<(OwnedFd, String)>,
 }
 
 /// Becomes a guest. Never returns to the keeper's code.
@@ -208,17 +214,27 @@ fn bind(
     blank: &Blank,
     filters: &Filters,
 ) -> Result<daemon::Settings, Failed> {
-    let Guest::Bind { strict, single_id, open_files, data_bytes, processes, hostname, mounts } =
-        message
+    let Guest::Bind {
+        strict,
+        single_id,
+        open_files,
+        data_bytes,
+        processes,
+        hostname,
+        mounts,
+        volumes,
+    } = message
     else {
         return Err(unexpected());
     };
     if mounts.len() != descriptors.len() {
         return Err(unexpected());
     }
-    let mounts = descriptors.into_iter().zip(mounts).collect();
+    let mut mounts: Vec<_> = descriptors.into_iter().zip(mounts).collect();
+    let own = mounts.len().checked_sub(usize::from(volumes)).ok_or_else(unexpected)?;
+    let volumes = mounts.split_off(own);
     let binding =
-        Binding { strict, single_id, open_files, data_bytes, processes, hostname, mounts };
+        Binding { strict, single_id, open_files, data_bytes, processes, hostname, mounts, volumes };
     take_root(&binding, blank)?;
     rustix::system::sethostname(binding.hostname.as_bytes()).map_err(at(Step::Hostname))?;
     set_limits(&binding).map_err(at(Step::Limits))?;
@@ -240,7 +256,25 @@ fn take_root(binding: &Binding, blank: &Blank) -> Result<(), Failed> {
     for (tree, place) in &blank.mounts {
         mount::attach(tree.as_fd(), here, place).map_err(at(Step::Mounts))?;
     }
-    mount::pivot_here().map_err(at(Step::Pivot))
+    mount::pivot_here().map_err(at(Step::Pivot))?;
+    // Only now: whatever links the image has on the way, they lead nowhere but inside.
+    binding.volumes.iter().try_for_each(attach_volume).map_err(at(Step::Volumes))
+}
+
+/// Attaches a directory of the host at its place, which is made where it is missing.
+fn attach_volume((tree, place): &(OwnedFd, String)) -> io::Result<()> {
+    let mut path = String::new();
+    for name in place.split('/').filter(|it| !it.is_empty()) {
+        path.push('/');
+        path.push_str(name);
+        match beneath::place(&path)?.make_directory(0o755.into()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let place = beneath::open(&path, flags, rustix::fs::Mode::empty())?;
+    mount::attach(tree.as_fd(), place.as_fd(), "")
 }
 
 fn set_limits(binding: &Binding) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::{
     clock::Timestamp,
     runtime::DeadlineAction,
     sandbox::{End, EndReason, Lifetime, Sandbox, Setup},
-    spec::{Image, Limits, Network, Profile, Spec},
+    spec::{Grant, HostDirectory, Image, Limits, Network, Profile, Spec},
     state::State,
 };
 
@@ -58,6 +58,8 @@ struct Record<'a> {
     stop_at_deadline: bool,
     #[serde(default)]
     kept: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<MountRow<'a>>,
     #[serde(default)]
     expires_at: Option<u64>,
     #[serde(default)]
@@ -74,6 +76,45 @@ enum ImageRow<'a> {
     Directory(Cow<'a, Path>),
     Archive(Cow<'a, Path>),
     Oci(Cow<'a, str>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct MountRow<'a> {
+    source: Cow<'a, Path>,
+    target: Cow<'a, str>,
+    #[serde(default)]
+    read_only: bool,
+    /// The directory that the operator gives to everybody; absent for one of the caller's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beneath: Option<Cow<'a, Path>>,
+}
+
+impl<'a> From<&'a HostDirectory> for MountRow<'a> {
+    fn from(mount: &'a HostDirectory) -> Self {
+        Self {
+            source: Cow::Borrowed(&mount.source),
+            target: Cow::Borrowed(&mount.target),
+            read_only: mount.read_only,
+            beneath: match &mount.grant {
+                Grant::Owner => None,
+                Grant::Beneath(path) => Some(Cow::Borrowed(path)),
+            },
+        }
+    }
+}
+
+impl From<MountRow<'_>> for HostDirectory {
+    fn from(row: MountRow<'_>) -> Self {
+        Self {
+            source: row.source.into_owned(),
+            target: row.target.into_owned(),
+            read_only: row.read_only,
+            grant: match row.beneath {
+                None => Grant::Owner,
+                Some(path) => Grant::Beneath(path.into_owned()),
+            },
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,7 +140,7 @@ impl<'a> From<&'a Sandbox> for SandboxRow<'a> {
 
 impl<'a> From<&'a Sandbox> for Record<'a> {
     fn from(sandbox: &'a Sandbox) -> Self {
-        let Spec { image, limits, profile, network, hostname } = &sandbox.spec;
+        let Spec { image, limits, profile, network, hostname, mounts } = &sandbox.spec;
         Self {
             name: sandbox.name.as_deref().map(Cow::Borrowed),
             image: ImageRow::from(image),
@@ -121,6 +162,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             pause_at_deadline: sandbox.lifetime.action == DeadlineAction::Pause,
             stop_at_deadline: sandbox.lifetime.action == DeadlineAction::Stop,
             kept: sandbox.kept,
+            mounts: mounts.iter().map(MountRow::from).collect(),
             expires_at: sandbox.expires_at.map(Timestamp::as_millis),
             end: sandbox.end.as_ref().map(|end| EndRow {
                 reason: Cow::Borrowed(reason_name(end.reason)),
@@ -194,6 +236,7 @@ impl Columns {
                 profile: if record.strict { Profile::Strict } else { Profile::Default },
                 network: if record.offline { Network::None } else { Network::Open },
                 hostname: record.hostname.map(Cow::into_owned),
+                mounts: record.mounts.into_iter().map(HostDirectory::from).collect(),
             },
             labels: record.labels.into_owned(),
             setup: Setup {

@@ -124,9 +124,10 @@ impl Message for Guest {
                 processes,
                 hostname,
                 mounts,
+                volumes,
             } => {
                 out.u8(2).bool(*strict).bool(*single_id).u32(*open_files).u64(*data_bytes);
-                out.u32(*processes).text(hostname).count(mounts.len());
+                out.u32(*processes).text(hostname).u8(*volumes).count(mounts.len());
                 mounts.iter().fold(&mut out, |out, mount| out.text(mount))
             }
         };
@@ -153,6 +154,7 @@ impl Message for Guest {
                 data_bytes: from.u64()?,
                 processes: from.u32()?,
                 hostname: from.text(0..=MAX_HOSTNAME)?,
+                volumes: from.u8()?,
                 mounts: from.list(MAX_MOUNTS, |from| from.text(1..=MAX_MOUNT_POINT))?,
             },
             _ => return Err(InvalidMessage),

@@ -31,6 +31,7 @@ use super::{
     host::{Guest, Host},
     keeper::{self, Keeper, KeeperError},
     root::{Ids, Mounts, Plan},
+    volumes,
 };
 use crate::{image::Image, journal::Process};
 
@@ -173,6 +174,10 @@ impl Blank {
             }
             None => self.mounts(host, image)?,
         };
+        let base = host.nested.is_none().then(|| ids_of(host, self.slot).base);
+        let own = volumes::open(&spec.mounts, base)?;
+        let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
+        let mounts: Mounts = mounts.into_iter().chain(own).collect();
         let (places, descriptors) = super::root::borrow(&mounts);
         let unlimited = !host.cgroups.works();
         let message = ToGuest::Bind {
@@ -183,6 +188,7 @@ impl Blank {
             processes: if unlimited { spec.limits.pids } else { 0 },
             hostname: hostname.to_owned(),
             mounts: places,
+            volumes: count,
         };
         ask(&self.channel, &message, &descriptors)
     }

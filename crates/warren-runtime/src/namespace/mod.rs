@@ -20,6 +20,7 @@
 //! | `adopt` | finding what an earlier server left |
 //! | `again` | guests on the files of stopped ones |
 //! | `ports` | what guests listen on |
+//! | `volumes` | directories of the host inside guests |
 
 mod adopt;
 mod again;
@@ -32,6 +33,7 @@ mod keeper;
 mod ports;
 mod root;
 mod slots;
+mod volumes;
 
 use std::{
     collections::HashSet,

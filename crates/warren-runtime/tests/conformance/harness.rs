@@ -42,6 +42,7 @@ pub(crate) fn spec() -> Spec {
         profile: Profile::Default,
         network: Network::Open,
         hostname: None,
+        mounts: Vec::new(),
     }
 }
 

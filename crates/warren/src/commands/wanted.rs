@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, Network, OnDeadline, Profile};
 
-use super::Context;
+use super::{Context, mounts};
 use crate::{
     config::{Cpus, Lasting, Size},
     error::CliError,
@@ -39,6 +39,12 @@ pub(crate) struct WantedArgs {
     /// How long it lives at most, such as `10m`; `0` for no limit
     #[arg(long, value_name = "DURATION")]
     ttl: Option<Lasting>,
+    /// What happens at the end of that: removed, frozen, or stopped with its files kept
+    #[arg(long, value_name = "kill|pause|stop")]
+    on_deadline: Option<OnDeadlineArg>,
+    /// A directory of this machine to see inside, by default at `/workspace`; may be repeated
+    #[arg(long = "mount", value_name = "SRC[:DST][:ro]")]
+    mounts: Vec<String>,
     /// What it may reach
     #[arg(long, value_name = "open|none")]
     network: Option<NetworkArg>,
@@ -51,6 +57,17 @@ pub(crate) struct WantedArgs {
     /// Make it now instead of taking one from the warm pool
     #[arg(long)]
     cold: bool,
+}
+
+/// [`OnDeadline`], as a flag.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnDeadlineArg {
+    /// Removed.
+    Kill,
+    /// Frozen.
+    Pause,
+    /// Stopped, with its files kept.
+    Stop,
 }
 
 /// [`Network`], as a flag.
@@ -92,7 +109,16 @@ impl WantedArgs {
             pids: self.pids,
             open_files: self.open_files,
             lifetime_seconds: self.ttl.map(|ttl| whole_seconds(ttl.0)),
-            on_deadline: None::<OnDeadline>,
+            on_deadline: self.on_deadline.map(|action| match action {
+                OnDeadlineArg::Kill => OnDeadline::Kill,
+                OnDeadlineArg::Pause => OnDeadline::Pause,
+                OnDeadlineArg::Stop => OnDeadline::Stop,
+            }),
+            mounts: self
+                .mounts
+                .iter()
+                .map(|text| mounts::mount(text, cx.is_local()))
+                .collect::<Result<_, _>>()?,
             network: self.network.map(|network| match network {
                 NetworkArg::Open => Network::Open,
                 NetworkArg::None => Network::None,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use warren_api::sandbox::{Network, Profile};
 
-use super::value::{Cpus, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value};
+use super::value::{
+    Cpus, Directories, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value,
+};
 
 /// One row of the table, for the reference page and for messages.
 #[derive(Debug)]
@@ -103,6 +105,10 @@ settings! {
     idle_exit: Lasting = Some("5m"),
     /// Where the files of sandboxes are kept.
     storage: Storage = Some("auto"),
+    /// Directories of this machine that every sandbox may mount, also those of callers with a key,
+    /// with all that is beneath them; nobody else's. Without it, callers on the local socket may
+    /// mount directories that do not belong to root, and read-only ones that do.
+    mounts: Directories = Some(""),
     /// How many sandboxes may live at the same time; parked and stopped ones do not count.
     max_sandboxes: u32 = Some("2000"),
     /// How much memory all living sandboxes together may be allowed; `0` for no limit.

@@ -204,6 +204,31 @@ impl Value for Option<Subnet> {
     }
 }
 
+/// Directories of this machine that every sandbox may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Directories(pub(crate) Vec<(PathBuf, bool)>);
+
+impl Value for Directories {
+    fn kind() -> String {
+        "absolute paths with commas between them, `:ro` behind those to be read only".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let one = |text: &str| {
+            let (path, read_only) = match text.strip_suffix(":ro") {
+                Some(path) => (path, true),
+                None => (text, false),
+            };
+            let path = PathBuf::from(path);
+            let clean = path.components().all(|it| it != std::path::Component::ParentDir);
+            // The root would give everything away, and is never meant.
+            (path.is_absolute() && clean && path.parent().is_some()).then_some((path, read_only))
+        };
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(one).collect::<Option<_>>().map(Self)
+    }
+}
+
 impl Value for u32 {
     fn kind() -> String {
         "a whole number".into()
@@ -340,6 +365,16 @@ mod tests {
         assert_eq!(Lasting::read("1h 30m"), Some(Lasting(Duration::from_secs(5400))));
         assert_eq!(Lasting::read("0"), Some(Lasting(Duration::ZERO)));
         assert_eq!(Lasting::read("90"), None, "a number without a unit says nothing");
+    }
+
+    #[test]
+    fn directories_are_read_with_what_may_be_done() {
+        let read = Directories::read("/srv/a:ro, /srv/b").unwrap();
+        assert_eq!(read.0, [("/srv/a".into(), true), ("/srv/b".into(), false)]);
+        assert_eq!(Directories::read(""), Some(Directories::default()));
+        for bad in ["a", "/", "/a/../b", "/a,b"] {
+            assert_eq!(Directories::read(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use warren_core::{
-    config::{Config as CoreConfig, Defaults, LogConfig, PoolConfig, Retention},
+    config::{AllowedDirectory, Config as CoreConfig, Defaults, LogConfig, PoolConfig, Retention},
     quota::Quota,
     runtime::Capabilities,
     spec::{self, Image, Limits},
@@ -51,6 +51,12 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
             events: config.keep_events.into(),
             ..Retention::default()
         },
+        mounts: config
+            .mounts
+            .0
+            .iter()
+            .map(|(path, read_only)| AllowedDirectory { path: path.clone(), read_only: *read_only })
+            .collect(),
         logs: LogConfig {
             most_bytes: config.sandbox_log.0,
             burst_bytes: config.sandbox_log.0,
