@@ -60,15 +60,25 @@ impl Plan {
         self.server.is_none() && self.traces.is_empty() && self.directories.is_empty()
     }
 
+    /// One line for each thing that has gone: all but a directory in which something was left.
+    pub(crate) fn done(&self) -> Vec<String> {
+        let left = self.directories.iter().filter(|path| path.exists());
+        let left: Vec<_> = left.map(|path| directory_line(path)).collect();
+        self.lines().into_iter().filter(|line| !left.contains(line)).collect()
+    }
+
     /// One line for each thing that will go.
     pub(crate) fn lines(&self) -> Vec<String> {
         let server = self.server.iter().map(|pid| format!("the server, process {pid}"));
         let sandboxes = self.sandboxes.iter().map(|id| format!("sandbox {id} with its files"));
         let traces = self.traces.iter().map(ToString::to_string);
-        let directories =
-            self.directories.iter().map(|path| format!("directory {}", path.display()));
+        let directories = self.directories.iter().map(|path| directory_line(path));
         server.chain(sandboxes).chain(traces).chain(directories).collect()
     }
+}
+
+fn directory_line(path: &Path) -> String {
+    format!("directory {}", path.display())
 }
 
 /// Looks at what there is. Nothing is changed.

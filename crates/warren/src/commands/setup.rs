@@ -90,9 +90,9 @@ fn confirmed(setup: &Setup<'_>, plan: &Plan) -> Result<bool, CliError> {
 /// Says what has gone and what could not be removed.
 fn report(setup: &Setup<'_>, plan: &Plan, left: &[String]) -> Result<ExitCode, CliError> {
     if setup.output.json {
-        setup.output.value(&json!({ "found": plan.lines(), "left": left }))?;
-    } else if !plan.is_empty() {
-        for line in plan.lines() {
+        setup.output.value(&json!({ "removed": plan.done(), "left": left }))?;
+    } else {
+        for line in plan.done() {
             setup.output.talk(&format!("removed: {line}"));
         }
     }

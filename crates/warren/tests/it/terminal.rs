@@ -16,7 +16,7 @@ use rustix::{
 use crate::world::{World, finish, signal};
 
 /// Both ends of a new terminal: a person's and a program's.
-fn terminal() -> (File, OwnedFd) {
+pub(crate) fn terminal() -> (File, OwnedFd) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&person).unwrap();
     unlockpt(&person).unwrap();

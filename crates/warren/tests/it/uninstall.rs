@@ -1,9 +1,20 @@
 //! `warren setup uninstall` where no server ever ran: what it asks, and what it leaves alone. The
 //! removal of a server with sandboxes is in the end-to-end tests.
 
-use std::fs;
+use std::{fs, io::Write as _, process::Stdio};
 
-use crate::world::World;
+use crate::{
+    terminal::terminal,
+    world::{Outcome, World, finish},
+};
+
+/// Answers the question with a line at a terminal.
+fn answered(world: &World, line: &str) -> Outcome {
+    let (mut person, program) = terminal();
+    person.write_all(line.as_bytes()).unwrap();
+    let mut command = world.command(&["setup", "uninstall"]);
+    finish(command.stdin(Stdio::from(program)).spawn().unwrap())
+}
 
 #[test]
 fn nothing_there_is_no_error_and_nothing_is_made() {
@@ -14,7 +25,7 @@ fn nothing_there_is_no_error_and_nothing_is_made() {
         assert!(outcome.stderr.contains("there is nothing of a server"), "{outcome:?}");
         assert!(!world.path("data").exists() && !world.path("run").exists());
     }
-    assert_eq!(world.json(&["setup", "uninstall"])["found"], serde_json::json!([]));
+    assert_eq!(world.json(&["setup", "uninstall"])["removed"], serde_json::json!([]));
 }
 
 #[test]
@@ -39,6 +50,7 @@ fn a_directory_of_somebody_else_keeps_what_is_theirs() {
     let outcome = world.warren(&["setup", "uninstall", "--yes"]);
     assert_eq!(outcome.status, 1, "{outcome:?}");
     assert!(outcome.stderr.contains("thesis.tex is not of Warren"), "{outcome:?}");
+    assert!(!outcome.stderr.contains("removed: directory"), "{outcome:?}");
     assert!(world.path("data/thesis.tex").exists() && !world.path("data/sandboxes").exists());
 }
 
@@ -47,4 +59,21 @@ fn setup_says_what_it_can_do() {
     let outcome = World::empty().warren(&["setup"]);
     assert_eq!(outcome.status, 2);
     assert!(outcome.stderr.contains("uninstall"), "{outcome:?}");
+}
+
+#[test]
+fn a_person_is_told_and_asked() {
+    let world = World::empty();
+    fs::create_dir_all(world.path("data/sandboxes/sb-aaaaaaaaaaaaaaaa")).unwrap();
+    for answer in ["\n", "n\n", "yess\n"] {
+        let refused = answered(&world, answer);
+        assert_eq!(refused.status, 1, "{refused:?}");
+        assert!(refused.stdout.contains("  sandbox sb-aaaaaaaaaaaaaaaa with its"), "{refused:?}");
+        assert!(refused.stdout.contains("/data\n"), "{refused:?}");
+        assert!(refused.stderr.contains("nothing was removed"), "{refused:?}");
+        assert!(world.path("data/sandboxes/sb-aaaaaaaaaaaaaaaa").exists());
+    }
+    let agreed = answered(&world, "yes\n");
+    assert_eq!(agreed.status, 0, "{agreed:?}");
+    assert!(!world.path("data").exists());
 }
