@@ -125,6 +125,9 @@ impl EventStream {
         sandbox: Option<SandboxId>,
         after: Option<u64>,
     ) -> Self {
+        // A place in the order even where none was named, so that a reader who falls behind, or
+        // comes back, goes on there and not at the beginning.
+        let after = after.unwrap_or_else(|| store.last_event());
         // Subscribed before the first read: what is committed in between arrives twice and is
         // dropped by its number, instead of never.
         let live = store.subscribe();
@@ -132,11 +135,17 @@ impl EventStream {
             store,
             owner: caller.owner().clone(),
             sandbox,
-            after: after.unwrap_or_default(),
+            after,
             page: Vec::new().into_iter(),
-            behind: after.is_some(),
+            behind: true,
             live,
         }
+    }
+
+    /// The number behind which the next event is; that of the last one once there was any.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.after
     }
 
     /// The next event; waits for one. `None` when the server shuts down.

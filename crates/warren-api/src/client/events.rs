@@ -18,15 +18,25 @@ impl Client {
             .with("after", after.map(|after| after.to_string()))
             .with("sandbox", sandbox);
         let call = Call::get(format!("/v1/events{}", query.0)).accepting("text/event-stream");
-        Ok(EventStream(Lines::new(self.send(&call).await?)))
+        Ok(EventStream { lines: Lines::new(self.send(&call).await?), position: after })
     }
 }
 
 /// Events on their way.
 #[derive(Debug)]
-pub struct EventStream(Lines);
+pub struct EventStream {
+    lines: Lines,
+    position: Option<u64>,
+}
 
 impl EventStream {
+    /// What to give as `after` to go on where this stream has come to; `None` while the server
+    /// has not said where it begins.
+    #[must_use]
+    pub fn position(&self) -> Option<u64> {
+        self.position
+    }
+
     /// The next event; `None` when the server has ended the stream.
     ///
     /// # Errors
@@ -35,7 +45,11 @@ impl EventStream {
     /// server says something else.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         let mut data = Vec::new();
-        while let Some(line) = self.0.next().await? {
+        while let Some(line) = self.lines.next().await? {
+            if let Some(id) = line.strip_prefix(b"id:") {
+                let id = std::str::from_utf8(id).ok().and_then(|id| id.trim().parse().ok());
+                self.position = id.or(self.position);
+            }
             if let Some(part) = line.strip_prefix(b"data:") {
                 if !data.is_empty() {
                     data.push(b'\n');

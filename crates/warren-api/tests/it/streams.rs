@@ -35,12 +35,14 @@ async fn the_lines_of_a_command_become_events() {
 async fn server_sent_events_are_read_past_comments() {
     let script = stream(
         "text/event-stream",
-        ": alive\n\nid: 7\ndata: {\"seq\":7,\"time\":\"2026-11-21T10:00:00.000Z\",\n\
+        ":\nid: 6\n\nid: 7\ndata: {\"seq\":7,\"time\":\"2026-11-21T10:00:00.000Z\",\n\
          data: \"type\":\"sandbox.running\",\"sandbox_id\":\"sb-a\",\"detail\":{}}\n\n",
     );
     let mut events = script.client().events(Some(6), None).await.unwrap();
+    assert_eq!(events.position(), Some(6));
     let event = events.next().await.unwrap().unwrap();
     assert_eq!((event.seq, event.kind), (7, EventKind::Running));
     assert_eq!(events.next().await.unwrap(), None);
+    assert_eq!(events.position(), Some(7));
     assert!(script.seen()[0].starts_with("GET /v1/events?after=6 HTTP/1.1"));
 }

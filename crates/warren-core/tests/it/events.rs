@@ -24,3 +24,29 @@ fn a_reader_that_falls_behind_misses_nothing() {
     assert_eq!(seen.iter().map(|(seq, _)| *seq).collect::<Vec<u64>>(), expected);
     assert_eq!(seen.iter().filter(|(_, kind)| *kind == EventKind::Deleted).count(), lives);
 }
+
+#[test]
+fn a_reader_of_what_is_to_come_is_not_told_what_was_when_it_falls_behind() {
+    let world = World::start();
+    let old = world.create();
+    world.run(world.sandboxes.delete(&world.caller, old.id.as_str())).unwrap();
+    // Wait until all of that is in the table.
+    let last = world.run(async {
+        let mut past = world.sandboxes.events(&world.caller, None, Some(0));
+        loop {
+            let event = past.next().await.unwrap().unwrap();
+            if event.kind == EventKind::Deleted {
+                break event.seq;
+            }
+        }
+    });
+    let mut events = world.sandboxes.events(&world.caller, None, None);
+    assert_eq!(events.position(), last);
+    for _ in 0..300 {
+        let sandbox = world.create();
+        world.run(world.sandboxes.delete(&world.caller, sandbox.id.as_str())).unwrap();
+    }
+    let first = world.run(events.next()).unwrap().unwrap();
+    assert_eq!(first.seq, last + 1);
+    assert_eq!(events.position(), last + 1);
+}

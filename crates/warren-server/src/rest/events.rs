@@ -76,8 +76,9 @@ fn event_stream(
     events: EventStream,
     stopping: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    // The first line proves to the client, and to what is between, that the stream is open.
-    let opened = Some(Bytes::from_static(b":\n\n"));
+    // The first lines prove to the client, and to what is between, that the stream is open, and
+    // say where it begins: who comes back before the first event goes on there.
+    let opened = Some(Bytes::from(format!(":\nid: {}\n\n", events.position())));
     stream::unfold((opened, events, stopping), |(opened, mut events, stopping)| async move {
         if let Some(opened) = opened {
             return Some((Ok(opened), (None, events, stopping)));

@@ -35,7 +35,8 @@ pub(crate) async fn events(cx: &Context<'_>, args: EventsArgs) -> Result<ExitCod
     let mut backoff = Backoff::default();
     loop {
         let before = after;
-        let mut error = follow(cx, &mut stream, &mut after).await?;
+        let mut error = follow(cx, &mut stream).await?;
+        after = stream.position();
         if after > before {
             backoff.reset();
         }
@@ -54,17 +55,10 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Prints events until the stream ends, and gives the reason.
-async fn follow(
-    cx: &Context<'_>,
-    stream: &mut EventStream,
-    after: &mut Option<u64>,
-) -> Result<ClientError, CliError> {
+async fn follow(cx: &Context<'_>, stream: &mut EventStream) -> Result<ClientError, CliError> {
     loop {
         match stream.next().await {
-            Ok(Some(event)) => {
-                *after = Some(event.seq);
-                print(cx, &event)?;
-            }
+            Ok(Some(event)) => print(cx, &event)?,
             Ok(None) => return Ok(ClientError::ended_early()),
             Err(error) => return Ok(error),
         }
