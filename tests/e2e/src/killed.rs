@@ -171,8 +171,8 @@ fn check(home: &Home, told: &Told, witness: &str) {
         }
     }
     for id in ids.iter().filter(|id| *id != witness) {
-        let status = home.api("DELETE", &format!("/v1/sandboxes/{id}"), b"").status;
-        assert_eq!(status, 204, "{id} cannot be removed");
+        let gone = home.api("DELETE", &format!("/v1/sandboxes/{id}"), b"");
+        assert_eq!(gone.status, 204, "{id}: {}\n{}", gone.text(), home.log());
     }
 }
 

@@ -297,6 +297,10 @@ impl Host {
         }
         for (id, guest) in orphans {
             adopt::watch(self, id, &guest);
+            // Whoever has asked the keeper to kill it must not wait in vain.
+            if lock(&self.guests).waiting.contains_key(&guest.slot) {
+                self.kill_orphan(&guest);
+            }
         }
     }
 
@@ -306,6 +310,11 @@ impl Host {
         let mut guests = lock(&self.guests);
         guests.by_slot.insert(guest.slot, id);
         guests.by_id.insert(id, Arc::clone(&guest));
+        drop(guests);
+        // One whose keeper went while it was being made was not among the orphans.
+        if guest.keeper.as_ref().is_some_and(|it| it.is_gone()) {
+            adopt::watch(self, id, &guest);
+        }
         guest
     }
 

@@ -11,7 +11,11 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -33,9 +37,11 @@ const PREFIX: &str = "keeper-";
 pub(crate) struct Keeper {
     channel: Arc<Channel>,
     waiting: Arc<Mutex<HashMap<u32, mpsc::SyncSender<Answer>>>>,
-    forks: std::sync::atomic::AtomicU32,
+    forks: AtomicU32,
     pid: u32,
     name: String,
+    /// Set when it has gone, before anybody is told.
+    gone: Arc<AtomicBool>,
 }
 
 /// The living guests of a keeper: slot and pid.
@@ -192,8 +198,11 @@ impl Keeper {
         let channel = Arc::new(channel);
         let waiting = Arc::<Mutex<HashMap<u32, mpsc::SyncSender<Answer>>>>::default();
         let (from, answers) = (Arc::clone(&channel), Arc::clone(&waiting));
+        let gone = Arc::<AtomicBool>::default();
+        let has_gone = Arc::clone(&gone);
         let listen = move || {
             listen(&from, &answers, &exited);
+            has_gone.store(true, Ordering::SeqCst);
             answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
             closed();
         };
@@ -202,12 +211,17 @@ impl Keeper {
             .spawn(listen)
             .map_err(host("listen to"))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((Self { channel, waiting, forks: forks.into(), pid, name }, guests))
+        Ok((Self { channel, waiting, forks: forks.into(), pid, name, gone }, guests))
     }
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether it has ended or died.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
     }
 
     /// Whether it runs `image`.
@@ -228,7 +242,7 @@ impl Keeper {
 
     /// Whether it has forked so many guests that a new keeper should follow it.
     pub(crate) fn is_worn(&self) -> bool {
-        self.forks.load(std::sync::atomic::Ordering::Relaxed) >= FORKS_PER_KEEPER
+        self.forks.load(Ordering::Relaxed) >= FORKS_PER_KEEPER
     }
 
     /// Forks a guest; blocks until it is there.
@@ -245,7 +259,7 @@ impl Keeper {
             answered.recv_timeout(ANSWER_TIMEOUT).unwrap_or(Err(KeeperError::Silent))
         });
         self.waiting().remove(&slot);
-        self.forks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.forks.fetch_add(1, Ordering::Relaxed);
         result
     }
 

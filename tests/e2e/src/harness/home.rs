@@ -88,6 +88,11 @@ impl Home {
         path.join("data")
     }
 
+    /// What the servers of this home have logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.data().join("server.log")).unwrap_or_default()
+    }
+
     /// Where the server's sockets and locks are, by the rule that ARCHITECTURE.md and the command
     /// line share: a name made from the data directory's.
     pub(crate) fn run_directory(&self) -> PathBuf {
