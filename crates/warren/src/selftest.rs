@@ -17,6 +17,8 @@ mod outside;
 
 mod paths;
 
+mod archives;
+
 mod limits;
 
 use std::sync::{Mutex, PoisonError};
@@ -131,6 +133,7 @@ impl<'a> Range<'a> {
         let neighbour = neighbour::Neighbour::make(&attacker).await?;
         let mut rows = guest::attack(&attacker, &neighbour).await?;
         rows.extend(paths::attack(&attacker).await?);
+        rows.extend(archives::attack(&attacker).await?);
         rows.extend(limits::attack(&attacker, &neighbour).await?);
         self.remove().await;
         Ok(rows)
