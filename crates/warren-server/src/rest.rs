@@ -1,5 +1,6 @@
 //! The native API: one file per resource.
 
+mod arriving;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod exec_socket;

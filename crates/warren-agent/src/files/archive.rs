@@ -16,11 +16,11 @@ use warren_sys::beneath;
 
 use super::download::Pieces;
 use super::query::Query;
-use super::upload::next_frame;
 use super::{PIECE_BYTES, PROC_MAGIC, refuse, user};
 use crate::daemon::Agent;
 use crate::filesystem::context::{Context, failed, on_thread};
 use crate::filesystem::{make, path, remove};
+use crate::http::arriving::Arriving;
 use crate::http::reply::{self, Body, Refusal};
 
 /// Sends what is below a directory, or one file.
@@ -118,9 +118,9 @@ pub(super) async fn import(
     }
     let opened = on_thread(agent, user, move |context| Opened::new(context, &wanted)).await;
     let mut import = Import { agent: Arc::clone(agent), opened: Some(opened.map_err(refuse)?) };
-    let mut body = request.into_body();
+    let mut body = Arriving::new(request.into_body());
     let mut held = Vec::new();
-    while let Some(bytes) = next_frame(&mut body).await? {
+    while let Some(bytes) = body.next().await? {
         held.extend_from_slice(&bytes);
         if held.len() >= PIECE_BYTES {
             import.push(std::mem::take(&mut held)).await.map_err(refuse)?;

@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use flate2::write::MultiGzDecoder;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{HeaderMap, Request, Response, StatusCode};
@@ -18,6 +17,7 @@ use super::sink::Sink;
 use super::{refuse, user};
 use crate::daemon::Agent;
 use crate::filesystem::metadata;
+use crate::http::arriving::Arriving;
 use crate::http::reply::{self, Body, Refusal};
 
 /// Headers that become values kept with the file.
@@ -53,7 +53,7 @@ pub(super) async fn answer(
 }
 
 /// Reads permission bits in octal.
-fn mode(text: &str) -> Result<u32, Refusal> {
+pub(super) fn mode(text: &str) -> Result<u32, Refusal> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
     mode.ok_or_else(|| Refusal::bad_request("the mode is not octal"))
 }
@@ -160,7 +160,7 @@ fn metadata_of(headers: &HeaderMap) -> BTreeMap<String, String> {
 
 /// A request's body, decompressed where it says so.
 struct Content {
-    body: Incoming,
+    body: Arriving,
     gzip: Option<MultiGzDecoder<Vec<u8>>>,
     /// Compressed bytes that have not been looked at.
     packed: hyper::body::Bytes,
@@ -178,18 +178,22 @@ impl Content {
                 return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
             }
         };
-        Ok(Self { body: request.into_body(), gzip, packed: hyper::body::Bytes::new() })
+        Ok(Self {
+            body: Arriving::new(request.into_body()),
+            gzip,
+            packed: hyper::body::Bytes::new(),
+        })
     }
 
     /// The next piece, or `None` at the end.
     async fn next(&mut self) -> Result<Option<hyper::body::Bytes>, Refusal> {
         let Some(gzip) = &mut self.gzip else {
-            return next_frame(&mut self.body).await;
+            return self.body.next().await;
         };
         let bad = |it: std::io::Error| Refusal::bad_request(format!("decompress the body: {it}"));
         loop {
             if self.packed.is_empty() {
-                match next_frame(&mut self.body).await? {
+                match self.body.next().await? {
                     Some(bytes) => self.packed = bytes,
                     None => {
                         gzip.try_finish().map_err(bad)?;
@@ -204,17 +208,6 @@ impl Content {
             if !unpacked.is_empty() {
                 return Ok(Some(unpacked.into()));
             }
-        }
-    }
-}
-
-pub(super) async fn next_frame(body: &mut Incoming) -> Result<Option<hyper::body::Bytes>, Refusal> {
-    loop {
-        let Some(frame) = body.frame().await else { return Ok(None) };
-        let frame =
-            frame.map_err(|it| Refusal::bad_request(format!("the body breaks off: {it}")))?;
-        if let Ok(bytes) = frame.into_data() {
-            return Ok(Some(bytes));
         }
     }
 }

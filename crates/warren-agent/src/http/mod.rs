@@ -3,6 +3,7 @@
 //! A connection is not trusted more than a request: what a socket offers is decided by the socket,
 //! and each request is parsed by itself.
 
+pub(crate) mod arriving;
 pub(crate) mod call;
 mod control;
 mod envd;

@@ -191,3 +191,13 @@ async fn modes_are_changed() {
     assert_eq!(chmod(&agent.path("f"), "rw").await, 400);
     assert_eq!(agent.http("POST", "/chmod", &[], "x").await.status, 400);
 }
+
+#[tokio::test]
+async fn a_refusal_reaches_whoever_is_still_sending() {
+    let agent = Agent::start().await;
+    let body = vec![b'x'; 32 << 20];
+    for _ in 0..5 {
+        let answer = import(&agent, &agent.path("to"), body.clone()).await;
+        assert_eq!(answer.status, 400, "{:?}", answer.headers);
+    }
+}

@@ -149,31 +149,35 @@ fn range_header(range: Range) -> String {
     }
 }
 
-/// The agent's refusal. Here it speaks in HTTP statuses and not in codes.
+/// The agent's refusal.
 pub(super) async fn refusal(answer: &mut Answer) -> Result<GuestError, GuestError> {
-    let status = answer.status();
     let body = answer.collect(ANSWER_BYTES).await?;
+    Ok(GuestError::Refused(refused(answer.status(), &body)))
+}
+
+/// What a refusal means. Here the agent speaks in HTTP statuses and not in codes.
+fn refused(status: StatusCode, body: &[u8]) -> Status {
     let code = match status.as_u16() {
         401 => Code::Unauthenticated,
         403 => Code::PermissionDenied,
         404 => Code::NotFound,
+        405 | 501 => Code::Unimplemented,
         409 => Code::AlreadyExists,
         416 => Code::OutOfRange,
-        405 | 501 => Code::Unimplemented,
         507 | 429 => Code::ResourceExhausted,
         400..=499 => Code::InvalidArgument,
         _ => Code::Internal,
     };
-    let message = serde_json::from_slice::<serde_json::Value>(&body)
+    let message = serde_json::from_slice::<serde_json::Value>(body)
         .ok()
         .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
         .unwrap_or_else(|| format!("the agent answered HTTP {}", status.as_u16()));
     // Agents of earlier versions do not know the paths that came later.
     if code == Code::NotFound && message == "no such path" {
         let message = "the sandbox's agent is of an earlier version; a new sandbox can do this";
-        return Ok(GuestError::Refused(Status::new(Code::Unimplemented, message)));
+        return Status::new(Code::Unimplemented, message);
     }
-    Ok(GuestError::Refused(Status::new(code, message)))
+    Status::new(code, message)
 }
 
 #[cfg(test)]
@@ -194,6 +198,17 @@ mod tests {
         assert_eq!(range_header(Range::From(0, Some(9))), "bytes=0-9");
         assert_eq!(range_header(Range::From(5, None)), "bytes=5-");
         assert_eq!(range_header(Range::Last(3)), "bytes=-3");
+    }
+
+    #[test]
+    fn an_older_agent_says_that_it_cannot() {
+        let code = |status: u16, body: &str| {
+            refused(StatusCode::from_u16(status).unwrap(), body.as_bytes()).code
+        };
+        assert_eq!(code(404, r#"{"code":404,"message":"no such path"}"#), Code::Unimplemented);
+        assert_eq!(code(404, r#"{"message":"path '/x' does not exist"}"#), Code::NotFound);
+        assert_eq!(code(400, "nonsense"), Code::InvalidArgument);
+        assert_eq!(code(507, "{}"), Code::ResourceExhausted);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use utoipa::{
 use warren_api::files as api;
 use warren_core::sandboxes::{At, Range, Upload};
 
+use super::arriving::Arriving;
 use crate::{
     app::App,
     auth::Known,
@@ -81,7 +82,7 @@ pub(crate) async fn write_file(
     let place = Place::of(id, parameters)?;
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-    let contents = request.into_body().into_data_stream().map_err(Into::into).boxed();
+    let contents = Arriving::new(request.into_body(), app.tasks()).map_err(Into::into).boxed();
     let upload = Upload { contents, length, mode };
     let written = app.sandboxes.write_file(&caller, place.at(), upload).await?;
     Ok(Json(api::FileWritten { path: written.path, size: written.size }))

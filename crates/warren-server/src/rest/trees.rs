@@ -11,7 +11,10 @@ use futures::{StreamExt, TryStreamExt};
 use warren_api::files as api;
 use warren_core::sandboxes::At;
 
-use super::files::{Place, mode};
+use super::{
+    arriving::Arriving,
+    files::{Place, mode},
+};
 use crate::{
     app::App,
     auth::Known,
@@ -64,7 +67,7 @@ pub(crate) async fn write_archive(
     request: Request,
 ) -> Result<Json<api::ArchiveUnpacked>, ApiError> {
     let place = Place::of(id, parameters)?;
-    let contents = request.into_body().into_data_stream().map_err(Into::into).boxed();
+    let contents = Arriving::new(request.into_body(), app.tasks()).map_err(Into::into).boxed();
     let unpacked = app.sandboxes.write_archive(&caller, place.at(), contents).await?;
     Ok(Json(convert::unpacked(unpacked)))
 }
