@@ -66,7 +66,11 @@ fn describe(document: &Value, method: &str, path: &str, operation: &Value) -> St
     if operation["security"] == json!([{}]) {
         part.push_str("\nNeeds no key.\n");
     }
-    write!(part, "\n```sh\n{}\n```\n", curl(document, method, path, operation)).unwrap();
+    if operation["responses"]["101"].is_object() {
+        part.push_str("\nAsked for by a client that upgrades its connection.\n");
+    } else {
+        write!(part, "\n```sh\n{}\n```\n", curl(document, method, path, operation)).unwrap();
+    }
     part
 }
 
