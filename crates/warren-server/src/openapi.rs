@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::{
     IntoParams, OpenApi as _, PartialSchema,
     openapi::{
-        Content, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+        Content, HeaderBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
         path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
@@ -31,7 +31,8 @@ fields that a client does not know.
 The server's own unix socket needs no key: the kernel says who calls. Over TCP every request needs \
 one, but for those that say otherwise.
 
-Every failure has the same body, `ErrorBody`: `code` is one of sixteen, `message` a sentence for \
+Every answer carries `x-request-id`, under which the server's log has what it says about the \
+request. Every failure has the same body, `ErrorBody`: `code` is one of sixteen, `message` a sentence for \
 people. Repeating a `POST` with the same `Idempotency-Key` is safe where the header is listed. \
 Streams are JSON lines (`application/x-ndjson`), server-sent events (`text/event-stream`), or a \
 WebSocket; each says so, and which schema one of its messages has.";
@@ -131,10 +132,16 @@ fn component(status: u16) -> String {
 fn refusal(status: u16) -> Response {
     let codes = statuses().remove(&status).unwrap_or_default();
     let codes: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-    ResponseBuilder::new()
+    let response = ResponseBuilder::new()
         .description(codes.join(", "))
-        .content("application/json", Content::new(Some(Ref::from_schema_name("ErrorBody"))))
-        .build()
+        .content("application/json", Content::new(Some(Ref::from_schema_name("ErrorBody"))));
+    if status != 429 {
+        return response.build();
+    }
+    let wait = HeaderBuilder::new()
+        .schema(u64::schema())
+        .description(Some("After how many seconds to ask again, where that is known"));
+    response.header("Retry-After", wait.build()).build()
 }
 
 /// Adds the failures that an operation can have, where it does not describe them itself.
