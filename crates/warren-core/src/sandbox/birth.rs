@@ -5,14 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Made, driver::Driver, handle::Reply};
+use super::{Made, Sandbox, driver::Driver, handle::Reply};
 use crate::{
-    caller::Owner, error::SandboxError, events::EventKind, plan::Plan, shared::Admission,
-    state::Event, store::Key,
+    caller::Owner,
+    error::SandboxError,
+    events::EventKind,
+    plan::Plan,
+    runtime::{Created, RuntimeError},
+    shared::Admission,
+    state::Event,
+    store::Key,
 };
 
 /// How long a guest may need to be made: an image may have to be unpacked first.
-pub(super) const MAKE: Duration = Duration::from_secs(300);
+const MAKE: Duration = Duration::from_secs(300);
 
 /// What a new driver does first.
 #[derive(Debug)]
@@ -41,7 +47,7 @@ pub(crate) struct Claim {
     pub(crate) reply: Reply<Made>,
 }
 
-pub(super) type Steps = Vec<(&'static str, Duration)>;
+type Steps = Vec<(&'static str, Duration)>;
 
 impl Driver {
     /// Does what `birth` says. Says whether there is a sandbox to drive afterwards.
@@ -102,15 +108,24 @@ impl Driver {
 
     /// Makes the guest and waits for its agent's first answer.
     async fn make_guest(&self) -> Result<Steps, SandboxError> {
-        let sandbox = &self.sandbox;
-        let created = self.shared.runtime.create(&sandbox.id, &sandbox.spec);
-        let created = tokio::time::timeout(MAKE, created)
+        let Sandbox { id, spec, .. } = &self.sandbox;
+        self.meet(self.shared.runtime.create(id, spec), "make the sandbox").await
+    }
+
+    /// Waits for a guest that is being made, and for its agent's first answer.
+    pub(super) async fn meet(
+        &self,
+        guest: impl Future<Output = Result<Created, RuntimeError>>,
+        operation: &'static str,
+    ) -> Result<Steps, SandboxError> {
+        let made = tokio::time::timeout(MAKE, guest)
             .await
             .map_err(|_elapsed| SandboxError::Broken("the runtime took too long to make a guest"))?
-            .map_err(SandboxError::runtime("make the sandbox"))?;
-        let mut steps = created.steps;
-        let ready = self.guest.initialise(&sandbox.setup);
-        steps.push(timed("agent", ready).await.map_err(|error| error.for_caller(sandbox.id))?);
+            .map_err(SandboxError::runtime(operation))?;
+        let mut steps = made.steps;
+        let ready = self.guest.initialise(&self.sandbox.setup);
+        let ready = timed("agent", ready).await;
+        steps.push(ready.map_err(|error| error.for_caller(self.sandbox.id))?);
         Ok(steps)
     }
 
@@ -209,7 +224,7 @@ impl Driver {
 }
 
 /// How long something took, under a name, where it succeeded.
-pub(super) async fn timed<E>(
+async fn timed<E>(
     name: &'static str,
     work: impl Future<Output = Result<(), E>>,
 ) -> Result<(&'static str, Duration), E> {

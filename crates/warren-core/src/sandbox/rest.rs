@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    End, Made, Sandbox,
-    birth::{MAKE, Steps, timed},
-    driver::Driver,
-};
+use super::{End, Made, Sandbox, driver::Driver};
 use crate::{
     error::SandboxError,
     events::EventKind,
@@ -70,7 +66,8 @@ impl Driver {
         self.change(Event::Start)?;
         // A server that finds this after a crash knows that the guest is to have its owner told.
         self.shared.store.save(self.published(), Vec::new());
-        match self.make_again().await {
+        let Sandbox { id, spec, .. } = &self.sandbox;
+        match self.meet(self.shared.runtime.start(id, spec), "start the sandbox").await {
             Ok(steps) => {
                 self.sandbox.kept = false;
                 self.sandbox.end = None;
@@ -95,19 +92,6 @@ impl Driver {
                 Err(error)
             }
         }
-    }
-
-    async fn make_again(&self) -> Result<Steps, SandboxError> {
-        let sandbox = &self.sandbox;
-        let started = self.shared.runtime.start(&sandbox.id, &sandbox.spec);
-        let started = tokio::time::timeout(MAKE, started)
-            .await
-            .map_err(|_elapsed| SandboxError::Broken("the runtime took too long to make a guest"))?
-            .map_err(SandboxError::runtime("start the sandbox"))?;
-        let mut steps = started.steps;
-        let ready = self.guest.initialise(&sandbox.setup);
-        steps.push(timed("agent", ready).await.map_err(|error| error.for_caller(sandbox.id))?);
-        Ok(steps)
     }
 
     /// Gives the sandbox another lifetime, from now on.
