@@ -3,7 +3,7 @@
 //! The files are a hostile guest's work by now: whatever is written to them from outside is
 //! looked up beneath them, and no link in them is followed.
 
-use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, io, net::Ipv4Addr, path::Path, sync::Arc};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use warren_core::{
@@ -85,23 +85,11 @@ fn begin_again(
     let taken = || -> io::Result<()> {
         host.pool.remove(&disk)?;
         host.journal.unshelve(owner.id, owner.entry)?;
-        renew_work(&disk)?;
+        crate::storage::renew_work(&disk)?;
         renew_identity(&disk, host.resolver(), owner.hostname())
     };
     taken().map_err(RuntimeError::host("take the files of the sandbox"))?;
     finish(host, blank, owner, image, steps)
-}
-
-/// Makes the overlay's own directory anew: its last mount was volatile, and left a note there
-/// that keeps the kernel from mounting it again.
-fn renew_work(disk: &Path) -> io::Result<()> {
-    let work = disk.join("work");
-    match fs::remove_dir_all(&work) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::create_dir(&work)?;
-    fs::set_permissions(&work, fs::Permissions::from_mode(0o755))
 }
 
 /// Writes what of `/etc` depends on where the guest runs now, unless the guest has put something
