@@ -51,13 +51,18 @@ pub(crate) struct Plan {
     /// Its sandboxes' journal entries: their ids.
     sandboxes: Vec<String>,
     traces: Vec<Trace>,
+    /// Files that some other command of ours has put elsewhere.
+    units: Vec<PathBuf>,
     /// The directories that are there.
     directories: Vec<PathBuf>,
 }
 
 impl Plan {
     pub(crate) fn is_empty(&self) -> bool {
-        self.server.is_none() && self.traces.is_empty() && self.directories.is_empty()
+        self.server.is_none()
+            && self.traces.is_empty()
+            && self.units.is_empty()
+            && self.directories.is_empty()
     }
 
     /// One line for each thing that has gone: all but a directory in which something was left.
@@ -72,8 +77,9 @@ impl Plan {
         let server = self.server.iter().map(|pid| format!("the server, process {pid}"));
         let sandboxes = self.sandboxes.iter().map(|id| format!("sandbox {id} with its files"));
         let traces = self.traces.iter().map(ToString::to_string);
+        let units = self.units.iter().map(|path| format!("systemd unit {}", path.display()));
         let directories = self.directories.iter().map(|path| directory_line(path));
-        server.chain(sandboxes).chain(traces).chain(directories).collect()
+        server.chain(sandboxes).chain(traces).chain(units).chain(directories).collect()
     }
 }
 
@@ -81,8 +87,8 @@ fn directory_line(path: &Path) -> String {
     format!("directory {}", path.display())
 }
 
-/// Looks at what there is. Nothing is changed.
-pub(crate) fn plan(dirs: &Dirs) -> Result<Plan, CliError> {
+/// Looks at what there is; `units` go too. Nothing is changed.
+pub(crate) fn plan(dirs: &Dirs, units: Vec<PathBuf>) -> Result<Plan, CliError> {
     let traces = traces::find(&place(dirs)).map_err(CliError::local("look at this machine"))?;
     let directories = [&dirs.run, &dirs.data];
     Ok(Plan {
@@ -92,6 +98,7 @@ pub(crate) fn plan(dirs: &Dirs) -> Result<Plan, CliError> {
             .flat_map(|kind| files::names(&dirs.data.join(kind)))
             .collect(),
         traces,
+        units,
         directories: directories.into_iter().filter(|it| it.exists()).cloned().collect(),
     })
 }
@@ -136,7 +143,7 @@ pub(crate) fn carry_out(
     }
     end_server(dirs)?;
     let locks = if dirs.run.is_dir() { Some(locks(dirs)?) } else { None };
-    let mut left = Vec::new();
+    let mut left = files::remove_each(&plan.units);
     left.extend(sweep(dirs)?);
     for (directory, known) in [(&dirs.run, files::RUN), (&dirs.data, files::DATA)] {
         left.extend(files::remove(directory, known));

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use super::Setup;
 use crate::{
-    config::Config,
+    config::{self, Config, Environment, Overrides},
     dirs::Dirs,
     error::{CliError, Kind},
     uninstall::{self, Plan},
@@ -33,7 +34,8 @@ enum SetupCommand {
 /// Remove everything that the server of this data directory has on this machine
 ///
 /// The server is stopped and every sandbox removed, running or not, with all files; then cgroups,
-/// interfaces, packet filters, the run directory and the data directory go. First all of it is
+/// interfaces, packet filters, the run directory and the data directory go, and the systemd unit
+/// where `setup systemd` has installed it. First all of it is
 /// listed and asked about. It works without a server and when a part has gone already; a server of
 /// another data directory is not touched. The program itself and its settings stay.
 #[derive(clap::Args, Debug)]
@@ -54,7 +56,7 @@ pub(crate) fn setup(
     };
     let dirs = Dirs::locate(config, setup.environment)
         .map_err(|error| CliError::new(Kind::Local, error))?;
-    let plan = uninstall::plan(&dirs)?;
+    let plan = uninstall::plan(&dirs, units(&dirs))?;
     if plan.is_empty() {
         setup.output.talk(&format!("there is nothing of a server at {}", dirs.data.display()));
         return report(setup, &plan, &[]);
@@ -65,6 +67,18 @@ pub(crate) fn setup(
     }
     let left = uninstall::carry_out(setup, config, &dirs, &plan)?;
     report(setup, &plan, &left)
+}
+
+/// The systemd unit that `setup systemd` installed, where its server is this one: a unit's server
+/// has the usual settings and nothing of this environment.
+fn units(dirs: &Dirs) -> Vec<PathBuf> {
+    let (environment, overrides) = (Environment::default(), Overrides::default());
+    let usual = config::load(&environment, &overrides, true)
+        .is_ok_and(|usual| Dirs::locate(&usual, &environment).is_ok_and(|it| it.data == dirs.data));
+    if !usual || !rustix::process::geteuid().is_root() {
+        return Vec::new();
+    }
+    systemd::installed(Path::new("/etc/systemd/system"))
 }
 
 /// Lists what will go, and asks.

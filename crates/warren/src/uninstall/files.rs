@@ -82,6 +82,17 @@ pub(super) fn remove(directory: &Path, known: &[&str]) -> Vec<String> {
     left
 }
 
+/// Removes single files. Gives sentences about what is left.
+pub(super) fn remove_each(files: &[PathBuf]) -> Vec<String> {
+    let result = |file: &PathBuf| match remove_all(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Some(format!("could not remove {}: {error}", file.display()))
+        }
+        _ => None,
+    };
+    files.iter().filter_map(result).collect()
+}
+
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),

@@ -68,6 +68,24 @@ fn unit(program: &Path) -> Result<String, CliError> {
     }
 }
 
+/// The unit in this directory of units, and the link that enables it, where the unit is as
+/// [`systemd`] installs it for some program: one that was changed is its author's.
+pub(super) fn installed(directory: &Path) -> Vec<PathBuf> {
+    let file = directory.join("warren.service");
+    if !fs::read_to_string(&file).is_ok_and(|text| is_ours(&text)) {
+        return Vec::new();
+    }
+    let link = directory.join("multi-user.target.wants/warren.service");
+    let enabled = fs::read_link(&link).is_ok_and(|target| target == file);
+    if enabled { vec![link, file] } else { vec![file] }
+}
+
+fn is_ours(text: &str) -> bool {
+    let program = text.lines().find_map(|line| line.strip_prefix("ExecStart="));
+    let program = program.and_then(|line| line.strip_suffix(" serve"));
+    program.is_some_and(|program| text == UNIT.replace(PROGRAM, program))
+}
+
 fn install(file: &Path, unit: &str, force: bool) -> Result<(), CliError> {
     let failed = |operation| CliError::local(operation);
     match fs::read_to_string(file) {
@@ -105,6 +123,23 @@ mod tests {
         for bad in ["/with space/warren", "/100%/warren", "/a\nExecStart=/b"] {
             assert!(super::unit(Path::new(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_what_was_installed_here_counts_as_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("warren.service");
+        assert!(installed(directory.path()).is_empty());
+        install(&file, &unit(Path::new("/opt/warren")).unwrap(), false).unwrap();
+        assert_eq!(installed(directory.path()), std::slice::from_ref(&file));
+        let wants = directory.path().join("multi-user.target.wants");
+        fs::create_dir(&wants).unwrap();
+        std::os::unix::fs::symlink(&file, wants.join("warren.service")).unwrap();
+        let both = [wants.join("warren.service"), file.clone()];
+        assert_eq!(installed(directory.path()), both);
+        let changed = unit(Path::new("/opt/warren")).unwrap() + "Nice=5\n";
+        install(&file, &changed, true).unwrap();
+        assert!(installed(directory.path()).is_empty());
     }
 
     #[test]
