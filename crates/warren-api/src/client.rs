@@ -26,6 +26,8 @@ mod logs;
 
 mod server;
 
+mod access;
+
 use std::{io, path::Path, sync::Mutex, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -87,6 +89,19 @@ impl Client {
             client.headers.insert(header::AUTHORIZATION, key.header());
         }
         Ok(client)
+    }
+
+    /// The same client, acting in the project of this name. On the server's own host any will do;
+    /// a key acts in its own alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Transport`] for a name with characters that no header has.
+    pub fn in_project(mut self, name: &str) -> Result<Self, ClientError> {
+        let value =
+            HeaderValue::from_str(name).map_err(ClientError::transport("name the project"))?;
+        self.headers.insert(crate::PROJECT, value);
+        Ok(self)
     }
 
     /// Sends a request with a JSON body and reads a JSON answer.

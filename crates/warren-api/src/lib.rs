@@ -22,6 +22,8 @@ pub mod event;
 
 pub mod server;
 
+pub mod access;
+
 pub mod usage;
 
 pub mod logs;

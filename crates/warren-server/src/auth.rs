@@ -59,6 +59,20 @@ impl<S: Sync> FromRequestParts<S> for Known {
     }
 }
 
+/// A handler's parameter that only a host caller can give: refused before the request is read.
+#[derive(Debug)]
+pub(crate) struct HostCaller(pub(crate) Caller);
+
+impl<S: Sync> FromRequestParts<S> for HostCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Known(caller) = Known::from_request_parts(parts, state).await?;
+        caller.require_host("do this, on its unix socket")?;
+        Ok(Self(caller))
+    }
+}
+
 /// A handler's parameter that only those can give who may read the server's metrics: host callers,
 /// keys for metrics, and whoever reaches a server without keys.
 #[derive(Clone, Copy, Debug)]

@@ -14,6 +14,10 @@ use warren_core::{
 
 use crate::{error::ApiError, extract::Parameters};
 
+mod access;
+
+pub(crate) use access::{key, key_scope, project, quota};
+
 /// How many sandboxes a page has where the request does not say, and at most.
 const PAGE: (usize, usize) = (100, 1000);
 

@@ -80,6 +80,18 @@ impl<S: Send + Sync> FromRequestParts<S> for SandboxPath {
     }
 }
 
+/// The one name in a path that is not a sandbox's.
+#[derive(Debug)]
+pub(crate) struct Named(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        SandboxPath::from_request_parts(parts, state).await.map(|SandboxPath(name)| Self(name))
+    }
+}
+
 /// The `{id}` and `{exec_id}` of a path.
 #[derive(Debug)]
 pub(crate) struct ExecPath {

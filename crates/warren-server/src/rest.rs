@@ -1,5 +1,6 @@
 //! The native API: one file per resource.
 
+pub(crate) mod access;
 mod arriving;
 pub(crate) mod events;
 pub(crate) mod exec;

@@ -68,8 +68,16 @@ routes! {
     "/v1/sandboxes/{id}/files/glob" => get trees::glob_files;
     "/v1/sandboxes/{id}/files/archive" => get trees::read_archive, put trees::write_archive;
     "/v1/sandboxes/{id}/files/watch" => get watch::watch_files;
-    // What happens, and the server itself.
+    // What happens.
     "/v1/events" => get events::follow_events;
+    // Who may, and how much; for the host alone.
+    "/v1/keys" => get access::list_keys, post access::create_key;
+    "/v1/keys/{id}" => delete access::revoke_key;
+    "/v1/projects" => get access::list_projects, post access::create_project;
+    "/v1/projects/{name}" => get access::get_project, delete access::delete_project;
+    "/v1/projects/{name}/quota" => put access::set_project_quota;
+    "/v1/backup" => get access::get_backup;
+    // The server itself.
     "/v1/health" => get server::get_health;
     "/v1/ready" => get server::get_ready;
     "/v1/metrics" => get server::get_metrics;

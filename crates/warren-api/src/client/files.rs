@@ -260,7 +260,7 @@ fn pieces(
 
 /// The contents of a file on their way.
 #[derive(Debug)]
-pub struct FileStream(Reply);
+pub struct FileStream(pub(super) Reply);
 
 impl FileStream {
     /// The next bytes; `None` at the end.

@@ -23,7 +23,11 @@ pub(crate) struct Remote {
 
 impl TestApp {
     pub(crate) fn over_tcp(&self, access: Access) -> Remote {
-        let face = Face::new(self.app.clone()).over_tcp(AFAR, access);
+        self.over_tcp_from(AFAR, access)
+    }
+
+    pub(crate) fn over_tcp_from(&self, address: IpAddr, access: Access) -> Remote {
+        let face = Face::new(self.app.clone()).over_tcp(address, access);
         Remote { face, headers: vec![("host", "box.example:7423".to_owned())] }
     }
 

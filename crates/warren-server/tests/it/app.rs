@@ -9,7 +9,11 @@ use hyper::{Method, Request, Response, service::Service};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 use warren_core::{
-    Caller, Sandboxes, clock::SystemClock, config::Config, fake::FakeRuntime, store::Store,
+    Caller, Sandboxes,
+    clock::{Clock, SystemClock},
+    config::Config,
+    fake::{FakeClock, FakeRuntime},
+    store::Store,
 };
 use warren_server::{App, Config as Limits, Face};
 
@@ -71,20 +75,24 @@ impl TestApp {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
-        Self::made(config, Limits::default()).await
+        Self::made(config, Limits::default(), Arc::new(SystemClock)).await
     }
 
     /// With limits of its own on requests and connections.
     pub(crate) async fn limited(limits: Limits) -> Self {
-        Self::made(Config::default(), limits).await
+        Self::made(Config::default(), limits, Arc::new(SystemClock)).await
     }
 
-    async fn made(config: Config, limits: Limits) -> Self {
+    /// With a clock that the test moves.
+    pub(crate) async fn at(clock: Arc<FakeClock>) -> Self {
+        Self::made(Config::default(), Limits::default(), clock).await
+    }
+
+    async fn made(config: Config, limits: Limits, clock: Arc<dyn Clock>) -> Self {
         let runtime = Arc::new(FakeRuntime::default());
         let store = Store::in_memory(&TaskTracker::new()).await.expect("a store");
-        let sandboxes = Sandboxes::open(runtime.clone(), store, Arc::new(SystemClock), config)
-            .await
-            .expect("core opens");
+        let sandboxes =
+            Sandboxes::open(runtime.clone(), store, clock, config).await.expect("core opens");
         let app = App::with_config(sandboxes, "0.0.0-test", limits);
         let face = Face::new(app.clone()).for_caller(Some(Caller::local()));
         Self { app, runtime, face }

@@ -14,6 +14,7 @@ mod exec;
 mod files;
 mod logs;
 mod openapi;
+mod routes;
 mod sandboxes;
 mod server;
 mod socket;

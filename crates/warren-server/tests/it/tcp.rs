@@ -69,11 +69,16 @@ async fn a_client_with_a_key_works_over_tcp() {
     let stranger = Client::remote(endpoint.clone(), None, None).unwrap();
     let refused = stranger.create_sandbox(&CreateSandbox::default()).await.unwrap_err();
     assert_eq!(refused.code(), warren_api::Code::Unauthenticated);
-    let client = Client::remote(endpoint, Some(&key), None).unwrap();
+    let client = Client::remote(endpoint.clone(), Some(&key), None).unwrap();
     let sandbox = client.create_sandbox(&CreateSandbox::default()).await.unwrap();
     let request = ExecRequest { command: vec!["cat".into()], stdin: true, ..Default::default() };
     let (mut input, _output) = client.exec_socket(&sandbox.id, &request).await.unwrap();
     input.stdin(b"over a WebSocket".as_slice().into()).await.unwrap();
+    served.app.as_owner("other").await;
+    let other = served.app.project_key("other").await.parse().unwrap();
+    let other = Client::remote(endpoint, Some(&other), None).unwrap();
+    let refused = other.exec_socket(&sandbox.id, &request).await.unwrap_err();
+    assert_eq!(refused.code(), warren_api::Code::NotFound);
     client.delete_sandbox(&sandbox.id).await.unwrap();
     served.stop().await;
 }
