@@ -1,6 +1,7 @@
 //! The commands, one file each. They hold no policy: a command is a few calls of the API.
 
 pub(crate) mod attach;
+pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
@@ -10,11 +11,13 @@ pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod files;
 pub(crate) mod info;
+pub(crate) mod key;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod pause;
 pub(crate) mod ports;
+pub(crate) mod project;
 pub(crate) mod ps;
 pub(crate) mod resume;
 pub(crate) mod rm;
@@ -120,8 +123,10 @@ pub(crate) fn run(
     let is_root = rustix::process::geteuid().is_root();
     let loaded = config::load(environment, &cli.overrides, is_root);
     let remote = RemoteServer::named(&cli.remote, environment)?;
-    let setup = Setup { environment, overrides: &cli.overrides, remote: remote.as_ref(), output };
-    if let (Some(remote), Some(name)) = (&remote, cli.command.about_this_machine()) {
+    let project = cli.remote.project(environment);
+    let (overrides, remote) = (&cli.overrides, remote.as_ref());
+    let setup = Setup { environment, overrides, remote, project, output };
+    if let (Some(remote), Some(name)) = (remote, cli.command.about_this_machine()) {
         return Err(remote.refuse(name));
     }
     match cli.command {
@@ -154,6 +159,11 @@ pub(crate) fn run(
         Command::Selftest(args) => {
             setup.client(&loaded?, async |cx| selftest::selftest(cx, args).await)
         }
+        Command::Key(args) => setup.client(&loaded?, async |cx| key::key(cx, args).await),
+        Command::Project(args) => {
+            setup.client(&loaded?, async |cx| project::project(cx, args).await)
+        }
+        Command::Backup(args) => setup.client(&loaded?, async |cx| backup::backup(cx, args).await),
         Command::Version(args) => version::version(&setup, &args, &loaded?),
     }
 }
@@ -165,6 +175,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) overrides: &'a Overrides,
     /// The server that was named, if any.
     pub(crate) remote: Option<&'a RemoteServer>,
+    /// The project that was named, if any.
+    pub(crate) project: Option<&'a str>,
     pub(crate) output: Output,
 }
 
@@ -179,6 +191,10 @@ impl Setup<'_> {
         let (client, server) = match self.remote {
             Some(remote) => (remote.client()?, Server::Remote),
             None => self.local(config)?,
+        };
+        let client = match self.project {
+            Some(name) => client.in_project(name)?,
+            None => client,
         };
         let cx = Context { output: self.output, environment: self.environment, client, server };
         let result = block_on(command(&cx))?;

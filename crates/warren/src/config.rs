@@ -6,6 +6,8 @@
 
 mod environment;
 
+mod listen;
+
 mod reference;
 
 mod table;
@@ -18,6 +20,7 @@ use std::{
 };
 
 pub(crate) use environment::Environment;
+pub(crate) use listen::{Address, Addresses};
 pub(crate) use table::{Config, SETTINGS};
 #[cfg(test)]
 pub(crate) use value::Value;

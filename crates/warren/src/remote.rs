@@ -23,6 +23,18 @@ pub(crate) struct RemoteArgs {
     /// Trust the certificates in this PEM file too; also WARREN_CA
     #[arg(long, value_name = "FILE", global = true, hide_short_help = true)]
     ca: Option<PathBuf>,
+    /// Work in this project instead of `default`; also WARREN_PROJECT
+    ///
+    /// On the server's own machine it may be any; with an API key it is the key's own.
+    #[arg(long, value_name = "NAME", global = true, hide_short_help = true)]
+    project: Option<String>,
+}
+
+impl RemoteArgs {
+    /// The project that a flag or the environment names, if any.
+    pub(crate) fn project<'a>(&'a self, environment: &'a Environment) -> Option<&'a str> {
+        self.project.as_deref().or_else(|| environment.get("WARREN_PROJECT"))
+    }
 }
 
 /// A server that was named.
@@ -103,7 +115,7 @@ mod tests {
     use super::*;
 
     fn named(flag: Option<&str>, environment: &[(&str, &str)]) -> Result<Option<String>, String> {
-        let args = RemoteArgs { server: flag.map(str::to_owned), ca: None };
+        let args = RemoteArgs { server: flag.map(str::to_owned), ca: None, project: None };
         RemoteServer::named(&args, &Environment::of(environment))
             .map(|it| it.map(|it| it.address()))
             .map_err(|error| error.source.to_string())
@@ -123,7 +135,7 @@ mod tests {
         let error = named(None, &environment).unwrap_err();
         assert!(error.contains("API key") && !error.contains("cret"), "{error}");
         let environment = Environment::of(&[("WARREN_API_KEY", "wrn_secret")]);
-        let args = RemoteArgs { server: Some("https://a".to_owned()), ca: None };
+        let args = RemoteArgs { server: Some("https://a".to_owned()), ca: None, project: None };
         let server = RemoteServer::named(&args, &environment).unwrap().unwrap();
         assert!(!format!("{server:?}").contains("secret"));
     }

@@ -6,6 +6,8 @@ mod notify;
 
 mod post;
 
+mod tcp;
+
 mod wiring;
 
 use std::{sync::Arc, time::Duration};
@@ -23,6 +25,7 @@ use warren_server::App;
 pub(crate) use notify::Manager;
 use post::Door;
 pub(crate) use post::Post;
+use tcp::Listeners;
 
 use crate::{config::Config, dirs::Dirs, error::CliError, version::version};
 
@@ -41,6 +44,15 @@ pub(crate) fn serve(
     let file = post.background.then(|| dirs.log());
     log::start(config.log, file, config.log_size.0);
     post.sign().map_err(CliError::local("write the lock file"))?;
+    let tcp = match Listeners::open(config) {
+        Ok(tcp) => tcp,
+        Err(error) => {
+            // Who waits at the socket is turned away, and nothing is left of it.
+            let closed = post.split().1.close(dirs);
+            closed.map_err(CliError::local("remove the socket"))?;
+            return Err(error);
+        }
+    };
     rootless::enter(&dirs.run).map_err(|error| {
         CliError::local("enter the server's own namespaces")(error)
             .hint("`warren doctor` says what forbids it here")
@@ -50,13 +62,18 @@ pub(crate) fn serve(
         .build()
         .map_err(CliError::local("start the event loop"))?;
     let (lock, door) = post.split();
-    let result = runtime.block_on(run(config, dirs, door, manager));
+    let result = runtime.block_on(run(config, dirs, (door, tcp), manager));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock); // the next server may start
     result
 }
 
-async fn run(config: &Config, dirs: &Dirs, door: Door, manager: &Manager) -> Result<(), CliError> {
+async fn run(
+    config: &Config,
+    dirs: &Dirs,
+    (door, tcp): (Door, Listeners),
+    manager: &Manager,
+) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
     let wired = wiring::runtime(config, dirs);
     let (writers, database) = (TaskTracker::new(), dirs.data.join("warren.db"));
@@ -78,16 +95,22 @@ async fn run(config: &Config, dirs: &Dirs, door: Door, manager: &Manager) -> Res
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
-    let app = App::new(sandboxes, version());
+    let app = App::with_config(sandboxes, version(), wiring::face(config));
     tracing::info!(version = version(), background = door.background, "serving");
     let uid = rustix::process::geteuid().as_raw();
-    let end = end(app.clone(), door, dirs.clone(), config.idle_exit.0);
+    // Who listens on TCP is there for those who come.
+    let idle_exit = if tcp.is_empty() { config.idle_exit.0 } else { Duration::ZERO };
+    let end = end(app.clone(), door, dirs.clone(), idle_exit);
     let end = async {
         end.await;
         manager.stopping();
     };
     manager.ready();
-    let served = warren_server::serve(listener, uid, app.clone(), end).await;
+    let served = tokio::join!(
+        warren_server::serve(listener, uid, app.clone(), end),
+        tcp.serve(app.clone()),
+    );
+    let served = served.0.and(served.1);
     let ended = async {
         app.shut_down().await;
         drop(app);

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 /// Variables of ours that are no settings: where the configuration is, what builds use,
 /// what commands inside a sandbox are told, where a `warren` may run too, and which server a
 /// client talks to and how.
-const NOT_SETTINGS: [&str; 6] = ["CONFIG", "AGENT_BIN", "EXEC_ID", "SERVER", "API_KEY", "CA"];
+const NOT_SETTINGS: [&str; 7] =
+    ["CONFIG", "AGENT_BIN", "EXEC_ID", "SERVER", "API_KEY", "CA", "PROJECT"];
 
 /// What is for clients alone: a server that a command starts needs none of it, least of all a key.
-const FOR_CLIENTS: [&str; 3] = ["WARREN_SERVER", "WARREN_API_KEY", "WARREN_CA"];
+const FOR_CLIENTS: [&str; 4] = ["WARREN_SERVER", "WARREN_API_KEY", "WARREN_CA", "WARREN_PROJECT"];
 
 /// The variables this program was started with. What is not UTF-8 is left out.
 #[derive(Clone, Debug, Default)]

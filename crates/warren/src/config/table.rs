@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use warren_api::sandbox::{Network, Profile};
 
-use super::value::{
-    Cpus, Directories, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value,
+use super::{
+    listen::{Addresses, Origins},
+    value::{Cpus, Directories, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
 };
 
 /// One row of the table, for the reference page and for messages.
@@ -126,6 +127,39 @@ settings! {
     sandbox_log_rate: Size = Some("1 MiB"),
     /// How long the log file of a server in the background may get; one before it is kept.
     log_size: Size = Some("16 MiB"),
+    /// The TCP addresses that the server listens on, beside its unix socket. Clients there show an
+    /// API key, which `warren key create` makes. A server that listens on TCP does not end by
+    /// itself.
+    listen: Addresses = None,
+    /// Whether clients on TCP need no key. For loopback addresses alone: with any other the server
+    /// does not start. They work in project `default`, and every user of this machine may be one.
+    no_auth: bool = Some("false"),
+    /// The file of the certificate for TCP in PEM, with those above it behind it. The server reads
+    /// it again when it gets the signal HUP.
+    tls_cert: Option<PathBuf> = None,
+    /// The file of the certificate's key, in PEM.
+    tls_key: Option<PathBuf> = None,
+    /// The pages that may use this server from a browser, beside its own.
+    origins: Origins = None,
+    /// How many requests a second a key may make, with bursts of twice as many; `0` for no limit.
+    requests_per_second: u32 = Some("100"),
+    /// How many TCP connections may be open.
+    connections: u32 = Some("4096"),
+    /// How many of them from one address; of IPv6 from one network of /64.
+    connections_per_address: u32 = Some("512"),
+    /// How long a client on TCP may take for the head of a request, and a connection may idle.
+    head_timeout: Lasting = Some("30s"),
+    /// How long a client may take for TLS to come about.
+    tls_timeout: Lasting = Some("10s"),
+    /// The largest body of a request that is not a file. One that runs a command may be 16 times
+    /// as large, for it brings what the command reads.
+    body_limit: Size = Some("1 MiB"),
+    /// How many streams of one sandbox may be open: output, conversations, watches, ports; and of
+    /// events as many for each project.
+    streams_per_sandbox: u32 = Some("256"),
+    /// Whether clients with a key may name directories and archives of the server's machine as
+    /// images. Whoever may can read every file there that the server can.
+    host_images_for_keys: bool = Some("false"),
     /// How much the server writes to its log.
     log: Level = Some("info"),
 }

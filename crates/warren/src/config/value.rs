@@ -239,6 +239,16 @@ impl Value for u32 {
     }
 }
 
+impl Value for bool {
+    fn kind() -> String {
+        "`true` or `false`".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Value for String {
     fn kind() -> String {
         "text".into()

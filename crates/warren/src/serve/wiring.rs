@@ -20,6 +20,9 @@ use crate::{
     dirs::Dirs,
 };
 
+/// What has no limit still needs one where a timer runs.
+const VERY_LONG: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What core is told. Where no sandbox can have a network, none is the default.
 pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
     let defaults = Defaults {
@@ -63,7 +66,22 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
             // None at all would keep a command waiting for ever.
             bytes_per_second: config.sandbox_log_rate.0.max(1024),
         },
+        host_images_for_all: config.host_images_for_keys,
         ..CoreConfig::default()
+    }
+}
+
+/// What the server's face is told.
+pub(super) fn face(config: &Config) -> warren_server::Config {
+    warren_server::Config {
+        body_bytes: usize::try_from(config.body_limit.0).unwrap_or(usize::MAX),
+        streams_per_sandbox: config.streams_per_sandbox,
+        requests_per_second: config.requests_per_second,
+        connections: config.connections,
+        connections_per_address: config.connections_per_address,
+        head_timeout: some_time(config.head_timeout.0).unwrap_or(VERY_LONG),
+        tls_timeout: some_time(config.tls_timeout.0).unwrap_or(VERY_LONG),
+        origins: config.origins.0.clone(),
     }
 }
 

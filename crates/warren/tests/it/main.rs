@@ -9,6 +9,8 @@
 mod transfer;
 mod world;
 
+mod access;
+
 mod arguments;
 
 mod background;

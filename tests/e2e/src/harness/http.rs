@@ -64,7 +64,21 @@ pub(crate) fn attempt(socket: &Path, head: &str, body: &str) -> Option<Answer> {
 
 /// A request; `accept` chooses between one answer and a stream of lines.
 pub(crate) fn send(socket: &Path, method: &str, path: &str, accept: &str, body: &[u8]) -> Answer {
-    let mut stream = open(socket, method, path, accept, body);
+    answer(open(socket, method, path, accept, body))
+}
+
+/// The same over a connection that is open already.
+pub(crate) fn send_over<S: Read + Write>(
+    stream: S,
+    method: &str,
+    path: &str,
+    accept: &str,
+    body: &[u8],
+) -> Answer {
+    answer(ask(stream, method, path, accept, body))
+}
+
+fn answer<S: Read>(mut stream: BufReader<S>) -> Answer {
     let mut rest = Vec::new();
     let (status, chunked) = head(&mut stream);
     stream.read_to_end(&mut rest).expect("read the answer");
@@ -80,8 +94,18 @@ pub(crate) fn open(
     accept: &str,
     body: &[u8],
 ) -> BufReader<UnixStream> {
-    let mut stream = UnixStream::connect(socket).expect("connect to the server");
+    let stream = UnixStream::connect(socket).expect("connect to the server");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
+    ask(stream, method, path, accept, body)
+}
+
+fn ask<S: Read + Write>(
+    mut stream: S,
+    method: &str,
+    path: &str,
+    accept: &str,
+    body: &[u8],
+) -> BufReader<S> {
     let kind =
         if body.first() == Some(&b'{') { "application/json" } else { "application/octet-stream" };
     let head = format!(
@@ -95,7 +119,7 @@ pub(crate) fn open(
 }
 
 /// Reads the head of an answer: its status, and whether the body comes in chunks.
-pub(crate) fn head(stream: &mut BufReader<UnixStream>) -> (u16, bool) {
+pub(crate) fn head<S: Read>(stream: &mut BufReader<S>) -> (u16, bool) {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();

@@ -1,0 +1,171 @@
+//! The server's TCP listeners: bound before the server leaves the namespaces of the host.
+
+use std::{io, net::TcpListener};
+
+use futures::future;
+use tokio::signal::unix::{SignalKind, signal};
+use warren_server::{Access, App, Tls, serve::ServeError, serve_tcp};
+
+use crate::{
+    config::{Address, Config},
+    error::{CliError, Kind},
+};
+
+/// What listens on TCP, and how.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    listeners: Vec<TcpListener>,
+    tls: Option<Tls>,
+    access: Access,
+}
+
+impl Listeners {
+    /// Binds what the settings name.
+    ///
+    /// # Errors
+    ///
+    /// For settings that do not go together, files that are of no use and addresses that are taken.
+    pub(crate) fn open(config: &Config) -> Result<Self, CliError> {
+        let addresses = &config.listen.0;
+        let access = access(config)?;
+        let tls = match (&config.tls_cert, &config.tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(
+                Tls::open(certificate, key).map_err(|error| CliError::new(Kind::Local, error))?,
+            ),
+            _ => {
+                let error = "a certificate and its key go together, and one of them is not named";
+                return Err(CliError::usage(error).hint("--tls-cert FILE --tls-key FILE"));
+            }
+        };
+        let listeners = addresses.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
+        Ok(Self { listeners, tls, access })
+    }
+
+    /// Whether nobody is listened to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
+    /// Serves until the application stops; a listener that cannot be served stops it.
+    pub(super) async fn serve(self, app: App) -> Result<(), ServeError> {
+        let Self { listeners, tls, access } = self;
+        for listener in &listeners {
+            announce(listener, tls.is_some(), access);
+        }
+        let all = listeners.into_iter().map(|listener| {
+            let (tls, app) = (tls.clone(), app.clone());
+            async move {
+                let served = serve_tcp(listener, tls, access, app.clone()).await;
+                app.stop();
+                served
+            }
+        });
+        let served = future::try_join_all(all);
+        tokio::select! {
+            served = served => served.map(drop),
+            () = reload(tls.clone()) => Ok(()),
+        }
+    }
+}
+
+/// Who is let in, which depends on who can connect.
+fn access(config: &Config) -> Result<Access, CliError> {
+    if !config.no_auth {
+        return Ok(Access::Keys);
+    }
+    match config.listen.0.iter().find(|address| !address.is_loopback()) {
+        None => Ok(Access::Open),
+        Some(address) => Err(CliError::usage(format!(
+            "without keys whoever can connect may do everything, so `no_auth` is for loopback \
+             addresses alone, and {address} is none"
+        ))
+        .hint("listen on 127.0.0.1, or leave --no-auth out and make keys: `warren key create`")),
+    }
+}
+
+fn bind(address: Address) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address.0).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => Some("something listens there; name another port"),
+            io::ErrorKind::AddrNotAvailable => Some("this machine has no such address"),
+            io::ErrorKind::PermissionDenied => Some("ports below 1024 are for root"),
+            _ => None,
+        };
+        let error = CliError::new(Kind::Local, BindFailed { address, source: error });
+        hint.into_iter().fold(error, CliError::hint)
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("could not listen on {address}")]
+struct BindFailed {
+    address: Address,
+    #[source]
+    source: io::Error,
+}
+
+fn announce(listener: &TcpListener, tls: bool, access: Access) {
+    let Ok(address) = listener.local_addr() else { return };
+    tracing::info!(%address, tls, keys = access == Access::Keys, "listening");
+    if !tls && !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "keys and all that is sent can be read on the way: name a certificate, or listen on \
+             the loopback behind a proxy that has one"
+        );
+    }
+}
+
+/// Reads the certificate again whenever a signal says so; without one, hanging up ends the server
+/// as it ends every program.
+async fn reload(tls: Option<Tls>) {
+    let Some(tls) = tls else { return future::pending().await };
+    let Ok(mut asked) = signal(SignalKind::hangup()) else { return future::pending().await };
+    while asked.recv().await.is_some() {
+        match tls.reload() {
+            Ok(()) => tracing::info!("the certificate was read again"),
+            Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::error!(error = cause, "the old certificate stays in use: {error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Addresses;
+
+    fn config(listen: &[&str], no_auth: bool) -> Config {
+        let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+        Config { listen: Addresses(listen), no_auth, ..Config::default() }
+    }
+
+    #[test]
+    fn without_keys_every_address_is_a_loopback() {
+        assert_eq!(access(&config(&["127.0.0.1", "::1"], true)).unwrap(), Access::Open);
+        assert_eq!(access(&config(&["0.0.0.0"], false)).unwrap(), Access::Keys);
+        for listen in [&["0.0.0.0"][..], &["127.0.0.1", "::"], &["192.0.2.1"]] {
+            let error = access(&config(listen, true)).unwrap_err();
+            assert!(error.source.to_string().contains("loopback addresses alone"), "{listen:?}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let config = Config { tls_cert: Some("/a".into()), ..config(&["127.0.0.1:0"], false) };
+        let error = Listeners::open(&config).unwrap_err();
+        assert!(error.source.to_string().contains("go together"), "{}", error.source);
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = Listeners::open(&config(&[&address], false)).unwrap_err();
+        assert_eq!(error.source.to_string(), format!("could not listen on {address}"));
+        assert_eq!(error.hints, ["something listens there; name another port"]);
+    }
+}
