@@ -40,6 +40,7 @@ mod leaks;
 mod upgrade;
 
 mod reboot;
+
 mod remote;
 
 mod service;

@@ -48,8 +48,13 @@ pub(crate) async fn watch_files(
         Some(_) => return Err(ApiError::invalid("recursive", "expected true or false")),
     };
     let place = Place::of(id, parameters)?;
+    let slot = app.open_stream(&caller, place.at().sandbox)?;
     let watch = app.sandboxes.watch_files(&caller, place.at(), recursive).await?;
-    let body = ResponseBody::from_stream(lines(watch, app.stopping().clone()));
+    let lines = lines(watch, app.stopping().clone()).inspect(move |_| {
+        // The slot is the stream's: it goes when the stream does.
+        let _held = &slot;
+    });
+    let body = ResponseBody::from_stream(lines);
     let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
     Ok(([content_type], body).into_response())
 }

@@ -67,7 +67,6 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
             bytes_per_second: config.sandbox_log_rate.0.max(1024),
         },
         host_images_for_all: config.host_images_for_keys,
-        ..CoreConfig::default()
     }
 }
 
