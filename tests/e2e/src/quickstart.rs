@@ -72,7 +72,8 @@ fn every_step_of_the_quickstart_does_what_it_says() {
     let mark = "=== the next step";
     let script: Vec<String> =
         steps.iter().map(|step| format!("{}\necho; echo '{mark}'\n", step.script)).collect();
-    shell.current_dir(&clone).args(["-euo", "pipefail", "-c", &script.concat()]);
+    let script = script.concat().replace("7423", &free_port());
+    shell.current_dir(&clone).args(["-euo", "pipefail", "-c", &script]);
     let output = run(&mut shell, b"").good();
     let text = output.text();
     let mut parts = text.split(mark);
@@ -87,6 +88,12 @@ fn every_step_of_the_quickstart_does_what_it_says() {
             );
         }
     }
+}
+
+/// A port of the loopback that nobody listens on now.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port().to_string()
 }
 
 #[test]
