@@ -11,6 +11,9 @@ fuzz_target!(|bytes: &[u8]| {
     round_trip::<exec::ExecRequest>(bytes);
     round_trip::<exec::SignalRequest>(bytes);
     round_trip::<files::MoveFile>(bytes);
+    round_trip::<files::ChmodFile>(bytes);
+    round_trip::<files::WatchEvent>(bytes);
+    round_trip::<files::ArchiveUnpacked>(bytes);
     round_trip::<sandbox::Sandbox>(bytes);
     round_trip::<exec::ExecOutcome>(bytes);
     round_trip::<event::Event>(bytes);

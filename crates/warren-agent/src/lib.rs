@@ -7,6 +7,8 @@
 pub mod daemon;
 mod files;
 mod filesystem;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod guest;
 mod http;
 pub mod keeper;

@@ -33,6 +33,14 @@ impl Pool {
         Self { files: Arc::new(Semaphore::new(FILE_WORK)) }
     }
 
+    /// One that runs nothing.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn that_refuses() -> Self {
+        let pool = Self::new();
+        pool.files.close();
+        pool
+    }
+
     /// Runs work on files on a thread of its own.
     pub(crate) async fn with_files<T: Send + 'static>(
         &self,
@@ -58,6 +66,9 @@ impl Pool {
         &self,
         work: impl FnOnce() -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
+        if self.files.is_closed() {
+            return Err(Status::new(Code::Unavailable, "nothing is started here"));
+        }
         run(work).await
     }
 }

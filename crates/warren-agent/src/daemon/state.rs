@@ -50,6 +50,12 @@ impl Agent {
         }
     }
 
+    /// One that does nothing that blocks or starts: it reads requests, and refuses them.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn that_refuses() -> Self {
+        Self { pool: Pool::that_refuses(), ..Self::new() }
+    }
+
     pub(crate) fn sandbox(&self) -> Arc<Sandbox> {
         Arc::clone(&lock(&self.sandbox))
     }

@@ -19,7 +19,7 @@ const REQUEST_BYTES: usize = 64 << 10;
 
 /// Whose mode to change, and to what.
 #[derive(Debug, PartialEq, Eq)]
-struct Order {
+pub(super) struct Order {
     path: String,
     mode: u32,
     user: Option<String>,
@@ -39,7 +39,7 @@ pub(super) async fn answer(
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
-fn order_of(value: &Value) -> Result<Order, Refusal> {
+pub(super) fn order_of(value: &Value) -> Result<Order, Refusal> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let mode = text("mode").and_then(|it| u32::from_str_radix(&it, 8).ok());
     let mode = mode.filter(|it| *it <= 0o7777);

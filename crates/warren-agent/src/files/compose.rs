@@ -26,7 +26,7 @@ const MOST_SOURCES: usize = 10_000;
 
 /// What to put together.
 #[derive(Debug, PartialEq, Eq)]
-struct Order {
+pub(super) struct Order {
     sources: Vec<String>,
     destination: String,
     user: Option<String>,
@@ -47,7 +47,7 @@ pub(super) async fn answer(
     Ok(reply::json(StatusCode::OK, &entry))
 }
 
-fn order_of(value: &Value) -> Result<Order, Refusal> {
+pub(super) fn order_of(value: &Value) -> Result<Order, Refusal> {
     let bad = |what: &str| Refusal::bad_request(what.to_owned());
     let sources = value.get("source_paths").and_then(Value::as_array);
     let sources = sources.ok_or_else(|| bad("source_paths is missing"))?;

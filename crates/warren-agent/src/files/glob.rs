@@ -40,7 +40,7 @@ pub(super) async fn answer(
 }
 
 /// The pattern without what means nothing in it.
-fn checked(pattern: &str) -> Result<String, Status> {
+pub(super) fn checked(pattern: &str) -> Result<String, Status> {
     let bad = |what: String| Err(Status::new(Code::InvalidArgument, what));
     let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
     if pattern.is_empty() || pattern.len() > PATTERN_BYTES {

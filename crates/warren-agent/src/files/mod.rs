@@ -18,6 +18,8 @@ mod compose;
 mod date;
 mod disposition;
 mod download;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod glob;
 mod multipart;
 mod query;

@@ -46,7 +46,7 @@ async fn init(agent: &Agent, request: Request<Incoming>) -> Result<Response<Body
 }
 
 /// Fields have Warren's name or E2B's. The time of the host is not set: a sandbox shares its clock.
-fn sandbox_of(value: &Value) -> Result<Sandbox, Refusal> {
+pub(super) fn sandbox_of(value: &Value) -> Result<Sandbox, Refusal> {
     let field = |names: [&str; 2]| names.into_iter().find_map(|name| value.get(name));
     let text = |names: [&str; 2]| match field(names) {
         None | Some(Value::Null) => Ok(None),

@@ -20,7 +20,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 use crate::daemon::Agent;
@@ -70,8 +71,9 @@ pub(crate) async fn serve(listener: UnixListener, face: Face, agent: Arc<Agent>)
     }
 }
 
-async fn serve_connection(
-    stream: UnixStream,
+/// Serves one connection to its end.
+pub(crate) async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     face: Face,
     agent: Arc<Agent>,
     dispatch: rpc::Service,
@@ -94,6 +96,14 @@ async fn serve_connection(
         .max_concurrent_streams(STREAMS);
     // Whatever ended the connection, its peer knows; requests have been answered or are gone.
     drop(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await);
+}
+
+/// Reads a body of `/init`, for fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_init(text: &str) {
+    if let Ok(value) = serde_json::from_str(text) {
+        drop(control::sandbox_of(&value));
+    }
 }
 
 async fn answer(

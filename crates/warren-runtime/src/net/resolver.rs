@@ -300,6 +300,29 @@ fn malformed(bytes: &[u8]) -> Option<Message> {
     Some(Message::error_msg(id, OpCode::Query, ResponseCode::FormErr))
 }
 
+/// Doors for fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    use std::net::Ipv4Addr;
+
+    use super::{Cache, Limits, Server, Subnet, Transport, Upstreams, upstream};
+
+    /// The answer to what a guest sends, of a resolver that has nobody to ask.
+    #[must_use]
+    pub fn answer(bytes: &[u8], stream: bool) -> Option<Vec<u8>> {
+        let server = Server {
+            subnet: "10.0.0.0/8".parse::<Subnet>().ok()?,
+            cache: Cache::default(),
+            datagrams: Limits::new(1, 1),
+            connections: Limits::new(1, 1),
+            upstreams: upstream::Client::new(Upstreams::Fixed(Vec::new()), Ipv4Addr::LOCALHOST),
+        };
+        let transport = if stream { Transport::Tcp } else { Transport::Udp };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+        runtime.block_on(server.answer(bytes, transport))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
