@@ -52,6 +52,7 @@ pub(super) const AREAS: [Area; 6] = [
         attacks: &[
             "raw_sockets",
             "vsock",
+            "seldom_families",
             "audit",
             "own_network",
             "host_addresses",

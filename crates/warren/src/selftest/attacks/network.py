@@ -63,6 +63,23 @@ def vsock():
 
 
 @attack
+def seldom_families():
+    found = []
+    for family in range(3, 46):
+        if family in (socket.AF_INET6, socket.AF_NETLINK):
+            continue
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET):
+            try:
+                socket.socket(family, kind).close()
+                found.append("family %d, type %d" % (family, kind))
+            except OSError as error:
+                # Whoever asks for a family that is not there has the host look for its module.
+                if error.errno == 97:
+                    found.append("family %d was looked for" % family)
+    return sorted(set(found))
+
+
+@attack
 def audit():
     # AUDIT_GET: how the host's audit is set up.
     try:
