@@ -43,6 +43,8 @@ pub struct Defaults {
     pub lifetime: Option<Duration>,
     /// The longest that a request may ask for; none for no limit.
     pub longest_lifetime: Option<Duration>,
+    /// The most memory that a request may ask for, in bytes; none for no limit.
+    pub most_memory: Option<u64>,
     /// What happens then.
     pub on_deadline: DeadlineAction,
     /// Who commands run as.
@@ -60,6 +62,7 @@ impl Default for Defaults {
             network: Network::Open,
             lifetime: Some(Duration::from_secs(3600)),
             longest_lifetime: None,
+            most_memory: None,
             on_deadline: DeadlineAction::Kill,
             user: "user".to_owned(),
             workdir: None,

@@ -58,7 +58,7 @@ impl Plan {
             pids: wanted.pids.unwrap_or(defaults.limits.pids),
             open_files: wanted.open_files.unwrap_or(defaults.limits.open_files),
         };
-        check_limits(&limits)?;
+        check_limits(&limits, defaults.most_memory)?;
         let mounts = mounts::grant(wanted.mounts, caller, &config.mounts)?;
         Ok(Self {
             name: wanted.name,
@@ -177,7 +177,10 @@ fn check_image(image: &Image) -> Result<(), SandboxError> {
     }
 }
 
-fn check_limits(limits: &Limits) -> Result<(), SandboxError> {
+fn check_limits(limits: &Limits, most_memory: Option<u64>) -> Result<(), SandboxError> {
+    if let Some(most) = most_memory.filter(|most| limits.memory_bytes > *most) {
+        return refuse("memory_bytes", &format!("at most {most} are possible here"));
+    }
     if limits.memory_bytes < 16 << 20 {
         return refuse("memory_bytes", "at least 16777216 (16 MiB) are needed");
     }
@@ -264,6 +267,19 @@ mod tests {
         let labels = BTreeMap::from([(String::new(), String::new())]);
         check(Wanted { labels, ..w() }, Some("labels"));
         check(Wanted { lifetime: Some(Duration::MAX), ..w() }, Some("lifetime_seconds"));
+    }
+
+    #[test]
+    fn nobody_asks_for_more_memory_than_there_is() {
+        let defaults = Defaults { most_memory: Some(1 << 30), ..Defaults::default() };
+        let config = Config { defaults, ..Config::default() };
+        let ask = |memory_bytes| {
+            let wanted = Wanted { memory_bytes: Some(memory_bytes), ..Wanted::default() };
+            Plan::new(wanted, &Caller::local(), &config).map(drop)
+        };
+        assert!(ask(1 << 30).is_ok());
+        let error = ask(u64::MAX).unwrap_err().to_string();
+        assert_eq!(error, "memory_bytes: at most 1073741824 are possible here");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::{
 use warren_core::{runtime::Usage, spec::Limits};
 use warren_proto::keeper::{CgroupView, Role};
 
+use super::config::machine_memory;
+
 /// How long a freeze may take before it is taken back.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The period that processor time is dealt out in.
@@ -107,6 +109,27 @@ impl Hierarchy {
             found.push((controller, directory));
         }
         Ok(Self::V1(found))
+    }
+
+    /// Limits what all guests use together, so that they can end one another and not the host:
+    /// the limits of each may add up to more than there is.
+    pub(crate) fn confine(&self, memory_bytes: Option<u64>) -> io::Result<()> {
+        let memory = memory_bytes.unwrap_or_else(|| machine_memory() / 10 * 9).to_string();
+        let pids = most_of_the_pids().to_string();
+        match self {
+            Self::V1(found) => {
+                found.iter().try_for_each(|(controller, directory)| match *controller {
+                    "memory" => fs::write(directory.join("memory.limit_in_bytes"), &memory),
+                    "pids" => fs::write(directory.join("pids.max"), &pids),
+                    _ => Ok(()),
+                })
+            }
+            Self::V2(directory) => {
+                fs::write(directory.join("memory.max"), &memory)?;
+                fs::write(directory.join("pids.max"), &pids)
+            }
+            Self::None { .. } => Ok(()),
+        }
     }
 
     /// Which of its cgroups a guest is shown.
@@ -407,6 +430,13 @@ pub(crate) fn favor_dynamic_modifications() -> io::Result<()> {
     let options = [("none", None), ("name", Some("warren")), ("favordynmods", None)];
     warren_sys::mount::new_filesystem("cgroup", &options, warren_sys::mount::Attributes::default())
         .map(drop)
+}
+
+/// Nine tenths of the processes and threads that this machine can have.
+fn most_of_the_pids() -> u64 {
+    let most = |file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    limits.into_iter().filter_map(most).min().unwrap_or(32_768) / 10 * 9
 }
 
 #[cfg(test)]

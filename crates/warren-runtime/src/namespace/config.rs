@@ -22,6 +22,9 @@ pub struct Config {
     pub blanks: usize,
     /// The limits that blanks are made with, so that a create with the same need not set them.
     pub limits: Limits,
+    /// How much memory all guests together use at most, in bytes; nine tenths of the machine's
+    /// where absent.
+    pub all_memory_bytes: Option<u64>,
     /// How the writable part of a root filesystem is stored.
     pub storage: Driver,
     /// Addresses and names.
@@ -29,6 +32,13 @@ pub struct Config {
     /// Hand layers to overlayfs by path also where the kernel takes descriptors (Linux 6.13 and
     /// later). Older kernels get paths without being asked.
     pub layers_by_path: bool,
+}
+
+/// The memory of this machine in bytes.
+#[must_use]
+pub fn machine_memory() -> u64 {
+    let machine = rustix::system::sysinfo();
+    machine.totalram.saturating_mul(u64::from(machine.mem_unit).max(1))
 }
 
 /// How guests reach the outside.

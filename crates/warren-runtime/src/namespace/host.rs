@@ -124,7 +124,9 @@ impl Host {
         let by = root::layers_by(config.layers_by_path);
         // Each of the three waits for the kernel for some milliseconds, and none for another.
         let (cgroups, network, mounter) = std::thread::scope(|scope| {
-            let cgroups = scope.spawn(|| open_cgroups(&config.instance, nested));
+            let all_memory = config.all_memory_bytes;
+            let instance = &config.instance;
+            let cgroups = scope.spawn(move || open_cgroups(instance, nested, all_memory));
             let mounter = scope.spawn(|| Mounter::start(&scratch, nested.is_some(), by));
             let network = open_network(config.network, &config.instance, slots.index());
             (joined(cgroups), network, joined(mounter))
@@ -504,8 +506,12 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn open_cgroups(instance: &str, nested: Option<u32>) -> Hierarchy {
+fn open_cgroups(instance: &str, nested: Option<u32>, all_memory: Option<u64>) -> Hierarchy {
     let cgroups = Hierarchy::open(instance);
+    if let Err(error) = cgroups.confine(all_memory) {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "nothing limits what all sandboxes use together");
+    }
     if matches!(cgroups, Hierarchy::V1(_))
         && nested.is_none()
         && let Err(error) = cgroup::favor_dynamic_modifications()

@@ -54,7 +54,7 @@ use warren_core::{
 };
 use warren_proto::keeper::Request;
 
-pub use config::{Config, Network};
+pub use config::{Config, Network, machine_memory};
 
 use self::{
     blank::{Blank, Blanks},

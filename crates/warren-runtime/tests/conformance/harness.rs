@@ -132,6 +132,7 @@ impl Host {
             agent: warren_agent_image::AGENT,
             blanks,
             limits: limits(),
+            all_memory_bytes: None,
             storage: Driver::Auto,
             network: namespace::Network::On(NetConfig::default()),
             layers_by_path: self.layers_by_path,

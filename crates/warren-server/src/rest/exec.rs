@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How much of each output a request that waits gets back.
-const KEPT_BYTES: usize = 8 << 20;
+const KEPT_BYTES: usize = 2 << 20;
 
 /// After so much silence a stream says that it is alive.
 const SILENCE: Duration = Duration::from_secs(15);

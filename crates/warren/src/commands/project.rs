@@ -30,7 +30,7 @@ enum ProjectCommand {
 /// Make a project
 #[derive(clap::Args, Debug)]
 struct CreateArgs {
-    /// Its name: [a-z0-9][a-z0-9-]{0,62}
+    /// Its name: `[a-z0-9][a-z0-9-]{0,62}`
     name: String,
     #[command(flatten)]
     limits: Limits,

@@ -106,6 +106,11 @@ settings! {
     idle_exit: Lasting = Some("5m"),
     /// Where the files of sandboxes are kept.
     storage: Storage = Some("auto"),
+    /// The most memory that a request may ask for; `0` for all that the machine has.
+    memory_max: Size = Some("0"),
+    /// How much memory all sandboxes together use at most, whatever they are allowed; `0` for
+    /// nine tenths of what the machine has.
+    memory_of_all: Size = Some("0"),
     /// Directories of this machine that every sandbox may mount, also those of callers with a key,
     /// with all that is beneath them; nobody else's. Without it, callers on the local socket may
     /// mount directories that do not belong to root, and read-only ones that do.
@@ -134,6 +139,9 @@ settings! {
     /// Whether clients on TCP need no key. For loopback addresses alone: with any other the server
     /// does not start. They work in project `default`, and every user of this machine may be one.
     no_auth: bool = Some("false"),
+    /// Whether TCP without TLS is served on addresses that are no loopback: for networks that
+    /// nobody else reaches, as between a container and a proxy with a certificate.
+    plain_tcp: bool = Some("false"),
     /// The file of the certificate for TCP in PEM, with those above it behind it. The server reads
     /// it again when it gets the signal HUP.
     tls_cert: Option<PathBuf> = None,

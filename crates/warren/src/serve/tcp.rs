@@ -28,6 +28,7 @@ impl Listeners {
     pub(crate) fn open(config: &Config) -> Result<Self, CliError> {
         let addresses = &config.listen.0;
         let access = access(config)?;
+        require_tls(config)?;
         let tls = match (&config.tls_cert, &config.tls_key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some(
@@ -84,6 +85,22 @@ fn access(config: &Config) -> Result<Access, CliError> {
     }
 }
 
+/// Keys in the clear are for whoever listens on the way.
+fn require_tls(config: &Config) -> Result<(), CliError> {
+    if config.tls_cert.is_some() || config.plain_tcp {
+        return Ok(());
+    }
+    match config.listen.0.iter().find(|address| !address.is_loopback()) {
+        None => Ok(()),
+        Some(address) => Err(CliError::usage(format!(
+            "without TLS, keys and all that is sent to {address} can be read on the way"
+        ))
+        .hint("name a certificate with --tls-cert and --tls-key")
+        .hint("or listen on 127.0.0.1, behind a proxy on this machine")
+        .hint("`--set plain_tcp=true` says that nobody else reaches that address")),
+    }
+}
+
 fn bind(address: Address) -> Result<TcpListener, CliError> {
     TcpListener::bind(address.0).map_err(|error| {
         let hint = match error.kind() {
@@ -109,11 +126,7 @@ fn announce(listener: &TcpListener, tls: bool, access: Access) {
     let Ok(address) = listener.local_addr() else { return };
     tracing::info!(%address, tls, keys = access == Access::Keys, "listening");
     if !tls && !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            %address,
-            "keys and all that is sent can be read on the way: name a certificate, or listen on \
-             the loopback behind a proxy that has one"
-        );
+        tracing::warn!(%address, "keys and all that is sent can be read on the way");
     }
 }
 
@@ -151,6 +164,15 @@ mod tests {
             let error = access(&config(listen, true)).unwrap_err();
             assert!(error.source.to_string().contains("loopback addresses alone"), "{listen:?}");
         }
+    }
+
+    #[test]
+    fn without_tls_every_address_is_a_loopback_unless_that_is_meant() {
+        assert!(require_tls(&config(&["127.0.0.1", "::1"], false)).is_ok());
+        let error = require_tls(&config(&["127.0.0.1", "0.0.0.0"], false)).unwrap_err();
+        assert!(error.source.to_string().contains("0.0.0.0:7423"), "{}", error.source);
+        let meant = Config { plain_tcp: true, ..config(&["0.0.0.0"], false) };
+        assert!(require_tls(&meant).is_ok());
     }
 
     #[test]

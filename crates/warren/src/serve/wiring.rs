@@ -38,6 +38,11 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
         },
         lifetime: some_time(config.lifetime.0),
         longest_lifetime: some_time(config.lifetime_max.0),
+        most_memory: Some(match config.memory_max.0 {
+            // What a request gets that does not say must be possible.
+            0 => namespace::machine_memory().max(config.memory.0),
+            most => most,
+        }),
         ..Defaults::default()
     };
     let parked = vec![(defaults.spec(), config.parked as usize)];
@@ -96,6 +101,7 @@ pub(super) fn runtime(config: &Config, dirs: &Dirs) -> namespace::Config {
         agent: warren_agent_image::AGENT,
         blanks: config.blanks as usize,
         limits: limits(config),
+        all_memory_bytes: (config.memory_of_all.0 > 0).then_some(config.memory_of_all.0),
         storage: match config.storage {
             Storage::Auto => Driver::Auto,
             Storage::Dir => Driver::Directory,
