@@ -1,6 +1,7 @@
 //! What all handlers share.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -50,6 +51,9 @@ struct Inner {
     crowd: Crowd,
     /// Requests without a good key, by address.
     failures: Buckets<IpAddr>,
+    /// What ends the streams of each key that has had one. Those of revoked keys stay, so that a
+    /// stream that begins while its key goes ends as well.
+    keys: Mutex<HashMap<KeyId, CancellationToken>>,
 }
 
 /// How many requests without a good key an address may make a second, and at once.
@@ -94,6 +98,7 @@ impl App {
             streams: Streams::new(config.streams_per_sandbox),
             turns: (rate > 0.0).then(|| Buckets::new(rate, rate * 2.0)),
             failures: Buckets::new(FAILURES.0, FAILURES.1),
+            keys: Mutex::default(),
             config,
         };
         Self { sandboxes, inner: Arc::new(inner) }
@@ -121,6 +126,24 @@ impl App {
     #[must_use]
     pub fn stopping(&self) -> &CancellationToken {
         &self.inner.stopping
+    }
+
+    /// What ends the streams of this caller: the end of the server, and of the caller's key.
+    pub(crate) fn ending(&self, caller: &Caller) -> CancellationToken {
+        match caller.key() {
+            Some(key) => self.key_token(key),
+            None => self.inner.stopping.clone(),
+        }
+    }
+
+    /// Ends the streams of a key that was revoked.
+    pub(crate) fn end_streams_of(&self, key: KeyId) {
+        self.key_token(key).cancel();
+    }
+
+    fn key_token(&self, key: KeyId) -> CancellationToken {
+        let mut keys = self.inner.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.entry(key).or_insert_with(|| self.inner.stopping.child_token()).clone()
     }
 
     /// Asks every listener to end and every stream to come to its end.

@@ -63,7 +63,8 @@ pub(crate) async fn list_keys(
 
 /// Revoke an API key
 ///
-/// It opens nothing from this answer on. What it began goes on.
+/// It opens nothing from this answer on, and the streams that it opened end. Commands that it
+/// started run on.
 #[utoipa::path(
     delete, path = "/v1/keys/{id}", tag = "access",
     params(("id" = String, Path, description = "The key's id, such as `key-0123456789abcdef`")),
@@ -75,6 +76,9 @@ pub(crate) async fn revoke_key(
     Named(id): Named,
 ) -> Result<StatusCode, ApiError> {
     app.sandboxes.revoke_key(&caller, &id).await?;
+    if let Ok(key) = id.parse() {
+        app.end_streams_of(key);
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

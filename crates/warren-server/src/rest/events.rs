@@ -62,7 +62,7 @@ pub(crate) async fn follow_events(
     parameters.finish()?;
     let slot = app.open_event_stream(&caller)?;
     let events = app.sandboxes.events(&caller, sandbox, after);
-    let messages = event_stream(events, app.stopping().clone()).inspect(move |_| {
+    let messages = event_stream(events, app.ending(&caller)).inspect(move |_| {
         // The slot is the stream's: it goes when the stream does.
         let _held = &slot;
     });

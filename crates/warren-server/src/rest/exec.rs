@@ -69,11 +69,12 @@ pub(crate) async fn start_exec(
     let mut exec = app.sandboxes.exec(&caller, &id, &command).await?;
     app.metrics().exec_started();
     if wants_lines(&headers) {
-        return Ok(lines(exec, app.stopping().clone(), slot));
+        return Ok(lines(exec, app.ending(&caller), slot));
     }
+    let ending = app.ending(&caller);
     let outcome = tokio::select! {
         outcome = exec.outcome(KEPT_BYTES) => outcome?,
-        () = app.stopping().cancelled() => return Err(SandboxError::ShuttingDown.into()),
+        () = ending.cancelled() => return Err(SandboxError::ShuttingDown.into()),
     };
     Ok(Json(convert::exec_outcome(&exec, outcome)).into_response())
 }
@@ -113,7 +114,7 @@ pub(crate) async fn read_exec_output(
     parameters.finish()?;
     let slot = app.open_stream(&caller, &path.sandbox)?;
     let exec = app.sandboxes.exec_output(&caller, &path.sandbox, path.exec, offset).await?;
-    Ok(lines(exec, app.stopping().clone(), slot))
+    Ok(lines(exec, app.ending(&caller), slot))
 }
 
 /// Send a signal to a command

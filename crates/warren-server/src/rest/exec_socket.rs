@@ -18,6 +18,7 @@ use futures::{
     stream::{SplitSink, SplitStream},
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use warren_api::{Code, exec as api};
 use warren_core::{
     Caller, SandboxError,
@@ -82,7 +83,7 @@ async fn converse(app: App, caller: Caller, id: String, mut socket: WebSocket) {
     let input = exec.input();
     let (sender, receiver) = socket.split();
     let (feed, fed) = mpsc::channel(WAITING);
-    let outward = send_events(&app, exec, sender);
+    let outward = send_events(app.ending(&caller), exec, sender);
     let inward = async {
         let (written, ()) = futures::join!(write_input(&input, fed), read(&input, receiver, feed));
         written
@@ -97,9 +98,10 @@ async fn converse(app: App, caller: Caller, id: String, mut socket: WebSocket) {
 
 /// Reads the request and starts its command; tells the client why not.
 async fn open(app: &App, caller: &Caller, id: &str, socket: &mut WebSocket) -> Option<Exec> {
+    let ending = app.ending(caller);
     let request = tokio::select! {
         biased;
-        () = app.stopping().cancelled() => Err(SandboxError::ShuttingDown.into()),
+        () = ending.cancelled() => Err(SandboxError::ShuttingDown.into()),
         request = tokio::time::timeout(PATIENCE, request(socket)) => match request {
             Ok(request) => request?,
             Err(_elapsed) => {
@@ -147,9 +149,13 @@ async fn request(socket: &mut WebSocket) -> Option<Result<api::ExecRequest, ApiE
 }
 
 /// Sends what the command does, to its end.
-async fn send_events(app: &App, mut exec: Exec, mut sender: SplitSink<WebSocket, Message>) {
+async fn send_events(
+    ending: CancellationToken,
+    mut exec: Exec,
+    mut sender: SplitSink<WebSocket, Message>,
+) {
     loop {
-        let message = match next(&mut exec, app.stopping()).await {
+        let message = match next(&mut exec, &ending).await {
             Ok(Some(ExecEvent::Output { stream, bytes, .. })) => output(stream, &bytes),
             Ok(Some(ExecEvent::Keepalive)) => text(&api::ExecEvent::Keepalive),
             Ok(Some(ExecEvent::End(end))) => {

@@ -74,7 +74,7 @@ pub(crate) async fn read_logs(
         }
         let reader = app.sandboxes.follow_logs(&caller, &id, query)?;
         let slot = app.open_stream(&caller, &id)?;
-        let lines = lines(reader, app.stopping().clone()).inspect(move |_| {
+        let lines = lines(reader, app.ending(&caller)).inspect(move |_| {
             // The slot is the stream's: it goes when the stream does.
             let _held = &slot;
         });

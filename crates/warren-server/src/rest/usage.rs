@@ -70,7 +70,7 @@ pub(crate) async fn connect_port(
     }
     let open = (app.open_stream(&caller, &id)?, app.busy(), OpenStream::new(&app));
     let mut inside = app.sandboxes.dial(&caller, &id, port).await?;
-    let stopping = app.stopping().clone();
+    let stopping = app.ending(&caller);
     let upgrade = hyper::upgrade::on(request);
     app.tasks().spawn(async move {
         let Ok(outside) = upgrade.await else { return };

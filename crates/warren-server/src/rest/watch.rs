@@ -50,7 +50,7 @@ pub(crate) async fn watch_files(
     let place = Place::of(id, parameters)?;
     let slot = app.open_stream(&caller, place.at().sandbox)?;
     let watch = app.sandboxes.watch_files(&caller, place.at(), recursive).await?;
-    let lines = lines(watch, app.stopping().clone()).inspect(move |_| {
+    let lines = lines(watch, app.ending(&caller)).inspect(move |_| {
         // The slot is the stream's: it goes when the stream does.
         let _held = &slot;
     });

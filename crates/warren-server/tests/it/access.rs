@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::body::Body;
-use hyper::{Request, service::Service as _};
+use hyper::{Request, Response, service::Service as _};
 use warren_core::{
     Caller,
     access::{KeyScope, WantedKey},
@@ -57,12 +57,17 @@ impl Remote {
     }
 
     pub(crate) async fn ask(&self, method: &str, target: &str, body: &str) -> Answer {
+        Answer::read(self.open(method, target, body).await).await
+    }
+
+    /// The answer, before its body is read.
+    async fn open(&self, method: &str, target: &str, body: &str) -> Response<Body> {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
         let request = request.body(Body::from(body.to_owned())).unwrap();
-        Answer::read(self.face.call(request).await.unwrap()).await
+        self.face.call(request).await.unwrap()
     }
 
     pub(crate) async fn get(&self, target: &str) -> Answer {
@@ -299,4 +304,27 @@ async fn bodies_have_a_limit_that_commands_may_pass_with_their_input() {
     let body = format!(r#"{{"command":["echo","{}"]}}"#, "a".repeat(16_000));
     let answer = app.post(&format!("/v1/sandboxes/{id}/exec"), &body).await;
     answer.refused(429, "resource_exhausted");
+}
+
+#[tokio::test]
+async fn the_streams_of_a_key_end_with_it_and_what_it_started_runs_on() {
+    let app = TestApp::start().await;
+    let id = app.create().await;
+    let made = app.post("/v1/keys", r#"{"name":"doomed"}"#).await.expect(201);
+    let key = app.over_tcp(Access::Keys).with_key(made["key"].as_str().unwrap());
+    let target = format!("/v1/sandboxes/{id}/exec");
+    let started = key.ask("POST", &target, r#"{"command":["sleep"],"detach":true}"#).await;
+    let exec = started.expect(202)["exec_id"].as_str().unwrap().to_owned();
+    // Both wait for what never comes.
+    let events = key.open("GET", "/v1/events", "").await;
+    let output = key.open("GET", &format!("{target}/{exec}/output"), "").await;
+    assert_eq!((events.status().as_u16(), output.status().as_u16()), (200, 200));
+    let revoked = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    app.ask("DELETE", &revoked, "").await.expect(204);
+    let ended = async { tokio::join!(Answer::read(events), Answer::read(output)) };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+    assert!(ended.is_ok(), "both streams end");
+    key.get("/v1/sandboxes").await.refused(401, "unauthenticated");
+    let running = app.get(&target).await.expect(200);
+    assert!(running["execs"][0].get("end").is_none(), "{running}");
 }
