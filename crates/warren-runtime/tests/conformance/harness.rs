@@ -144,6 +144,13 @@ impl Host {
         self.runtime.as_ref().unwrap()
     }
 
+    /// The first process of a guest, as the journal has it.
+    pub(crate) fn process(&self, id: &SandboxId) -> i32 {
+        let record = std::fs::read_to_string(self.entry(id).join("guest")).unwrap();
+        let pid = record.lines().find_map(|line| line.strip_prefix("pid "));
+        pid.unwrap().parse().unwrap()
+    }
+
     pub(crate) fn entry(&self, id: &SandboxId) -> PathBuf {
         self.data.path().join("sandboxes").join(id.as_str())
     }
