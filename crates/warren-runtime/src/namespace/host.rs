@@ -349,16 +349,19 @@ impl Host {
     /// Notes the end of a guest and tells whoever wants to know.
     pub(super) fn exited(&self, event: &Exited) {
         let mut guests = lock(&self.guests);
-        let waiting = guests.waiting.remove(&event.slot);
         let guest = guests.by_slot.get(&event.slot).copied().and_then(|id| {
             let guest = guests.by_id.get(&id)?;
             // The slot may have a later guest by now.
             (guest.process?.pid == event.pid).then(|| (id, Arc::clone(guest)))
         });
-        drop(guests);
-        if let Some((id, guest)) = guest {
-            let exit = exit_of(event.ending);
+        let exit = exit_of(event.ending);
+        if let Some((_, guest)) = &guest {
+            // Before anybody can begin to wait for it.
             *lock(&guest.exit) = Some(exit.clone());
+        }
+        let waiting = guests.waiting.remove(&event.slot);
+        drop(guests);
+        if let Some((id, _)) = guest {
             // Without a listener there is nobody to tell.
             drop(self.events.send(RuntimeEvent::Exited { id, exit }));
         }
@@ -381,13 +384,20 @@ impl Host {
         if !told_keeper {
             self.kill_orphan(guest);
         }
-        // An exit between the look above and the registration would go unheard.
-        if guest.process.is_some_and(Process::lives) {
-            let ended = tokio::time::timeout(KILL_TIMEOUT, told).await;
-            ended.map_err(RuntimeError::host("see the guest's end"))?.ok();
-        }
+        // Waited for until it is noted and not only until it is so: whoever asks next, or hears of
+        // exits, must not find it otherwise. One that was noted meanwhile is not told again.
+        let noted = lock(&guest.exit).is_some();
+        let ended = match noted {
+            true => Ok(()),
+            false => tokio::time::timeout(KILL_TIMEOUT, told).await.map(drop),
+        };
         lock(&self.guests).waiting.remove(&guest.slot);
-        Ok(())
+        match ended {
+            Err(error) if guest.process.is_some_and(Process::lives) => {
+                Err(RuntimeError::host("see the guest's end")(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn kill_orphan(&self, guest: &Guest) {
