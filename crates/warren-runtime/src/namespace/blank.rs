@@ -15,7 +15,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -342,15 +342,16 @@ impl Blanks {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `wanted` blanks waiting; runs until [`Blanks::stop`].
-    pub(crate) fn refill(&self, host: &Arc<Host>, wanted: usize) {
+    /// Keeps `wanted` blanks waiting; runs until [`Blanks::stop`], or until the host is gone.
+    pub(crate) fn refill(&self, host: &Weak<Host>, wanted: usize) {
         let mut failures = 0_u32;
         while !self.stopped.load(Ordering::Relaxed) {
             if !self.wait_until_needed(wanted) {
                 return;
             }
+            let Some(host) = host.upgrade() else { return };
             let image = host.images.resolve(&spec::Image::Host).ok();
-            match make(host, host.default_reach(), image.as_ref()) {
+            match make(&host, host.default_reach(), image.as_ref()) {
                 Ok(blank) => {
                     failures = 0;
                     let mut waiting = self.lock();

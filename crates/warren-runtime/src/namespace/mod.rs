@@ -90,7 +90,7 @@ impl NamespaceRuntime {
         let host = Host::open(config)?;
         adopt::adopt(&host)?;
         let blanks = Arc::<Blanks>::default();
-        let (host_for_pool, pool) = (Arc::clone(&host), Arc::clone(&blanks));
+        let (host_for_pool, pool) = (Arc::downgrade(&host), Arc::clone(&blanks));
         std::thread::Builder::new()
             .name("blanks".to_owned())
             .spawn(move || pool.refill(&host_for_pool, wanted))
