@@ -1,38 +1,34 @@
 //! Commands: three ways of asking. The conversation is in `exec_socket`.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use axum::{
     Json,
-    body::Body as ResponseBody,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
-use warren_api::{NDJSON, exec as api};
+use warren_api::exec as api;
 use warren_core::{
     SandboxError,
     exec::{Exec, ExecEvent, OutputStream, Signal},
 };
 
+use super::lines::{self, SILENCE, line};
 use crate::{
     app::App,
     auth::Known,
     convert,
     error::ApiError,
     extract::{Body, CommandBody, ExecPath, Parameters, SandboxPath},
-    streams::StreamSlot,
 };
 
 /// How much of each output a request that waits gets back.
 const KEPT_BYTES: usize = 2 << 20;
-
-/// After so much silence a stream says that it is alive.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// Run a command
 ///
@@ -68,8 +64,8 @@ pub(crate) async fn start_exec(
     let slot = app.open_stream(&caller, &id)?;
     let mut exec = app.sandboxes.exec(&caller, &id, &command).await?;
     app.metrics().exec_started();
-    if wants_lines(&headers) {
-        return Ok(lines(exec, app.ending(&caller), slot));
+    if lines::wanted(&headers) {
+        return Ok(lines::response(line_stream(exec, app.ending(&caller)), slot));
     }
     let ending = app.ending(&caller);
     let outcome = tokio::select! {
@@ -114,7 +110,7 @@ pub(crate) async fn read_exec_output(
     parameters.finish()?;
     let slot = app.open_stream(&caller, &path.sandbox)?;
     let exec = app.sandboxes.exec_output(&caller, &path.sandbox, path.exec, offset).await?;
-    Ok(lines(exec, app.ending(&caller), slot))
+    Ok(lines::response(line_stream(exec, app.ending(&caller)), slot))
 }
 
 /// Send a signal to a command
@@ -140,24 +136,6 @@ pub(crate) async fn signal_exec(
 pub(super) fn signal(text: &str) -> Result<Signal, ApiError> {
     Signal::parse(text)
         .ok_or_else(|| ApiError::invalid("signal", "expected a name such as TERM, or 1 to 64"))
-}
-
-pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|value| value.contains(NDJSON)))
-}
-
-/// A response with one line per event.
-fn lines(exec: Exec, stopping: CancellationToken, slot: StreamSlot) -> Response {
-    let lines = line_stream(exec, stopping).inspect(move |_| {
-        // The slot is the stream's: it goes when the stream does.
-        let _held = &slot;
-    });
-    let body = ResponseBody::from_stream(lines);
-    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
-    ([content_type], body).into_response()
 }
 
 fn line_stream(
@@ -207,13 +185,6 @@ fn event_line(event: &ExecEvent) -> Bytes {
     }
 }
 
-/// An event as a line of JSON.
-pub(super) fn line(event: &api::ExecEvent) -> Bytes {
-    let mut text = serde_json::to_vec(event).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
-}
-
 /// The line of an output, written without a copy of its bytes on the way.
 fn output_line(stream: OutputStream, bytes: &[u8], offset: u64) -> Bytes {
     let kind = match stream {
@@ -247,15 +218,5 @@ mod tests {
             let chunk = api::OutputChunk { data: bytes.to_vec().into(), offset: 7 };
             assert_eq!(output_line(stream, &bytes, 7), line(&event(chunk)));
         }
-    }
-
-    #[test]
-    fn lines_are_given_to_those_who_ask() {
-        let mut headers = HeaderMap::new();
-        assert!(!wants_lines(&headers));
-        headers.append(header::ACCEPT, HeaderValue::from_static("application/json"));
-        assert!(!wants_lines(&headers));
-        headers.append(header::ACCEPT, HeaderValue::from_static(NDJSON));
-        assert!(wants_lines(&headers));
     }
 }

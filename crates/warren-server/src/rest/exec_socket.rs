@@ -25,7 +25,10 @@ use warren_core::{
     exec::{Exec, ExecEvent, ExecInput, OutputStream, TerminalSize},
 };
 
-use super::exec::{line, next, signal};
+use super::{
+    exec::{next, signal},
+    lines::line,
+};
 use crate::{
     app::App,
     auth::Known,

@@ -1,21 +1,20 @@
 //! What detached commands wrote.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use axum::{
     Json,
-    body::Body as ResponseBody,
     extract::State,
-    http::{HeaderMap, HeaderValue, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, stream};
 use tokio_util::sync::CancellationToken;
-use warren_api::{NDJSON, logs as api};
+use warren_api::logs as api;
 use warren_core::logs::{LogQuery, LogReader};
 
-use super::exec::wants_lines;
+use super::lines::{self, SILENCE, line};
 use crate::{
     app::App,
     auth::Known,
@@ -26,9 +25,6 @@ use crate::{
 
 /// How many entries a page has where the request does not say, and at most.
 const PAGE: u32 = 1000;
-
-/// After so much silence a stream says that it is alive.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// Read the log of a sandbox
 ///
@@ -61,7 +57,7 @@ pub(crate) async fn read_logs(
     let exec = exec.map_err(|error| ApiError::invalid("exec", error))?;
     let limit = parameters.number("limit")?;
     let follow = match parameters.one("follow")?.as_deref() {
-        None => wants_lines(&headers),
+        None => lines::wanted(&headers),
         Some("true") => true,
         Some("false") => false,
         Some(_) => return Err(ApiError::invalid("follow", "expected true or false")),
@@ -74,13 +70,7 @@ pub(crate) async fn read_logs(
         }
         let reader = app.sandboxes.follow_logs(&caller, &id, query)?;
         let slot = app.open_stream(&caller, &id)?;
-        let lines = lines(reader, app.ending(&caller)).inspect(move |_| {
-            // The slot is the stream's: it goes when the stream does.
-            let _held = &slot;
-        });
-        let body = ResponseBody::from_stream(lines);
-        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
-        return Ok(([content_type], body).into_response());
+        return Ok(lines::response(events(reader, app.ending(&caller)), slot));
     }
     let limit = limit.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&limit) {
@@ -93,7 +83,7 @@ pub(crate) async fn read_logs(
     Ok(Json(api::LogPage { entries, next_after }).into_response())
 }
 
-fn lines(
+fn events(
     reader: LogReader,
     stopping: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
@@ -117,10 +107,4 @@ fn lines(
             Err(error) => (Ok(line(&api::LogLine::Error(ApiError::from(error).into_body()))), None),
         })
     })
-}
-
-fn line(line: &api::LogLine) -> Bytes {
-    let mut text = serde_json::to_vec(line).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
 }

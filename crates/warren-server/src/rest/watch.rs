@@ -1,20 +1,18 @@
 //! Watching files, as lines of JSON.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
-use axum::{
-    body::Body as ResponseBody,
-    extract::State,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
-use warren_api::{NDJSON, files as api};
+use warren_api::files as api;
 use warren_core::{SandboxError, sandboxes::FileWatch};
 
-use super::files::Place;
+use super::{
+    files::Place,
+    lines::{self, SILENCE, line},
+};
 use crate::{
     app::App,
     auth::Known,
@@ -22,9 +20,6 @@ use crate::{
     error::ApiError,
     extract::{Parameters, SandboxPath},
 };
-
-/// After so much silence a stream says that it is alive.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// Watch a directory
 ///
@@ -50,16 +45,10 @@ pub(crate) async fn watch_files(
     let place = Place::of(id, parameters)?;
     let slot = app.open_stream(&caller, place.at().sandbox)?;
     let watch = app.sandboxes.watch_files(&caller, place.at(), recursive).await?;
-    let lines = lines(watch, app.ending(&caller)).inspect(move |_| {
-        // The slot is the stream's: it goes when the stream does.
-        let _held = &slot;
-    });
-    let body = ResponseBody::from_stream(lines);
-    let content_type = (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
-    Ok(([content_type], body).into_response())
+    Ok(lines::response(events(watch, app.ending(&caller)), slot))
 }
 
-fn lines(
+fn events(
     watch: FileWatch,
     stopping: CancellationToken,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
@@ -84,10 +73,4 @@ fn lines(
         })
     });
     stream::iter([line(&start)]).chain(rest).map(Ok)
-}
-
-fn line(event: &api::WatchEvent) -> Bytes {
-    let mut text = serde_json::to_vec(event).unwrap_or_default();
-    text.push(b'\n');
-    text.into()
 }
