@@ -112,6 +112,28 @@ pub enum EndReason {
     Host,
 }
 
+impl EndReason {
+    const ALL: [Self; 6] =
+        [Self::Exit, Self::Timeout, Self::OutOfMemory, Self::Killed, Self::Stopped, Self::Host];
+
+    /// The name used in the database and in events.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Timeout => "timeout",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Killed => "killed",
+            Self::Stopped => "stopped",
+            Self::Host => "host",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
 impl End {
     /// What the runtime's account of an exit means to the owner of the sandbox.
     pub(crate) fn from_exit(at: Timestamp, exit: &Exit, limits: &Limits) -> Self {

@@ -248,7 +248,7 @@ impl Driver {
     }
 
     pub(super) fn end_and_save(&mut self, end: End) {
-        let why = [("reason", reason(end.reason).to_owned()), ("message", end.message.clone())];
+        let why = [("reason", end.reason.name().to_owned()), ("message", end.message.clone())];
         if self.end(end).is_ok() {
             let stopped = self.event(EventKind::Stopped, why);
             self.shared.store.save(self.published(), vec![stopped]);
@@ -354,15 +354,4 @@ async fn reaches(clock: &dyn Clock, deadline: Option<Timestamp>) {
 fn answer<T>(reply: Reply<T>, result: Result<T, SandboxError>) {
     // Whoever asked may have stopped waiting; the work is done all the same.
     reply.send(result).ok();
-}
-
-fn reason(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Exit => "exit",
-        EndReason::Timeout => "timeout",
-        EndReason::OutOfMemory => "out_of_memory",
-        EndReason::Killed => "killed",
-        EndReason::Stopped => "stopped",
-        EndReason::Host => "host",
-    }
 }

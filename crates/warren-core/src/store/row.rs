@@ -165,7 +165,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             mounts: mounts.iter().map(MountRow::from).collect(),
             expires_at: sandbox.expires_at.map(Timestamp::as_millis),
             end: sandbox.end.as_ref().map(|end| EndRow {
-                reason: Cow::Borrowed(reason_name(end.reason)),
+                reason: Cow::Borrowed(end.reason.name()),
                 message: Cow::Borrowed(&end.message),
                 exit_code: end.exit_code,
             }),
@@ -214,7 +214,7 @@ impl Columns {
         let end = match (record.end, self.ended_at) {
             (Some(end), Some(at)) => Some(End {
                 at: timestamp(at),
-                reason: reason_from_name(&end.reason)?,
+                reason: EndReason::from_name(&end.reason)?,
                 message: end.message.into_owned(),
                 exit_code: end.exit_code,
             }),
@@ -287,28 +287,4 @@ pub(super) struct EventRow<'a> {
 /// The moment of a column; negative ones do not exist here.
 pub(super) fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
-}
-
-fn reason_name(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Exit => "exit",
-        EndReason::Timeout => "timeout",
-        EndReason::OutOfMemory => "out_of_memory",
-        EndReason::Killed => "killed",
-        EndReason::Stopped => "stopped",
-        EndReason::Host => "host",
-    }
-}
-
-fn reason_from_name(name: &str) -> Option<EndReason> {
-    [
-        EndReason::Exit,
-        EndReason::Timeout,
-        EndReason::OutOfMemory,
-        EndReason::Killed,
-        EndReason::Stopped,
-        EndReason::Host,
-    ]
-    .into_iter()
-    .find(|reason| reason_name(*reason) == name)
 }
