@@ -31,20 +31,9 @@ impl NamespaceRuntime {
         let reach = host.allowed_reach(spec.network)?;
         let image = host.images.resolve(&spec.image)?;
         steps.done("image");
-        let mut blank = match self.blanks.take(reach) {
-            Some(blank) => blank,
-            None => blank::make(host, reach, None)?,
-        };
+        let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
         // Its mounts are of a disk that goes.
         blank.unprepare();
-        steps.done("blank");
-        let entry = match host.journal.assign(blank.slot, id) {
-            Ok(entry) => entry,
-            Err(error) => {
-                host.discard_blank(blank);
-                return Err(RuntimeError::host("write the journal")(error));
-            }
-        };
         let owner = Owner { id, spec, entry: &entry };
         match begin_again(host, &mut blank, &owner, &image, &mut steps) {
             Ok(()) => {

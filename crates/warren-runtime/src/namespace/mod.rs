@@ -50,7 +50,7 @@ use warren_core::{
         Capabilities, Created, Deadline, DeadlineAction, Duplex, Found, GuestState, Port, Runtime,
         RuntimeError, RuntimeEvent, Service, Usage,
     },
-    spec::{Limits, Spec},
+    spec::{self, Limits, Spec},
 };
 use warren_proto::keeper::Request;
 
@@ -126,19 +126,7 @@ impl NamespaceRuntime {
         let reach = host.allowed_reach(spec.network)?;
         let image = host.images.resolve(&spec.image)?;
         steps.done("image");
-        let mut blank = match self.blanks.take(reach) {
-            Some(blank) => blank,
-            None => blank::make(host, reach, None)?,
-        };
-        steps.done("blank");
-        let slot = blank.slot;
-        let entry = match host.journal.assign(slot, id) {
-            Ok(entry) => entry,
-            Err(error) => {
-                host.discard_blank(blank);
-                return Err(RuntimeError::host("write the journal")(error));
-            }
-        };
+        let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
         // From here on whatever fails is undone by way of the sandbox's entry.
         let owner = Owner { id, spec, entry: &entry };
         let named = blank::write_hostname(&entry.join("disk"), owner.hostname())
@@ -152,8 +140,30 @@ impl NamespaceRuntime {
             Err(error) => {
                 rustix::process::pidfd_send_signal(&blank.pidfd, rustix::process::Signal::KILL)
                     .ok();
-                host.remove_slot(slot, Some(blank.process), &entry);
+                host.remove_slot(blank.slot, Some(blank.process), &entry);
                 Err(error)
+            }
+        }
+    }
+
+    /// A blank, from the pool or made now, whose entry is the sandbox's from here on.
+    fn claim(
+        &self,
+        id: &SandboxId,
+        reach: spec::Network,
+        steps: &mut Steps,
+    ) -> Result<(Blank, PathBuf), RuntimeError> {
+        let host = &self.host;
+        let blank = match self.blanks.take(reach) {
+            Some(blank) => blank,
+            None => blank::make(host, reach, None)?,
+        };
+        steps.done("blank");
+        match host.journal.assign(blank.slot, id) {
+            Ok(entry) => Ok((blank, entry)),
+            Err(error) => {
+                host.discard_blank(blank);
+                Err(RuntimeError::host("write the journal")(error))
             }
         }
     }
