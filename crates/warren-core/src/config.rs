@@ -57,7 +57,13 @@ impl Default for Defaults {
     fn default() -> Self {
         Self {
             image: Image::Host,
-            limits: Limits { memory_bytes: 1 << 30, cpu_millis: 2000, pids: 512, open_files: 4096 },
+            limits: Limits {
+                memory_bytes: 1 << 30,
+                cpu_millis: 2000,
+                pids: 512,
+                open_files: 4096,
+                disk_bytes: None,
+            },
             profile: Profile::Default,
             network: Network::Open,
             lifetime: Some(Duration::from_secs(3600)),
@@ -81,6 +87,7 @@ impl Defaults {
             network: self.network,
             hostname: None,
             mounts: Vec::new(),
+            volumes: Vec::new(),
         }
     }
 }

@@ -87,6 +87,8 @@ impl Default for FakeRuntime {
                 cpu_limit: true,
                 pids_limit: true,
                 usage: true,
+                snapshot: None,
+                disk_limit: false,
                 users: true,
                 warnings: vec!["nothing is isolated: this runtime is a fake".to_owned()],
             }),

@@ -151,6 +151,36 @@ identity! {
     KeyId, "key-", InvalidKeyId
 }
 
+identity! {
+    /// The identity of a snapshot and of its files: `sn-` and 16 characters of `[a-z0-9]`.
+    SnapshotId, "sn-", InvalidSnapshotId
+}
+
+identity! {
+    /// The identity of a volume: `vol-` and 16 characters of `[a-z0-9]`.
+    VolumeId, "vol-", InvalidVolumeId
+}
+
+identity! {
+    /// The identity of a template: `tp-` and 16 characters of `[a-z0-9]`.
+    TemplateId, "tp-", InvalidTemplateId
+}
+
+/// The text is not the id of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a snapshot id: expected `sn-` and 16 characters of a-z and 0-9")]
+pub struct InvalidSnapshotId;
+
+/// The text is not the id of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a volume id: expected `vol-` and 16 characters of a-z and 0-9")]
+pub struct InvalidVolumeId;
+
+/// The text is not the id of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a template id: expected `tp-` and 16 characters of a-z and 0-9")]
+pub struct InvalidTemplateId;
+
 /// The text is not the id of an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of a key: expected `key-` and 16 characters of a-z and 0-9")]

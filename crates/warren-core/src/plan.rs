@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Defaults},
     error::SandboxError,
     sandbox::{Lifetime, Setup, Wanted},
-    spec::{Image, Limits, Spec},
+    spec::{Image, Limits, OciImage, Spec},
 };
 
 mod mounts;
@@ -57,6 +57,7 @@ impl Plan {
             cpu_millis: wanted.cpu_millis.unwrap_or(defaults.limits.cpu_millis),
             pids: wanted.pids.unwrap_or(defaults.limits.pids),
             open_files: wanted.open_files.unwrap_or(defaults.limits.open_files),
+            disk_bytes: defaults.limits.disk_bytes,
         };
         check_limits(&limits, defaults.most_memory)?;
         let mounts = mounts::grant(wanted.mounts, caller, &config.mounts)?;
@@ -70,6 +71,7 @@ impl Plan {
                 network: wanted.network.unwrap_or(defaults.network),
                 hostname: wanted.hostname,
                 mounts,
+                volumes: Vec::new(),
             },
             setup: Setup { env: wanted.env, user, workdir },
             lifetime: Lifetime {
@@ -170,10 +172,10 @@ fn check_image(image: &Image) -> Result<(), SandboxError> {
         Image::Host => Ok(()),
         Image::Directory(path) | Image::Archive(path) if path.is_absolute() => Ok(()),
         Image::Directory(_) | Image::Archive(_) => refuse("image", "expected an absolute path"),
-        Image::Oci(reference) if reference.is_empty() || reference.len() > 512 => {
+        Image::Oci(OciImage { reference, .. }) if reference.is_empty() || reference.len() > 512 => {
             refuse("image", "expected `host`, `dir:PATH`, `tar:PATH` or an OCI reference")
         }
-        Image::Oci(_) => Ok(()),
+        Image::Oci(_) | Image::Snapshot(_) => Ok(()),
     }
 }
 

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn limits(memory_bytes: u64) -> Limits {
-        Limits { memory_bytes, cpu_millis: 1000, pids: 64, open_files: 64 }
+        Limits { memory_bytes, cpu_millis: 1000, pids: 64, open_files: 64, disk_bytes: None }
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    id::SandboxId,
+    id::{SandboxId, SnapshotId},
     spec::{Limits, Spec},
 };
 
@@ -105,6 +105,53 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "start again" })
     }
 
+    /// Saves what the guest has written, exactly as it is at one moment, as the files of
+    /// `snapshot`. A running guest stands still for that moment alone; one that is paused stays
+    /// so, and a stopped one's files are read where they are kept.
+    ///
+    /// `previous` is the last snapshot that was made of these files, if there is one: what has
+    /// not changed since need not be read again. On an error nothing of the snapshot is left.
+    async fn capture(
+        &self,
+        _id: &SandboxId,
+        _snapshot: &SnapshotId,
+        _previous: Option<&SnapshotId>,
+    ) -> Result<Captured, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "make snapshots" })
+    }
+
+    /// Makes the files of a stopped guest the files of `snapshot`, without reading them. Of the
+    /// guest nothing is left then.
+    async fn convert(&self, _id: &SandboxId, _snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "make snapshots" })
+    }
+
+    /// Writes down what a snapshot's files are (checksums), and has all of it on the disk when it
+    /// returns. `previous` is as for [`Runtime::capture`].
+    async fn seal(
+        &self,
+        _snapshot: &SnapshotId,
+        _previous: Option<&SnapshotId>,
+    ) -> Result<Sealed, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "make snapshots" })
+    }
+
+    /// Makes the kept files of a stopped guest none at all, so that a start finds its image as it
+    /// is. Done twice is the same as once.
+    async fn reset(&self, _id: &SandboxId) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "go back to a snapshot" })
+    }
+
+    /// Removes a snapshot's files. One that is gone is no error.
+    async fn remove_snapshot(&self, _snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "make snapshots" })
+    }
+
+    /// Every snapshot whose files are on this host, sealed or not.
+    async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
     /// The TCP ports on which something in the guest listens, in order.
     async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "list ports" })
@@ -144,10 +191,41 @@ pub struct Capabilities {
     pub pids_limit: bool,
     /// [`Runtime::usage`].
     pub usage: bool,
+    /// [`Runtime::capture`] and what belongs to it; none where snapshots cannot be made.
+    pub snapshot: Option<Cost>,
+    /// [`Limits::disk_bytes`] is enforced.
+    pub disk_limit: bool,
     /// The guest has more than one user id: `user` and `root` differ.
     pub users: bool,
     /// What is weaker here than it could be, each a sentence for people.
     pub warnings: Vec<String>,
+}
+
+/// What it costs to save or to copy files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// About the same whatever there is: the storage shares what is equal.
+    Constant,
+    /// Grows with the number of files, and not with their size.
+    Files,
+    /// Grows with what changed since the last time, in bytes, and with the number of files.
+    Bytes,
+}
+
+/// What [`Runtime::capture`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// For how long the guest stood still.
+    pub frozen: Duration,
+}
+
+/// What [`Runtime::seal`] found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// What the snapshot's own files hold, in bytes.
+    pub bytes: u64,
+    /// How many there are, of whatever kind.
+    pub files: u64,
 }
 
 /// What [`Runtime::create`] did.

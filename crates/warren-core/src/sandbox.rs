@@ -262,7 +262,13 @@ mod tests {
     use super::*;
 
     fn end(reason: ExitReason, oom_kills: u64) -> End {
-        let limits = Limits { memory_bytes: 1 << 28, cpu_millis: 1000, pids: 64, open_files: 1024 };
+        let limits = Limits {
+            memory_bytes: 1 << 28,
+            cpu_millis: 1000,
+            pids: 64,
+            open_files: 1024,
+            disk_bytes: None,
+        };
         End::from_exit(Timestamp::default(), &Exit { reason, oom_kills }, &limits)
     }
 

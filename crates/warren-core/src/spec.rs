@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::id::{SnapshotId, VolumeId};
+
 /// Everything a [`crate::runtime::Runtime`] needs to make one guest.
 ///
 /// Environment, default user and secrets are not here: they reach the guest agent later, over its
@@ -20,6 +22,19 @@ pub struct Spec {
     pub hostname: Option<String>,
     /// Directories of the host that the guest sees.
     pub mounts: Vec<HostDirectory>,
+    /// Volumes that the guest sees.
+    pub volumes: Vec<VolumeMount>,
+}
+
+/// A volume inside a guest, with the ids of the inside on its files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VolumeMount {
+    /// Which.
+    pub volume: VolumeId,
+    /// Where it is in the guest: an absolute path, made where it is missing.
+    pub target: String,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
 }
 
 /// A directory of the host inside a guest. Files in it belong to the guest's user there and to the
@@ -54,8 +69,61 @@ pub enum Image {
     Directory(PathBuf),
     /// A tar archive of a root filesystem, unpacked once.
     Archive(PathBuf),
-    /// An OCI reference. The seam for the image store; no runtime takes it yet.
-    Oci(String),
+    /// An image of the image store.
+    Oci(OciImage),
+    /// What a sandbox was at some moment.
+    Snapshot(Stack),
+}
+
+/// An image of the image store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OciImage {
+    /// What the caller named: `python:3.12`, `registry.example/team/tool@sha256:...`.
+    pub reference: String,
+    /// What that was when the sandbox was made: the digest of the image's configuration,
+    /// `sha256:` and 64 hex digits. A runtime takes nothing without it.
+    pub id: Option<String>,
+}
+
+/// Saved files, layer over layer, on an image.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stack {
+    /// The saved layers, the topmost first: the snapshot itself, then what it was made on.
+    pub layers: Vec<SnapshotId>,
+    /// What lies below them: never a snapshot.
+    pub base: Box<Image>,
+}
+
+impl Image {
+    /// The image that `layer` makes on top of this one.
+    #[must_use]
+    pub fn under(&self, layer: SnapshotId) -> Stack {
+        match self {
+            Self::Snapshot(Stack { layers, base }) => {
+                let layers = [layer].into_iter().chain(layers.iter().copied()).collect();
+                Stack { layers, base: base.clone() }
+            }
+            base => Stack { layers: vec![layer], base: Box::new(base.clone()) },
+        }
+    }
+
+    /// The saved layers that this image needs, the topmost first.
+    #[must_use]
+    pub fn layers(&self) -> &[SnapshotId] {
+        match self {
+            Self::Snapshot(stack) => &stack.layers,
+            _ => &[],
+        }
+    }
+
+    /// What is below everything that was saved.
+    #[must_use]
+    pub fn base(&self) -> &Self {
+        match self {
+            Self::Snapshot(stack) => &stack.base,
+            other => other,
+        }
+    }
 }
 
 /// What a guest may use.
@@ -69,6 +137,8 @@ pub struct Limits {
     pub pids: u32,
     /// Open files of one process.
     pub open_files: u32,
+    /// What the guest may write to its own root filesystem, in bytes; none for no limit.
+    pub disk_bytes: Option<u64>,
 }
 
 /// How much the guest's root may do.

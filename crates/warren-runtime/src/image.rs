@@ -74,12 +74,16 @@ impl Images {
                 let unpacked = archive::open(&self.directory, path)?;
                 Ok(Arc::new(plain(unpacked)))
             }
-            spec::Image::Oci(reference) => Err(RuntimeError::Image {
+            spec::Image::Oci(image) => Err(RuntimeError::Image {
                 reason: format!(
-                    "`{reference}` would have to be pulled from a registry, which this version \
-                     does not do; use `host`, `dir:PATH` or `tar:PATH`"
+                    "`{}` would have to be pulled from a registry, which this version \
+                     does not do; use `host`, `dir:PATH` or `tar:PATH`",
+                    image.reference
                 ),
             }),
+            spec::Image::Snapshot(_) => {
+                Err(RuntimeError::Unsupported { operation: "make snapshots" })
+            }
         }
     }
 }

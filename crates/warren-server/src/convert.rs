@@ -8,7 +8,7 @@ use warren_core::{
     runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted, WantedMount},
     sandboxes::{ChangeKind, FileChange, FileInfo, FileKind, Filter, Page, Unpacked},
-    spec::{HostDirectory, Image, Limits, Network, Profile},
+    spec::{HostDirectory, Image, Limits, Network, OciImage, Profile},
     state::State,
 };
 
@@ -67,7 +67,7 @@ fn image(text: &str) -> Result<Image, ApiError> {
         _ if text == "host" => Ok(Image::Host),
         Some(("dir", path)) => Ok(Image::Directory(PathBuf::from(path))),
         Some(("tar", path)) => Ok(Image::Archive(PathBuf::from(path))),
-        _ => Ok(Image::Oci(text.to_owned())),
+        _ => Ok(Image::Oci(OciImage { reference: text.to_owned(), id: None })),
     }
 }
 
@@ -76,7 +76,10 @@ fn image_text(image: &Image) -> String {
         Image::Host => "host".to_owned(),
         Image::Directory(path) => format!("dir:{}", path.display()),
         Image::Archive(path) => format!("tar:{}", path.display()),
-        Image::Oci(reference) => reference.clone(),
+        Image::Oci(OciImage { reference, .. }) => reference.clone(),
+        Image::Snapshot(stack) => {
+            stack.layers.first().map(|id| format!("snapshot:{id}")).unwrap_or_default()
+        }
     }
 }
 

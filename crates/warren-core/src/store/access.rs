@@ -39,8 +39,16 @@ pub(super) async fn change(
     connection: &mut SqliteConnection,
     change: AccessChange,
 ) -> Result<(), StoreError> {
+    synced(connection, async |connection| apply(connection, change).await).await
+}
+
+/// Has on the disk what `write` commits, when it returns.
+pub(super) async fn synced(
+    connection: &mut SqliteConnection,
+    write: impl AsyncFnOnce(&mut SqliteConnection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     run(connection, "PRAGMA synchronous = FULL").await?;
-    let written = apply(connection, change).await;
+    let written = write(connection).await;
     if let Err(error) = run(connection, "PRAGMA synchronous = NORMAL").await {
         // Later commits are slower than they need to be; this one is what was asked for.
         tracing::warn!(error = &error as &dyn std::error::Error, "{error}");

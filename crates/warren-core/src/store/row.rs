@@ -13,7 +13,9 @@ use crate::{
     clock::Timestamp,
     runtime::DeadlineAction,
     sandbox::{End, EndReason, Lifetime, Sandbox, Setup},
-    spec::{Grant, HostDirectory, Image, Limits, Network, Profile, Spec},
+    spec::{
+        Grant, HostDirectory, Image, Limits, Network, OciImage, Profile, Spec, Stack, VolumeMount,
+    },
     state::State,
 };
 
@@ -38,6 +40,8 @@ struct Record<'a> {
     cpu_millis: u32,
     pids: u32,
     open_files: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk_bytes: Option<u64>,
     #[serde(default)]
     strict: bool,
     #[serde(default)]
@@ -60,6 +64,8 @@ struct Record<'a> {
     kept: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<MountRow<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    volumes: Vec<VolumeRow<'a>>,
     #[serde(default)]
     expires_at: Option<u64>,
     #[serde(default)]
@@ -75,7 +81,43 @@ enum ImageRow<'a> {
     Host,
     Directory(Cow<'a, Path>),
     Archive(Cow<'a, Path>),
-    Oci(Cow<'a, str>),
+    Oci {
+        reference: Cow<'a, str>,
+        #[serde(default)]
+        id: Option<Cow<'a, str>>,
+    },
+    Snapshot {
+        layers: Vec<Cow<'a, str>>,
+        base: Box<ImageRow<'a>>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct VolumeRow<'a> {
+    volume: Cow<'a, str>,
+    target: Cow<'a, str>,
+    #[serde(default)]
+    read_only: bool,
+}
+
+impl<'a> From<&'a VolumeMount> for VolumeRow<'a> {
+    fn from(mount: &'a VolumeMount) -> Self {
+        Self {
+            volume: Cow::Borrowed(mount.volume.as_str()),
+            target: Cow::Borrowed(&mount.target),
+            read_only: mount.read_only,
+        }
+    }
+}
+
+impl VolumeRow<'_> {
+    fn into_mount(self) -> Option<VolumeMount> {
+        Some(VolumeMount {
+            volume: self.volume.parse().ok()?,
+            target: self.target.into_owned(),
+            read_only: self.read_only,
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -140,7 +182,7 @@ impl<'a> From<&'a Sandbox> for SandboxRow<'a> {
 
 impl<'a> From<&'a Sandbox> for Record<'a> {
     fn from(sandbox: &'a Sandbox) -> Self {
-        let Spec { image, limits, profile, network, hostname, mounts } = &sandbox.spec;
+        let Spec { image, limits, profile, network, hostname, mounts, volumes } = &sandbox.spec;
         Self {
             name: sandbox.name.as_deref().map(Cow::Borrowed),
             image: ImageRow::from(image),
@@ -148,6 +190,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             cpu_millis: limits.cpu_millis,
             pids: limits.pids,
             open_files: limits.open_files,
+            disk_bytes: limits.disk_bytes,
             strict: *profile == Profile::Strict,
             offline: *network == Network::None,
             hostname: hostname.as_deref().map(Cow::Borrowed),
@@ -163,6 +206,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             stop_at_deadline: sandbox.lifetime.action == DeadlineAction::Stop,
             kept: sandbox.kept,
             mounts: mounts.iter().map(MountRow::from).collect(),
+            volumes: volumes.iter().map(VolumeRow::from).collect(),
             expires_at: sandbox.expires_at.map(Timestamp::as_millis),
             end: sandbox.end.as_ref().map(|end| EndRow {
                 reason: Cow::Borrowed(end.reason.name()),
@@ -181,19 +225,33 @@ impl<'a> From<&'a Image> for ImageRow<'a> {
             Image::Host => Self::Host,
             Image::Directory(path) => Self::Directory(Cow::Borrowed(path)),
             Image::Archive(path) => Self::Archive(Cow::Borrowed(path)),
-            Image::Oci(reference) => Self::Oci(Cow::Borrowed(reference)),
+            Image::Oci(OciImage { reference, id }) => Self::Oci {
+                reference: Cow::Borrowed(reference),
+                id: id.as_deref().map(Cow::Borrowed),
+            },
+            Image::Snapshot(Stack { layers, base }) => Self::Snapshot {
+                layers: layers.iter().map(|id| Cow::Borrowed(id.as_str())).collect(),
+                base: Box::new(Self::from(&**base)),
+            },
         }
     }
 }
 
-impl From<ImageRow<'_>> for Image {
-    fn from(row: ImageRow<'_>) -> Self {
-        match row {
-            ImageRow::Host => Self::Host,
-            ImageRow::Directory(path) => Self::Directory(path.into_owned()),
-            ImageRow::Archive(path) => Self::Archive(path.into_owned()),
-            ImageRow::Oci(reference) => Self::Oci(reference.into_owned()),
-        }
+impl ImageRow<'_> {
+    fn into_image(self) -> Option<Image> {
+        Some(match self {
+            Self::Host => Image::Host,
+            Self::Directory(path) => Image::Directory(path.into_owned()),
+            Self::Archive(path) => Image::Archive(path.into_owned()),
+            Self::Oci { reference, id } => Image::Oci(OciImage {
+                reference: reference.into_owned(),
+                id: id.map(Cow::into_owned),
+            }),
+            Self::Snapshot { layers, base } => {
+                let layers = layers.iter().map(|id| id.parse().ok()).collect::<Option<_>>()?;
+                Image::Snapshot(Stack { layers, base: Box::new(base.into_image()?) })
+            }
+        })
     }
 }
 
@@ -226,17 +284,23 @@ impl Columns {
             name: record.name.map(Cow::into_owned),
             state: State::from_name(&self.state)?,
             spec: Spec {
-                image: record.image.into(),
+                image: record.image.into_image()?,
                 limits: Limits {
                     memory_bytes: record.memory_bytes,
                     cpu_millis: record.cpu_millis,
                     pids: record.pids,
                     open_files: record.open_files,
+                    disk_bytes: record.disk_bytes,
                 },
                 profile: if record.strict { Profile::Strict } else { Profile::Default },
                 network: if record.offline { Network::None } else { Network::Open },
                 hostname: record.hostname.map(Cow::into_owned),
                 mounts: record.mounts.into_iter().map(HostDirectory::from).collect(),
+                volumes: record
+                    .volumes
+                    .into_iter()
+                    .map(VolumeRow::into_mount)
+                    .collect::<Option<_>>()?,
             },
             labels: record.labels.into_owned(),
             setup: Setup {

@@ -18,9 +18,10 @@ use crate::{
 };
 
 /// The steps from an empty database to today's, in order. A step that was released never changes.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "sandboxes", include_str!("../../migrations/0001_sandboxes.sql")),
     (2, "access", include_str!("../../migrations/0002_access.sql")),
+    (3, "objects", include_str!("../../migrations/0003_objects.sql")),
 ];
 
 pub(super) fn migrations() -> Migrator {
@@ -143,7 +144,8 @@ pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Loaded, St
             .await
             .map_err(StoreError::query("read"))?;
     loaded.keys = rows.iter().filter_map(key).collect();
-    (loaded.projects, loaded.api_keys) = super::access::load(connection).await?;
+    (loaded.projects, loaded.api_keys) = super::access::load(&mut *connection).await?;
+    loaded.objects = super::objects::load(connection).await?;
     Ok(loaded)
 }
 

@@ -167,6 +167,11 @@ impl Writer {
                 answer.send(super::access::change(&mut self.connection, change).await).ok();
                 false
             }
+            Operation::Objects { change, answer } => {
+                self.commit().await;
+                answer.send(super::objects::change(&mut self.connection, change).await).ok();
+                false
+            }
             Operation::NoteUse { id, at } => {
                 if let Err(error) = super::access::note_use(&mut self.connection, id, at).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "{error}");

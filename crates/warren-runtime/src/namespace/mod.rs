@@ -234,6 +234,8 @@ impl Runtime for NamespaceRuntime {
             cpu_limit: limited,
             pids_limit: limited,
             usage: limited,
+            snapshot: None,
+            disk_limit: false,
             users: self.host.nested != Some(1),
             warnings: self.host.warnings(),
         }

@@ -32,7 +32,13 @@ pub(crate) fn possible() -> bool {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { memory_bytes: 256 << 20, cpu_millis: 1000, pids: 128, open_files: 1024 }
+    Limits {
+        memory_bytes: 256 << 20,
+        cpu_millis: 1000,
+        pids: 128,
+        open_files: 1024,
+        disk_bytes: None,
+    }
 }
 
 pub(crate) fn spec() -> Spec {
@@ -43,6 +49,7 @@ pub(crate) fn spec() -> Spec {
         network: Network::Open,
         hostname: None,
         mounts: Vec::new(),
+        volumes: Vec::new(),
     }
 }
 

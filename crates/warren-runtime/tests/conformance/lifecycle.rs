@@ -1,7 +1,7 @@
 use warren_core::{
     id::SandboxId,
     runtime::{Found, GuestState, Runtime, RuntimeError, Service},
-    spec::{Image, Limits, Network, Profile, Spec},
+    spec::{Image, Limits, Network, OciImage, Profile, Spec},
 };
 
 use crate::harness::{Host, eventually, health, limits, possible, spec};
@@ -66,7 +66,7 @@ async fn a_create_that_fails_leaves_nothing_behind() {
     let images = [
         Image::Directory("/nowhere".into()),
         Image::Archive("/nowhere.tar".into()),
-        Image::Oci("python:3.12".into()),
+        Image::Oci(OciImage { reference: "python:3.12".into(), id: None }),
     ];
     for image in images {
         let error = host.runtime().create(&id, &Spec { image, ..spec() }).await.unwrap_err();

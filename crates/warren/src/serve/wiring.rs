@@ -6,7 +6,7 @@ use warren_core::{
     config::{AllowedDirectory, Config as CoreConfig, Defaults, LogConfig, PoolConfig, Retention},
     quota::Quota,
     runtime::Capabilities,
-    spec::{self, Image, Limits},
+    spec::{self, Image, Limits, OciImage},
 };
 use warren_runtime::{
     namespace,
@@ -139,6 +139,7 @@ fn limits(config: &Config) -> Limits {
         cpu_millis: config.cpus.0,
         pids: config.pids,
         open_files: config.open_files,
+        disk_bytes: None,
     }
 }
 
@@ -147,7 +148,7 @@ fn image(text: &str) -> Image {
         None if text == "host" => Image::Host,
         Some(("dir", path)) => Image::Directory(PathBuf::from(path)),
         Some(("tar", path)) => Image::Archive(PathBuf::from(path)),
-        _ => Image::Oci(text.to_owned()),
+        _ => Image::Oci(OciImage { reference: text.to_owned(), id: None }),
     }
 }
 
@@ -165,7 +166,10 @@ mod tests {
         assert_eq!(image("host"), Image::Host);
         assert_eq!(image("dir:/a:b"), Image::Directory("/a:b".into()));
         assert_eq!(image("tar:/a.tar"), Image::Archive("/a.tar".into()));
-        assert_eq!(image("debian:13"), Image::Oci("debian:13".into()));
+        assert_eq!(
+            image("debian:13"),
+            Image::Oci(OciImage { reference: "debian:13".into(), id: None })
+        );
     }
 
     #[test]
