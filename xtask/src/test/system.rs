@@ -5,11 +5,12 @@ use std::fs;
 use crate::shell;
 
 /// Programs that some tests use and the Debian packages that hold them. Without them those tests skip.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("sudo", "sudo"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
     ("mkfs.btrfs", "btrfs-progs"),
+    ("docker-registry", "docker-registry"),
     ("setpriv", "util-linux"),
     ("python3", "python3"),
     ("git", "git"),
