@@ -62,21 +62,22 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
-    pub(crate) fn io<E: Into<io::Error>>(
-        operation: &'static str,
-        name: &[u8],
-    ) -> impl FnOnce(E) -> Self {
+    /// Something that the file system refused: what was tried, and with which entry.
+    pub fn io<E: Into<io::Error>>(operation: &'static str, name: &[u8]) -> impl FnOnce(E) -> Self {
         let name = shown(name);
         move |source| Self::Io { operation, name, source: source.into() }
     }
 
-    pub(crate) fn refused(name: &[u8], reason: &'static str) -> Self {
+    /// An entry that is not taken, and what is wrong with it.
+    #[must_use]
+    pub fn refused(name: &[u8], reason: &'static str) -> Self {
         Self::Refused { name: shown(name), reason }
     }
 }
 
 /// A name for a message: without control characters, and not too long.
-pub(crate) fn shown(name: &[u8]) -> String {
+#[must_use]
+pub fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 200;
     let text = String::from_utf8_lossy(name);
     let mut shown: String = text

@@ -5,7 +5,7 @@ use tar::{EntryType, Header};
 /// Everything in an archive comes in blocks of so many bytes.
 pub(crate) const BLOCK: usize = 512;
 /// Bytes of a name or of a link's target: the kernel's own limit, with the final zero.
-pub(crate) const NAME_BYTES: usize = 4096;
+pub const NAME_BYTES: usize = 4096;
 /// The name that GNU tar gives to its entries for long names.
 const LONG_NAME: &[u8] = b"././@LongLink";
 /// The keyword under which a [`crate::Packer`] says why it gives up.

@@ -9,6 +9,9 @@
 //! (absolute names and `..` are refused, links are not followed out of it), make devices, pipes or
 //! sockets, set the set-user-id bits, write through a hard link, take memory without bound.
 //!
+//! [`Parser`] is the reader alone, for whoever makes something else of an archive than a tree of
+//! files that its reader owns.
+//!
 //! The block layout is the `tar` crate's; reading and unpacking entries is done here, for that
 //! crate takes names of any length into memory and follows paths by name.
 
@@ -16,9 +19,14 @@ mod error;
 mod format;
 mod pack;
 mod parse;
+mod sparse;
 mod tree;
 mod unpack;
 
-pub use error::{PackError, UnpackError};
+pub use error::{PackError, UnpackError, shown};
+pub use format::NAME_BYTES;
 pub use pack::Packer;
+pub use parse::{Entry, Event, Kind, Parser};
+pub use sparse::Piece;
+pub use tree::{clean, split};
 pub use unpack::{Limits, Unpacked, Unpacker};

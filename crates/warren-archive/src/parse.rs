@@ -5,7 +5,8 @@
 //!            v                                           |
 //!  ---> Head --name, times--> Meta --padding--> Skip ----+
 //!        | |                                     ^       |
-//!        | +--file--> Data --padding-------------+       |
+//!        | +--file--> Map --> Data --padding-----+       |
+//!        |             (of a sparse file only)           |
 //!        +--anything else--> Skip -----------------------+
 //!        +--empty block--> End (the rest is not looked at)
 //! ```
@@ -14,36 +15,59 @@ use tar::{EntryType, Header};
 
 use crate::error::{UnpackError, shown};
 use crate::format::{BLOCK, ERROR_KEY, NAME_BYTES, Record, checksum_holds, padding, pax_records};
+use crate::sparse::{Piece, Reader, SPARSE, SaidOfSparse};
 
-/// Bytes of one PAX header. They hold extended attributes too, which are not used here.
+/// Bytes of one PAX header. They hold extended attributes too.
 const PAX_BYTES: u64 = 1 << 20;
+/// Before the name of an extended attribute.
+const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A file with content.
     File,
+    /// A directory.
     Directory,
+    /// A symbolic link.
     Symlink,
+    /// Another name of an entry before it.
     HardLink,
-    /// A device, a pipe, or what only other programs know.
+    /// A named pipe.
+    Pipe,
+    /// A device, of characters or of blocks.
+    Device,
+    /// What only other programs know.
     Other,
 }
 
 /// An entry's head, with what came before it for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) name: Vec<u8>,
-    pub(crate) link: Vec<u8>,
-    pub(crate) mode: u32,
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name, as it was written: to be cleaned before use.
+    pub name: Vec<u8>,
+    /// Where a link leads, as it was written.
+    pub link: Vec<u8>,
+    /// Bits of the mode.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u64, u64),
     /// Seconds since 1970, and nanoseconds.
-    pub(crate) modified: (i64, u32),
-    pub(crate) size: u64,
+    pub modified: (i64, u32),
+    /// Bytes of the file; of a sparse one with its holes.
+    pub size: u64,
+    /// Names and values of extended attributes.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where the bytes that follow belong, of a sparse file: in order, without overlaps.
+    pub pieces: Option<Vec<Piece>>,
 }
 
 /// What the next bytes of an archive are.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event<'a> {
+pub enum Event<'a> {
+    /// The head of an entry.
     Entry(Entry),
     /// Content of the last entry, which is a file.
     Data(&'a [u8]),
@@ -54,56 +78,119 @@ pub(crate) enum Event<'a> {
 #[derive(Debug)]
 enum Step {
     Head,
-    Meta { kind: EntryType, left: u64 },
-    Data { left: u64, padding: usize },
-    Skip { left: u64 },
+    Meta {
+        kind: EntryType,
+        left: u64,
+    },
+    /// The map of a sparse file, in front of its content. The entry has no pieces yet.
+    Map {
+        entry: Box<Entry>,
+        map: Reader,
+        left: u64,
+        padding: usize,
+    },
+    Data {
+        left: u64,
+        padding: usize,
+    },
+    Skip {
+        left: u64,
+    },
     End,
 }
 
 /// What headers before an entry say about it.
 #[derive(Debug, Default)]
 struct Said {
+    /// There was such a header.
+    is_something: bool,
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    owner: (Option<u64>, Option<u64>),
     modified: Option<(i64, u32)>,
-    is_sparse: bool,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    sparse: SaidOfSparse,
 }
 
 /// The reader.
 #[derive(Debug)]
-pub(crate) struct Parser {
+pub struct Parser {
     step: Step,
     /// What is there of a block, or of a header's content.
     held: Vec<u8>,
     said: Said,
+    takes_sparse: bool,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Parser {
-    pub(crate) fn new() -> Self {
-        Self { step: Step::Head, held: Vec::new(), said: Said::default() }
+    /// A reader that refuses sparse files.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { step: Step::Head, held: Vec::new(), said: Said::default(), takes_sparse: false }
+    }
+
+    /// A reader that takes sparse files, with [`Entry::pieces`].
+    #[must_use]
+    pub fn with_sparse() -> Self {
+        Self { takes_sparse: true, ..Self::new() }
     }
 
     /// Whether the last entry was read.
-    pub(crate) fn is_at_end(&self) -> bool {
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
         matches!(self.step, Step::End)
     }
 
+    /// Whether what was read is whole so far, with or without the blocks at an archive's end.
+    #[must_use]
+    pub fn is_between_entries(&self) -> bool {
+        let is_head = matches!(self.step, Step::Head | Step::Skip { left: 0 });
+        is_head && self.held.is_empty() && !self.said.is_something
+    }
+
     /// Takes bytes off the front of `input` until something is known; `None` when all are taken.
-    pub(crate) fn next<'a>(
-        &mut self,
-        input: &mut &'a [u8],
-    ) -> Result<Option<Event<'a>>, UnpackError> {
+    ///
+    /// # Errors
+    ///
+    /// [`UnpackError`] for what is no archive, is too long, or is refused. The reader is of no use
+    /// after one.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, UnpackError> {
         loop {
-            match self.step {
+            match &mut self.step {
+                Step::Map { map, .. } if map.is_done() => {
+                    let step = std::mem::replace(&mut self.step, Step::Head);
+                    let Step::Map { entry, map, left, padding } = step else { continue };
+                    let pieces = Some(map.finish(entry.size, left, &entry.name)?);
+                    self.step = Step::Data { left, padding };
+                    return Ok(Some(Event::Entry(Entry { pieces, ..*entry })));
+                }
                 Step::Data { left: 0, padding } => {
-                    self.step = Step::Skip { left: padding as u64 };
+                    self.step = Step::Skip { left: *padding as u64 };
                     return Ok(Some(Event::EndOfFile));
                 }
                 Step::Skip { left: 0 } => self.step = Step::Head,
-                Step::Meta { kind, left: 0 } => self.finish_meta(kind)?,
+                Step::Meta { kind, left: 0 } => {
+                    let kind = *kind;
+                    self.finish_meta(kind)?;
+                }
                 _ if input.is_empty() => return Ok(None),
                 Step::End => *input = &[],
+                Step::Map { map, left, .. } => {
+                    let missing = BLOCK - self.held.len();
+                    let piece = take(input, missing as u64);
+                    self.held.extend_from_slice(piece);
+                    if self.held.len() == BLOCK {
+                        map.block(&self.held, left)?;
+                        self.held.clear();
+                    }
+                }
                 Step::Head => {
                     let missing = BLOCK - self.held.len();
                     let piece = take(input, missing as u64);
@@ -114,20 +201,17 @@ impl Parser {
                         return Ok(Some(Event::Entry(entry)));
                     }
                 }
-                Step::Meta { kind, left } => {
-                    let piece = take(input, left);
+                Step::Meta { left, .. } => {
+                    let piece = take(input, *left);
                     self.held.extend_from_slice(piece);
-                    self.step = Step::Meta { kind, left: left - piece.len() as u64 };
+                    *left -= piece.len() as u64;
                 }
-                Step::Data { left, padding } => {
-                    let piece = take(input, left);
-                    self.step = Step::Data { left: left - piece.len() as u64, padding };
+                Step::Data { left, .. } => {
+                    let piece = take(input, *left);
+                    *left -= piece.len() as u64;
                     return Ok(Some(Event::Data(piece)));
                 }
-                Step::Skip { left } => {
-                    let piece = take(input, left);
-                    self.step = Step::Skip { left: left - piece.len() as u64 };
-                }
+                Step::Skip { left } => *left -= take(input, *left).len() as u64,
             }
         }
     }
@@ -154,7 +238,7 @@ impl Parser {
         let limit = match kind {
             EntryType::GNULongName | EntryType::GNULongLink => NAME_BYTES as u64,
             EntryType::XHeader | EntryType::XGlobalHeader => PAX_BYTES,
-            _ => return self.entry(&header, size).map(Some),
+            _ => return self.entry(&header, size),
         };
         if size > limit {
             return Err(UnpackError::TooMuch(format!("a name or a header of {size} bytes")));
@@ -163,53 +247,61 @@ impl Parser {
         Ok(None)
     }
 
-    /// The entry of a header, and the step for what follows it.
-    fn entry(&mut self, header: &Header, size: u64) -> Result<Entry, UnpackError> {
+    /// The entry of a header, and the step for what follows it. `None` for a sparse file: its map
+    /// comes first.
+    fn entry(&mut self, header: &Header, size: u64) -> Result<Option<Entry>, UnpackError> {
         let said = std::mem::take(&mut self.said);
-        let name = said.name.unwrap_or_else(|| header.path_bytes().into_owned());
-        let kind = match header.entry_type() {
-            // Before there were directories, their names ended so.
-            EntryType::Regular if name.ends_with(b"/") => Kind::Directory,
-            EntryType::Regular | EntryType::Continuous => Kind::File,
-            EntryType::Directory => Kind::Directory,
-            EntryType::Symlink => Kind::Symlink,
-            EntryType::Link => Kind::HardLink,
-            EntryType::GNUSparse => return Err(UnpackError::refused(&name, SPARSE)),
-            _ => Kind::Other,
-        };
-        if said.is_sparse {
+        let name = said.name.or_else(|| said.sparse.name.clone());
+        let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let kind = kind_of(header, &name);
+        let reader = said.sparse.reader(header, &name)?;
+        if reader.is_some() && (!self.takes_sparse || kind != Kind::File) {
             return Err(UnpackError::refused(&name, SPARSE));
         }
         // Links, directories and devices have no content, whatever size some programs write.
-        let size = match header.entry_type() {
-            EntryType::Link | EntryType::Symlink | EntryType::Char | EntryType::Block => 0,
-            EntryType::Directory | EntryType::Fifo => 0,
-            _ => said.size.unwrap_or(size),
+        let stored = match kind {
+            Kind::File | Kind::Other => said.size.unwrap_or(size),
+            _ => 0,
         };
-        if size > i64::MAX as u64 {
+        if stored > i64::MAX as u64 {
             return Err(UnpackError::Broken("an entry's size is no number"));
         }
-        let whole = size + padding(size) as u64;
-        self.step = match kind {
-            Kind::File => Step::Data { left: size, padding: padding(size) },
-            _ => Step::Skip { left: whole },
-        };
         let link = header.link_name_bytes().unwrap_or_default();
         let mode = header.mode();
         let modified = header.mtime().ok().and_then(|it| i64::try_from(it).ok());
-        Ok(Entry {
+        let fields = header.as_old();
+        let user = said.owner.0.or_else(|| id(&fields.uid, header.uid()));
+        let group = said.owner.1.or_else(|| id(&fields.gid, header.gid()));
+        let no_owner = UnpackError::Broken("an entry's owner is no number");
+        let owner = user.zip(group).ok_or(no_owner)?;
+        let mut entry = Entry {
             kind,
             name,
             link: said.link.unwrap_or_else(|| link.into_owned()),
             mode: mode.map_err(|_text| UnpackError::Broken("an entry's mode is no number"))?,
+            owner,
             modified: said.modified.or(modified.map(|it| (it, 0))).unwrap_or_default(),
-            size,
-        })
+            size: stored,
+            xattrs: said.xattrs,
+            pieces: None,
+        };
+        let padding = padding(stored);
+        self.step = match (kind, reader) {
+            (Kind::File, Some((map, real_size))) => {
+                entry.size = real_size;
+                self.step = Step::Map { entry: Box::new(entry), map, left: stored, padding };
+                return Ok(None);
+            }
+            (Kind::File, None) => Step::Data { left: stored, padding },
+            _ => Step::Skip { left: stored + padding as u64 },
+        };
+        Ok(Some(entry))
     }
 
     /// Reads the content of a header that says something about the entry behind it.
     fn finish_meta(&mut self, kind: EntryType) -> Result<(), UnpackError> {
         let mut bytes = std::mem::take(&mut self.held);
+        self.said.is_something |= kind != EntryType::XGlobalHeader;
         self.step = Step::Skip { left: padding(bytes.len() as u64) as u64 };
         match kind {
             EntryType::GNULongName | EntryType::GNULongLink => {
@@ -238,7 +330,26 @@ impl Parser {
     }
 }
 
-const SPARSE: &str = "it is sparse, expected an archive made without that";
+/// The id in a field; root's in one that was left empty.
+fn id(field: &[u8], value: std::io::Result<u64>) -> Option<u64> {
+    let is_empty = || field.iter().all(|it| [0, b' '].contains(it));
+    value.ok().or_else(|| is_empty().then_some(0))
+}
+
+/// What the entry of a header is.
+fn kind_of(header: &Header, name: &[u8]) -> Kind {
+    match header.entry_type() {
+        // Before there were directories, their names ended so.
+        EntryType::Regular if name.ends_with(b"/") => Kind::Directory,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+        EntryType::Directory => Kind::Directory,
+        EntryType::Symlink => Kind::Symlink,
+        EntryType::Link => Kind::HardLink,
+        EntryType::Fifo => Kind::Pipe,
+        EntryType::Char | EntryType::Block => Kind::Device,
+        _ => Kind::Other,
+    }
+}
 
 fn records(bytes: &[u8]) -> Result<Vec<Record<'_>>, UnpackError> {
     pax_records(bytes).ok_or(UnpackError::Broken("a PAX header is damaged"))
@@ -250,16 +361,26 @@ impl Said {
             b"path" => self.name = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
             b"size" => {
-                let size = std::str::from_utf8(value).ok().and_then(|it| it.parse().ok());
-                self.size =
-                    Some(size.ok_or(UnpackError::Broken("a PAX header's size is no number"))?);
+                let size =
+                    number(value).ok_or(UnpackError::Broken("a PAX header's size is no number"))?;
+                self.size = Some(size);
             }
+            b"uid" => self.owner.0 = number(value),
+            b"gid" => self.owner.1 = number(value),
             b"mtime" => self.modified = time(value),
-            key if key.starts_with(b"GNU.sparse.") => self.is_sparse = true,
-            _ => {}
+            _ => match (key.strip_prefix(b"GNU.sparse."), key.strip_prefix(XATTR)) {
+                (Some(key), _) => self.sparse.note(key, value)?,
+                (None, Some(name)) => self.xattrs.push((name.to_vec(), value.to_vec())),
+                (None, None) => {}
+            },
         }
         Ok(())
     }
+}
+
+/// A decimal number without a sign.
+pub(crate) fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok().filter(|it| !it.starts_with('+'))?.parse().ok()
 }
 
 /// Seconds and nanoseconds of a decimal number.

@@ -269,7 +269,8 @@ fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
 }
 
 /// A clean path's directory and last part.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+#[must_use]
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|it| *it == b'/') {
         Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
         None => (b"", path),
@@ -277,7 +278,12 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// A name of an archive without `.` and doubled slashes; empty for the directory itself.
-pub(crate) fn clean(name: &[u8]) -> Result<Vec<u8>, UnpackError> {
+///
+/// # Errors
+///
+/// [`UnpackError::Refused`] for an absolute name, one with `..` or a zero byte, and one of more than
+/// [`NAME_BYTES`].
+pub fn clean(name: &[u8]) -> Result<Vec<u8>, UnpackError> {
     if name.starts_with(b"/") {
         return Err(UnpackError::refused(name, "its name is absolute"));
     }

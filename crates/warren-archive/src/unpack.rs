@@ -194,7 +194,7 @@ impl Sink {
                 }
                 self.tree.symlink(&path, &entry.link, entry.modified)?;
             }
-            Kind::Other => {
+            Kind::Pipe | Kind::Device | Kind::Other => {
                 self.done.entries -= 1;
                 self.done.skipped += 1;
             }
