@@ -9,18 +9,30 @@
 //! | module | what |
 //! |---|---|
 //! | [`unpack`] | an image layer becomes a layer |
+//! | [`copy`] | a layer that is in use is copied, and the copy made exact |
+//! | [`manifest`] | what a layer holds, with checksums |
 //! | [`marks`] | how whiteouts and opaque directories are written and recognised |
+//! | [`node`] | what a file is, and how it is told from its earlier self |
 //! | [`digest`] | SHA-256 |
 //!
 //! Everything here takes paths and descriptors; sandboxes, images and snapshots are other crates'.
 //! All functions block; some start threads that end before they return.
 #![cfg(target_os = "linux")]
 
+mod attributes;
+pub mod copy;
 pub mod digest;
+pub mod manifest;
 pub mod marks;
+pub mod node;
 mod remove;
 pub mod unpack;
+mod walk;
 
+pub use attributes::Xattr;
 pub use digest::Digest;
+pub use manifest::Manifest;
 pub use marks::Marks;
+pub use node::{Kind, Moment, Stamp};
 pub use unpack::unpack;
+pub use walk::FileError;

@@ -31,7 +31,7 @@ pub use input::Compression;
 
 use crate::digest::{Digest, Hasher};
 use crate::marks::Marks;
-use tree::{Attributes, Pending, Tree};
+use tree::{Pending, Tree};
 
 /// Pieces that wait between two threads: of 256 KiB each.
 const WAITING: usize = 16;
@@ -233,7 +233,7 @@ impl Sink {
                 }
                 self.file = Some(self.tree.file(path, entry)?);
             }
-            Kind::Directory => self.tree.directory(&path, Attributes::of(entry)?)?,
+            Kind::Directory => self.tree.directory(&path, entry)?,
             Kind::HardLink => {
                 let target = self.path(&entry.link)?;
                 self.tree.hard_link(&path, &target)?;
@@ -245,7 +245,7 @@ impl Sink {
                 }
                 self.tree.symlink(&path, entry)?;
             }
-            Kind::Pipe => self.tree.pipe(&path, Attributes::of(entry)?)?,
+            Kind::Pipe => self.tree.pipe(&path, entry)?,
             Kind::Device | Kind::Other => self.tree.counts.skipped += 1,
         }
         Ok(())

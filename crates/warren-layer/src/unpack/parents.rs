@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
 
 use super::UnpackError;
-use super::tree::Attributes;
+use crate::attributes::Attributes;
 
 /// The layers below, the topmost first.
 #[derive(Debug)]

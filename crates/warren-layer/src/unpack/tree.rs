@@ -12,9 +12,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-    XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr, ftruncate, futimens, linkat, mkdirat,
-    mknodat, openat, openat2, symlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, ftruncate, linkat, mkdirat, mknodat,
+    openat, openat2, symlinkat,
 };
 use rustix::io::Errno;
 use warren_archive::{Entry, Piece, split};
@@ -22,6 +21,7 @@ use warren_archive::{Entry, Piece, split};
 use super::marks::{Meaning, meaning};
 use super::parents::Parents;
 use super::{Counts, Options, UnpackError};
+use crate::attributes::Attributes;
 use crate::marks::{
     Marks, is_overlay_xattr, is_whiteout, look, make_opaque, make_whiteout, open_directory,
 };
@@ -32,56 +32,27 @@ const TRIES: usize = 32;
 /// Bytes that directories' names and attributes may take together: they are kept to the end.
 const DIRECTORY_BYTES: usize = 256 << 20;
 
-/// What a file has besides content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes {
-    mode: u32,
-    owner: (u32, u32),
-    modified: (i64, u32),
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Attributes {
-    pub(super) fn of(entry: Entry) -> Result<Self, UnpackError> {
-        let id = |id: u64| {
-            let id = u32::try_from(id).ok().filter(|it| *it != u32::MAX);
-            id.ok_or_else(|| UnpackError::refused(&entry.name, "its owner is out of range"))
-        };
-        let owner = (id(entry.owner.0)?, id(entry.owner.1)?);
-        for (name, _) in &entry.xattrs {
-            if name.starts_with(b"trusted.") || is_overlay_xattr(name) {
-                let reason = "it sets an extended attribute that is the host's";
-                return Err(UnpackError::refused(&entry.name, reason));
-            }
-            if name.contains(&0) {
-                return Err(UnpackError::refused(&entry.name, "an attribute's name is none"));
-            }
+/// What an entry gives to a file, of what it may give; and how much it may not.
+pub(super) fn attributes(entry: Entry) -> Result<(Attributes, u64), UnpackError> {
+    let id = |id: u64| {
+        let id = u32::try_from(id).ok().filter(|it| *it != u32::MAX);
+        id.ok_or_else(|| UnpackError::refused(&entry.name, "its owner is out of range"))
+    };
+    let owner = (id(entry.owner.0)?, id(entry.owner.1)?);
+    for (name, _) in &entry.xattrs {
+        if name.starts_with(b"trusted.") || is_overlay_xattr(name) {
+            let reason = "it sets an extended attribute that is the host's";
+            return Err(UnpackError::refused(&entry.name, reason));
         }
-        let mode = entry.mode & 0o7777;
-        Ok(Self { mode, owner, modified: entry.modified, xattrs: entry.xattrs })
+        if name.contains(&0) {
+            return Err(UnpackError::refused(&entry.name, "an attribute's name is none"));
+        }
     }
-
-    pub(super) fn from_stat(stat: &Stat) -> Self {
-        let modified = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default());
-        let owner = (stat.st_uid, stat.st_gid);
-        Self { mode: stat.st_mode & 0o7777, owner, modified, xattrs: Vec::new() }
-    }
-
-    fn times(&self) -> Timestamps {
-        let (seconds, nanoseconds) = self.modified;
-        let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-        Timestamps { last_access: time, last_modification: time }
-    }
-
-    fn ids(&self) -> (Option<Uid>, Option<Gid>) {
-        (Some(Uid::from_raw(self.owner.0)), Some(Gid::from_raw(self.owner.1)))
-    }
-
-    /// What they take in memory, about.
-    fn bytes(&self) -> usize {
-        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64);
-        64 + xattrs.sum::<usize>()
-    }
+    let wanted = [&b"user."[..], b"security.capability", b"system.posix_acl_"];
+    let is_wanted = |it: &(Vec<u8>, Vec<u8>)| wanted.iter().any(|start| it.0.starts_with(start));
+    let (xattrs, others): (Vec<_>, Vec<_>) = entry.xattrs.into_iter().partition(is_wanted);
+    let mode = entry.mode & 0o7777;
+    Ok((Attributes { mode, owner, modified: entry.modified, xattrs }, others.len() as u64))
 }
 
 /// A file that is being written.
@@ -196,7 +167,7 @@ impl Tree {
         };
         let pieces = entry.pieces.take().map(|it| (0, it.into_iter()));
         let size = entry.size;
-        let attributes = Attributes::of(entry)?;
+        let attributes = self.attributes(entry)?;
         let file = self.replace(&path, "write", make)?.into();
         Ok(Pending { path, file, attributes, size, offset: 0, pieces })
     }
@@ -211,11 +182,8 @@ impl Tree {
     }
 
     /// Makes a directory, unless it is there.
-    pub(super) fn directory(
-        &mut self,
-        path: &[u8],
-        attributes: Attributes,
-    ) -> Result<(), UnpackError> {
+    pub(super) fn directory(&mut self, path: &[u8], entry: Entry) -> Result<(), UnpackError> {
+        let attributes = self.attributes(entry)?;
         if !path.is_empty() {
             let fail = || UnpackError::io("make the directory", path);
             let (parent, name) = split(path);
@@ -231,40 +199,37 @@ impl Tree {
 
     /// Makes a symbolic link. Where it leads does not matter: look-ups stay beneath the root.
     pub(super) fn symlink(&mut self, path: &[u8], entry: Entry) -> Result<(), UnpackError> {
-        let fail = || UnpackError::io("make the link", path);
         let link = entry.link.clone();
-        let attributes = Attributes::of(entry)?;
+        let attributes = self.attributes(entry)?;
         self.replace(path, "make the link", |directory, name| {
             symlinkat(link.as_slice(), directory, name)
         })?;
-        self.counts.skipped_xattrs += attributes.xattrs.len() as u64;
-        let (parent, name) = split(path);
-        let directory = self.directory_at(parent)?;
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if !self.ignore_owners {
-            let (user, group) = attributes.ids();
-            chownat(&directory, name, user, group, flags).map_err(fail())?;
-        }
-        utimensat(&directory, name, &attributes.times(), flags).map_err(fail())
+        self.set_at(path, attributes)
     }
 
     /// Makes a named pipe.
-    pub(super) fn pipe(&mut self, path: &[u8], attributes: Attributes) -> Result<(), UnpackError> {
-        let fail = || UnpackError::io("make the pipe", path);
-        let mode = Mode::from_raw_mode(attributes.mode);
+    pub(super) fn pipe(&mut self, path: &[u8], entry: Entry) -> Result<(), UnpackError> {
+        let attributes = self.attributes(entry)?;
         self.replace(path, "make the pipe", |directory, name| {
             mknodat(directory, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         })?;
-        self.counts.skipped_xattrs += attributes.xattrs.len() as u64;
+        self.set_at(path, attributes)
+    }
+
+    /// What a link or a pipe has, without extended attributes.
+    fn set_at(&mut self, path: &[u8], mut attributes: Attributes) -> Result<(), UnpackError> {
+        self.counts.skipped_xattrs += std::mem::take(&mut attributes.xattrs).len() as u64;
         let (parent, name) = split(path);
         let directory = self.directory_at(parent)?;
-        if !self.ignore_owners {
-            let (user, group) = attributes.ids();
-            chownat(&directory, name, user, group, AtFlags::SYMLINK_NOFOLLOW).map_err(fail())?;
-        }
-        // It was made here, so it is no link.
-        chmodat(&directory, name, mode, AtFlags::empty()).map_err(fail())?;
-        utimensat(&directory, name, &attributes.times(), AtFlags::SYMLINK_NOFOLLOW).map_err(fail())
+        let set = attributes.set_at(&*directory, name, self.ignore_owners);
+        set.map_err(UnpackError::io("set the owner, mode or time of", path))?;
+        Ok(())
+    }
+
+    fn attributes(&mut self, entry: Entry) -> Result<Attributes, UnpackError> {
+        let (attributes, others) = attributes(entry)?;
+        self.counts.skipped_xattrs += others;
+        Ok(attributes)
     }
 
     /// Gives what is at `target` a second name.
@@ -313,25 +278,10 @@ impl Tree {
         path: &[u8],
         attributes: &Attributes,
     ) -> Result<(), UnpackError> {
-        let fail = |operation| UnpackError::io(operation, path);
-        // In this order: a change of the owner takes set-user-id bits and capabilities away.
-        if !self.ignore_owners {
-            let (user, group) = attributes.ids();
-            fchown(&file, user, group).map_err(fail("set the owner of"))?;
-        }
-        fchmod(&file, Mode::from_raw_mode(attributes.mode)).map_err(fail("set the mode of"))?;
-        for (name, value) in &attributes.xattrs {
-            let wanted = [&b"user."[..], b"security.capability", b"system.posix_acl_"];
-            let set = match wanted.iter().any(|it| name.starts_with(it)) {
-                true => fsetxattr(&file, name.as_slice(), value, XattrFlags::empty()),
-                false => Err(Errno::NOTSUP),
-            };
-            match set {
-                Err(Errno::NOTSUP | Errno::PERM) => self.counts.skipped_xattrs += 1,
-                set => set.map_err(fail("set an extended attribute of"))?,
-            }
-        }
-        futimens(&file, &attributes.times()).map_err(fail("set the time of"))
+        let set = attributes.set(file, self.ignore_owners);
+        let set = set.map_err(UnpackError::io("set the owner, mode, attributes or time of", path));
+        self.counts.skipped_xattrs += set?;
+        Ok(())
     }
 
     /// Makes something under a name that may be taken.

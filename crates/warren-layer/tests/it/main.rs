@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod archive;
+mod copying;
 mod hostile;
+mod manifests;
 mod overlay;
 mod unpacking;
 
