@@ -3,6 +3,8 @@
 //! A *disk* is one directory with `upper` and `work` in it, on one filesystem, as overlayfs wants
 //! them. Ids in it are those of the inside (0, 1000), whatever range the guest runs in.
 
+pub mod backing;
+
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use warren_sys::btrfs;

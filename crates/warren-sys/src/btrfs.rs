@@ -1,5 +1,7 @@
 //! The few btrfs calls that a storage pool needs.
 
+pub mod quota;
+
 use std::{
     fs::File,
     io,

@@ -12,6 +12,7 @@ pub mod channel;
 pub mod fork;
 pub mod idmap;
 pub mod inotify;
+pub mod loopback;
 pub mod memory;
 pub mod mount;
 pub mod namespaces;
@@ -25,3 +26,16 @@ pub mod reap;
 pub mod seccomp;
 pub mod spawn;
 pub mod users;
+pub mod xfs;
+
+/// A UUID of 16 bytes as people write it.
+fn uuid_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (index, byte) in bytes.iter().enumerate() {
+        if [4, 6, 8, 10].contains(&index) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}

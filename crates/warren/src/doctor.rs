@@ -9,6 +9,8 @@ mod namespaces;
 
 mod filesystem;
 
+mod storage;
+
 mod cgroups;
 
 mod network;
@@ -23,6 +25,7 @@ use std::{fs, io, path::PathBuf};
 
 use rustix::thread::UnshareFlags;
 use serde::Serialize;
+use warren_runtime::storage::backing::{self, Backing, BackingError};
 use warren_sys::{fork::SingleThreaded, probe};
 
 use crate::{
@@ -109,7 +112,9 @@ struct Host<'a> {
     proof: SingleThreaded,
     environment: &'a Environment,
     config: &'a Config,
-    /// The data directory, made if need be.
+    /// The storage pool that is recorded, if any.
+    pool: Result<Option<Backing>, BackingError>,
+    /// The data directory, made if need be, or the pool that is mounted in it.
     data: &'a PathBuf,
     uid: u32,
     gid: u32,
@@ -161,7 +166,8 @@ pub(crate) fn examine(environment: &Environment, config: Result<Config, ConfigEr
                 proof,
                 environment,
                 config: &config,
-                data: &dirs.data,
+                pool: Backing::find(&dirs.data),
+                data: &backing::mounted(&dirs.data).unwrap_or(dirs.data),
                 uid: rustix::process::geteuid().as_raw(),
                 gid: rustix::process::getegid().as_raw(),
             };
@@ -169,6 +175,7 @@ pub(crate) fn examine(environment: &Environment, config: Result<Config, ConfigEr
                 kernel::checks,
                 namespaces::checks,
                 filesystem::checks,
+                storage::checks,
                 cgroups::checks,
                 network::checks,
                 users::checks,

@@ -79,6 +79,10 @@ impl CliError {
         self.hints.push(hint.into());
         self
     }
+
+    pub(crate) fn hints(self, hints: Vec<String>) -> Self {
+        hints.into_iter().fold(self, Self::hint)
+    }
 }
 
 impl From<ClientError> for CliError {
@@ -110,6 +114,9 @@ fn hint(code: Code, message: &str) -> Option<&'static str> {
         }
         Code::Unauthenticated => {
             Some("WARREN_API_KEY holds the key; `warren key create` makes one")
+        }
+        Code::ResourceExhausted if message.contains("disk space") => {
+            Some("remove sandboxes or files, or make room: `warren doctor` says how much there is")
         }
         Code::AlreadyExists => Some("another --name, or `warren rm` on the one that has it"),
         _ => None,

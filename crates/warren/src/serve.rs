@@ -19,6 +19,7 @@ use warren_runtime::{
     namespace::NamespaceRuntime,
     net::resolver::{self, ResolverConfig, ResolverHandle},
     rootless,
+    storage::backing::{self, Storage},
 };
 use warren_server::App;
 
@@ -44,8 +45,9 @@ pub(crate) fn serve(
     let file = post.background.then(|| dirs.log());
     log::start(config.log, file, config.log_size.0);
     post.sign().map_err(CliError::local("write the lock file"))?;
-    let tcp = match Listeners::open(config) {
-        Ok(tcp) => tcp,
+    let opened = Listeners::open(config).and_then(|tcp| Ok((tcp, storage(dirs)?)));
+    let (tcp, storage) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             // Who waits at the socket is turned away, and nothing is left of it.
             let closed = post.split().1.close(dirs);
@@ -62,20 +64,28 @@ pub(crate) fn serve(
         .build()
         .map_err(CliError::local("start the event loop"))?;
     let (lock, door) = post.split();
-    let result = runtime.block_on(run(config, dirs, (door, tcp), manager));
+    let result = runtime.block_on(run(config, dirs, (door, tcp, storage), manager));
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock); // the next server may start
     result
 }
 
+/// Where the files of sandboxes are. Without its pool a server would take its sandboxes for lost.
+fn storage(dirs: &Dirs) -> Result<Storage, CliError> {
+    backing::open(&dirs.data).map_err(|error| {
+        let hints = crate::commands::setup::storage::hints(&error);
+        CliError::local("open the storage")(error).hints(hints)
+    })
+}
+
 async fn run(
     config: &Config,
     dirs: &Dirs,
-    (door, tcp): (Door, Listeners),
+    (door, tcp, storage): (Door, Listeners, Storage),
     manager: &Manager,
 ) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
-    let wired = wiring::runtime(config, dirs);
+    let wired = wiring::runtime(config, dirs, storage);
     let (writers, database) = (TaskTracker::new(), dirs.data.join("warren.db"));
     // Somebody waits for both: the machine is prepared while the database opens.
     let (runtime, store) = tokio::join!(

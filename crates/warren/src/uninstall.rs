@@ -23,7 +23,10 @@ use warren_api::{
     client::{Client, ClientError, UnixSocket},
     sandbox::{ListSandboxes, State},
 };
-use warren_runtime::traces::{self, Place, Trace};
+use warren_runtime::{
+    storage::backing,
+    traces::{self, Place, Trace},
+};
 
 use crate::{
     background::{self, LocalServer, Record, lock_file, wait_for_lock},
@@ -53,6 +56,8 @@ pub(crate) struct Plan {
     traces: Vec<Trace>,
     /// Files that some other command of ours has put elsewhere.
     units: Vec<PathBuf>,
+    /// Where a storage pool is mounted.
+    pool: Option<PathBuf>,
     /// The directories that are there.
     directories: Vec<PathBuf>,
 }
@@ -62,6 +67,7 @@ impl Plan {
         self.server.is_none()
             && self.traces.is_empty()
             && self.units.is_empty()
+            && self.pool.is_none()
             && self.directories.is_empty()
     }
 
@@ -78,8 +84,9 @@ impl Plan {
         let sandboxes = self.sandboxes.iter().map(|id| format!("sandbox {id} with its files"));
         let traces = self.traces.iter().map(ToString::to_string);
         let units = self.units.iter().map(|path| format!("systemd unit {}", path.display()));
+        let pool = self.pool.iter().map(|path| format!("storage pool at {}", path.display()));
         let directories = self.directories.iter().map(|path| directory_line(path));
-        server.chain(sandboxes).chain(traces).chain(units).chain(directories).collect()
+        server.chain(sandboxes).chain(traces).chain(units).chain(pool).chain(directories).collect()
     }
 }
 
@@ -89,22 +96,29 @@ fn directory_line(path: &Path) -> String {
 
 /// Looks at what there is; `units` go too. Nothing is changed.
 pub(crate) fn plan(dirs: &Dirs, units: Vec<PathBuf>) -> Result<Plan, CliError> {
-    let traces = traces::find(&place(dirs)).map_err(CliError::local("look at this machine"))?;
+    // Before anything is looked for in it, and so that sandboxes in it are seen.
+    if rustix::process::geteuid().is_root() && dirs.data.is_dir() {
+        drop(backing::open(&dirs.data)); // one that is broken has nothing to show and goes too
+    }
+    let storage = backing::directory(&dirs.data);
+    let traces = traces::find(&place(dirs, &storage));
+    let traces = traces.map_err(CliError::local("look at this machine"))?;
     let directories = [&dirs.run, &dirs.data];
     Ok(Plan {
         server: server(dirs),
         sandboxes: ["sandboxes", "stopped"]
             .iter()
-            .flat_map(|kind| files::names(&dirs.data.join(kind)))
+            .flat_map(|kind| files::names(&storage.join(kind)))
             .collect(),
         traces,
         units,
+        pool: backing::mounted(&dirs.data),
         directories: directories.into_iter().filter(|it| it.exists()).cloned().collect(),
     })
 }
 
-fn place(dirs: &Dirs) -> Place<'_> {
-    Place { data_dir: &dirs.data, run_dir: &dirs.run, instance: &dirs.instance }
+fn place<'a>(dirs: &'a Dirs, storage: &'a Path) -> Place<'a> {
+    Place { data_dir: storage, run_dir: &dirs.run, instance: &dirs.instance }
 }
 
 /// The process that holds the lock of a server's lifetime, also where the lock's name is gone.
@@ -137,7 +151,7 @@ pub(crate) fn carry_out(
     dirs: &Dirs,
     plan: &Plan,
 ) -> Result<Vec<String>, CliError> {
-    files::refuse_mounts(&[&dirs.data, &dirs.run])?;
+    files::refuse_mounts(&[&dirs.data, &dirs.run], plan.pool.as_deref())?;
     if plan.server.is_some() || must_start_a_server(plan) {
         block_on(empty_and_stop(setup, dirs))?;
     }
@@ -145,6 +159,7 @@ pub(crate) fn carry_out(
     let locks = if dirs.run.is_dir() { Some(locks(dirs)?) } else { None };
     let mut left = files::remove_each(&plan.units);
     left.extend(sweep(dirs)?);
+    left.extend(take_down(dirs));
     for (directory, known) in [(&dirs.run, files::RUN), (&dirs.data, files::DATA)] {
         left.extend(files::remove(directory, known));
     }
@@ -236,7 +251,7 @@ fn end_server(dirs: &Dirs) -> Result<(), CliError> {
 }
 
 /// Takes the locks of a run directory: while they are held no server can start in it.
-fn locks(dirs: &Dirs) -> Result<[fs::File; 2], CliError> {
+pub(crate) fn locks(dirs: &Dirs) -> Result<[fs::File; 2], CliError> {
     let take = |path: PathBuf| -> io::Result<fs::File> {
         let lock = wait_for_lock(lock_file(&path)?, ENDING)?;
         lock.ok_or_else(|| io::ErrorKind::TimedOut.into())
@@ -245,9 +260,19 @@ fn locks(dirs: &Dirs) -> Result<[fs::File; 2], CliError> {
     both.map_err(CliError::local("lock the run directory"))
 }
 
+/// Unmounts the storage pool, so that its file can be removed with the others; a device keeps what
+/// is on it. Gives sentences about what is left.
+fn take_down(dirs: &Dirs) -> Option<String> {
+    let error = backing::unmount(&dirs.data).err()?;
+    let words = crate::output::chain(&error).join(": ");
+    Some(format!("the storage pool stays mounted: {words}"))
+}
+
 /// Removes what is found on the machine, and looks again.
 fn sweep(dirs: &Dirs) -> Result<Vec<String>, CliError> {
-    let look = || traces::find(&place(dirs)).map_err(CliError::local("look at this machine"));
+    let storage = backing::directory(&dirs.data);
+    let look =
+        || traces::find(&place(dirs, &storage)).map_err(CliError::local("look at this machine"));
     let errors = traces::remove(&look()?);
     let mut left: Vec<String> =
         errors.iter().map(|error| crate::output::chain(error).join(": ")).collect();

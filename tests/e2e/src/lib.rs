@@ -29,6 +29,8 @@ mod lifecycle;
 
 mod limits;
 
+mod storage;
+
 mod mistakes;
 
 mod crash;

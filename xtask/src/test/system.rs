@@ -5,12 +5,13 @@ use std::fs;
 use crate::shell;
 
 /// Programs that some tests use and the Debian packages that hold them. Without them those tests skip.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("sudo", "sudo"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("docker-registry", "docker-registry"),
+    ("mkfs.xfs", "xfsprogs"),
     ("setpriv", "util-linux"),
     ("python3", "python3"),
     ("git", "git"),

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use warren_core::spec::Limits;
 
-use crate::{net::NetConfig, storage::Driver};
+use crate::{
+    net::NetConfig,
+    storage::{Driver, backing::Backing},
+};
 
 /// Settings of a [`super::NamespaceRuntime`].
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where sandboxes, images and blanks live. Must be mode 0700: files in it may carry set-id
-    /// bits that a guest made.
+    /// The storage directory, where sandboxes, images and blanks live. Must be mode 0700, or be
+    /// in a directory that is: files in it may carry set-id bits that a guest made.
     pub data_dir: PathBuf,
     /// Where sockets live; short, and empty after a reboot.
     pub run_dir: PathBuf,
@@ -27,6 +30,12 @@ pub struct Config {
     pub all_memory_bytes: Option<u64>,
     /// How the writable part of a root filesystem is stored.
     pub storage: Driver,
+    /// The pool that the storage directory is in, if it is in one; it grows when it is nearly
+    /// full.
+    pub backing: Option<Backing>,
+    /// No sandbox is made while less than this is free in the storage directory, in bytes; a tenth
+    /// of the filesystem where that is less.
+    pub disk_reserve_bytes: u64,
     /// Addresses and names.
     pub network: Network,
     /// Hand layers to overlayfs by path also where the kernel takes descriptors (Linux 6.13 and

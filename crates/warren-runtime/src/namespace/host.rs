@@ -30,6 +30,7 @@ use super::{
     keeper::{self, Exited, Keeper, Living},
     root::{self, Mounter},
     slots::Slots,
+    space::{self, Space},
 };
 use crate::{
     image::Images,
@@ -55,6 +56,7 @@ pub(crate) struct Host {
     pub(crate) slots: Slots,
     pub(crate) journal: Journal,
     pub(crate) pool: Pool,
+    pub(super) space: Space,
     pub(crate) images: Images,
     pub(crate) cgroups: Hierarchy,
     pub(crate) net: Option<Net>,
@@ -134,6 +136,7 @@ impl Host {
         let (net, no_network) = network;
         let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
         let images = step("open the images", Images::open(&config.data_dir))?;
+        let space = Space::new(config.data_dir, config.backing, config.disk_reserve_bytes);
         let mounter = step("start the mounting threads", mounter)?;
         let host = Arc::new_cyclic(|me| Self {
             run_dir: config.run_dir,
@@ -143,6 +146,7 @@ impl Host {
             slots,
             journal,
             pool,
+            space,
             images,
             cgroups,
             net,
@@ -156,6 +160,7 @@ impl Host {
             me: Weak::clone(me),
         });
         step("start the janitor", host.janitor.start(&host))?;
+        step("watch the storage", space::watch(&host))?;
         Ok(host)
     }
 

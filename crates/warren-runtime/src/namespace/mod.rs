@@ -19,6 +19,7 @@
 //! | `janitor` | removing guests, away from whoever waits |
 //! | `adopt` | finding what an earlier server left |
 //! | `again` | guests on the files of stopped ones |
+//! | `space` | room for files: watched, made, and kept |
 //! | `ports` | what guests listen on |
 //! | `volumes` | directories of the host inside guests |
 
@@ -33,6 +34,7 @@ mod keeper;
 mod ports;
 mod root;
 mod slots;
+mod space;
 mod volumes;
 
 use std::{
@@ -124,6 +126,7 @@ impl NamespaceRuntime {
         let mut steps = Steps::new();
         let host = &self.host;
         let reach = host.allowed_reach(spec.network)?;
+        host.space.admit()?;
         let image = host.images.resolve(&spec.image)?;
         steps.done("image");
         let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
@@ -245,7 +248,7 @@ impl Runtime for NamespaceRuntime {
         let this = Self { host: Arc::clone(&self.host), blanks: Arc::clone(&self.blanks) };
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
-        blocking(move || this.create_now(&id, &spec)).await
+        blocking(move || this.create_now(&id, &spec).map_err(space::name_shortage)).await
     }
 
     async fn check(&self) -> Result<(), RuntimeError> {
@@ -294,7 +297,7 @@ impl Runtime for NamespaceRuntime {
         let this = Self { host: Arc::clone(&self.host), blanks: Arc::clone(&self.blanks) };
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
-        blocking(move || this.start_now(&id, &spec)).await
+        blocking(move || this.start_now(&id, &spec).map_err(space::name_shortage)).await
     }
 
     async fn ports(&self, id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {

@@ -141,6 +141,8 @@ impl Host {
             limits: limits(),
             all_memory_bytes: None,
             storage: Driver::Auto,
+            backing: None,
+            disk_reserve_bytes: 0,
             network: namespace::Network::On(NetConfig::default()),
             layers_by_path: self.layers_by_path,
         };

@@ -16,6 +16,7 @@ use crate::{
     uninstall::{self, Plan},
 };
 
+pub(crate) mod storage;
 mod systemd;
 
 /// Change what this machine has of Warren
@@ -27,6 +28,7 @@ pub(crate) struct SetupArgs {
 
 #[derive(clap::Subcommand, Debug)]
 enum SetupCommand {
+    Storage(storage::StorageArgs),
     Systemd(systemd::SystemdArgs),
     Uninstall(UninstallArgs),
 }
@@ -34,7 +36,7 @@ enum SetupCommand {
 /// Remove everything that the server of this data directory has on this machine
 ///
 /// The server is stopped and every sandbox removed, running or not, with all files; then cgroups,
-/// interfaces, packet filters, the run directory and the data directory go, and the systemd unit
+/// interfaces, packet filters, the storage pool, the run directory and the data directory go, and the systemd unit
 /// where `setup systemd` has installed it. First all of it is
 /// listed and asked about. It works without a server and when a part has gone already; a server of
 /// another data directory is not touched. The program itself and its settings stay.
@@ -51,6 +53,7 @@ pub(crate) fn setup(
     config: &Config,
 ) -> Result<ExitCode, CliError> {
     let args = match args.command {
+        SetupCommand::Storage(args) => return storage::storage(setup, &args, config),
         SetupCommand::Systemd(args) => return systemd::systemd(setup, &args),
         SetupCommand::Uninstall(args) => args,
     };

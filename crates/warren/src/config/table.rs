@@ -106,6 +106,9 @@ settings! {
     idle_exit: Lasting = Some("5m"),
     /// Where the files of sandboxes are kept.
     storage: Storage = Some("auto"),
+    /// How much of what that is on stays free: while less is, no sandbox is made. A tenth of it at
+    /// most.
+    disk_reserve: Size = Some("256 MiB"),
     /// The most memory that a request may ask for; `0` for all that the machine has.
     memory_max: Size = Some("0"),
     /// How much memory all sandboxes together use at most, whatever they are allowed; `0` for

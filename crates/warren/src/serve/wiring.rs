@@ -12,7 +12,7 @@ use warren_runtime::{
     namespace,
     net::{NetConfig, Subnet, resolver::Upstreams, uplink::Tool},
     rootless,
-    storage::Driver,
+    storage::{Driver, backing},
 };
 
 use crate::{
@@ -90,12 +90,16 @@ pub(super) fn face(config: &Config) -> warren_server::Config {
 }
 
 /// What the namespace runtime is told.
-pub(super) fn runtime(config: &Config, dirs: &Dirs) -> namespace::Config {
+pub(super) fn runtime(
+    config: &Config,
+    dirs: &Dirs,
+    storage: backing::Storage,
+) -> namespace::Config {
     match config.runtime {
         Runtime::Namespace => {}
     }
     namespace::Config {
-        data_dir: dirs.data.clone(),
+        data_dir: storage.directory,
         run_dir: dirs.run.clone(),
         instance: dirs.instance.clone(),
         agent: warren_agent_image::AGENT,
@@ -107,6 +111,8 @@ pub(super) fn runtime(config: &Config, dirs: &Dirs) -> namespace::Config {
             Storage::Dir => Driver::Directory,
             Storage::Btrfs => Driver::Btrfs,
         },
+        backing: storage.backing,
+        disk_reserve_bytes: config.disk_reserve.0,
         network: network(config, rootless::uplink()),
         layers_by_path: false,
     }

@@ -15,6 +15,11 @@ pub(super) const DATA: &[&str] = &[
     "trash",
     "stopped",
     "images",
+    "snapshots",
+    "volumes",
+    "pool",
+    "pool.img",
+    "pool.record*",
     "warren.db*",
     "logs.db*",
     "backup-*",
@@ -35,10 +40,10 @@ pub(super) fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Stops before anything is removed through a mount.
-pub(super) fn refuse_mounts(directories: &[&Path]) -> Result<(), CliError> {
+/// Stops before anything is removed through a mount, other than that of our own pool.
+pub(super) fn refuse_mounts(directories: &[&Path], pool: Option<&Path>) -> Result<(), CliError> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    match mount_below(&mounts, directories) {
+    match mount_below(&mounts, directories, pool) {
         None => Ok(()),
         Some(mount) => Err(CliError::usage(format!(
             "something is mounted at {}, and would be emptied",
@@ -49,10 +54,11 @@ pub(super) fn refuse_mounts(directories: &[&Path]) -> Result<(), CliError> {
 }
 
 /// The first mount point strictly below one of these directories.
-fn mount_below(mounts: &str, directories: &[&Path]) -> Option<PathBuf> {
+fn mount_below(mounts: &str, directories: &[&Path], but: Option<&Path>) -> Option<PathBuf> {
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescaped);
     points
         .into_iter()
+        .filter(|point| Some(point.as_path()) != but)
         .find(|point| directories.iter().any(|it| point.starts_with(it) && point != it))
 }
 
@@ -155,8 +161,9 @@ mod tests {
     fn a_mount_below_is_seen_and_the_directory_itself_may_be_one() {
         let mounts = "36 35 98:0 / /data rw - ext4 x rw\n37 36 98:1 / /data/a\\040b rw - ext4 y rw";
         let data = Path::new("/data");
-        assert_eq!(mount_below(mounts, &[data]), Some("/data/a b".into()));
-        assert_eq!(mount_below(mounts, &[Path::new("/dat")]), None);
-        assert_eq!(mount_below(mounts.lines().next().unwrap(), &[data]), None);
+        assert_eq!(mount_below(mounts, &[data], Some(Path::new("/data/a b"))), None);
+        assert_eq!(mount_below(mounts, &[data], None), Some("/data/a b".into()));
+        assert_eq!(mount_below(mounts, &[Path::new("/dat")], None), None);
+        assert_eq!(mount_below(mounts.lines().next().unwrap(), &[data], None), None);
     }
 }

@@ -99,6 +99,11 @@ impl Leftovers {
             }
             drop(fs::remove_dir(cgroup));
         }
+        let pool = home.data().join("pool");
+        if pool.exists() {
+            // Where none is mounted there is nothing to take down.
+            drop(command("umount").args(["-l"]).arg(pool).output());
+        }
         let run = home.run_directory();
         if run.exists() {
             drop(fs::remove_dir_all(&run));
