@@ -49,6 +49,12 @@ pub enum EventKind {
     /// It got another lifetime.
     #[serde(rename = "sandbox.extended")]
     Extended,
+    /// A snapshot was made of it; `snapshot` in the detail says which.
+    #[serde(rename = "sandbox.snapshotted")]
+    Snapshotted,
+    /// It went back to a snapshot.
+    #[serde(rename = "sandbox.rolled_back")]
+    RolledBack,
     /// It could not be made, or broke.
     #[serde(rename = "sandbox.failed")]
     Failed,

@@ -15,6 +15,9 @@ pub struct CreateSandbox {
     /// absolute paths of the server's machine, or an OCI reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The id or name of a snapshot that it is made from, in place of `image`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// A name, unique among the caller's living sandboxes: `[a-z0-9][a-z0-9._-]{0,62}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -177,6 +180,12 @@ pub struct Sandbox {
     /// Directories of the server's machine that it sees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// The sandbox that it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The last snapshot that was made of it, that it was made from, or that it went back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// Where the time of its creation went; only in the answer to the creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,

@@ -13,6 +13,32 @@ pub enum SandboxError {
         /// The id or name asked for.
         name: String,
     },
+    /// There is no such object of another kind, or it is somebody else's.
+    #[error("there is no {what} {name}")]
+    NoSuch {
+        /// Its kind: `snapshot`, `image`, `template`, `volume`.
+        what: &'static str,
+        /// The id or name asked for.
+        name: String,
+    },
+    /// The name of an object of another kind is in use.
+    #[error("a {what} named {name} exists")]
+    Taken {
+        /// Its kind.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// An object of another kind cannot be changed or removed as long as something needs it.
+    #[error("{what} {name} {reason}")]
+    InUse {
+        /// Its kind.
+        what: &'static str,
+        /// Its id or name.
+        name: String,
+        /// What keeps it, as the end of a sentence.
+        reason: String,
+    },
     /// There is no such command in the sandbox.
     #[error("there is no command {name} in this sandbox")]
     NoSuchExec {

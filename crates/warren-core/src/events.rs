@@ -53,6 +53,10 @@ pub enum EventKind {
     Started,
     /// It got another lifetime.
     Extended,
+    /// A snapshot was made of it.
+    Snapshotted,
+    /// It went back to a snapshot.
+    RolledBack,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -60,7 +64,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Created,
         Self::Running,
         Self::Paused,
@@ -68,6 +72,8 @@ impl EventKind {
         Self::Stopped,
         Self::Started,
         Self::Extended,
+        Self::Snapshotted,
+        Self::RolledBack,
         Self::Failed,
         Self::Deleted,
     ];
@@ -83,6 +89,8 @@ impl EventKind {
             Self::Stopped => "stopped",
             Self::Started => "started",
             Self::Extended => "extended",
+            Self::Snapshotted => "snapshotted",
+            Self::RolledBack => "rolled_back",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }

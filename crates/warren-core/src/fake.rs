@@ -18,10 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     clock::{Clock, Timestamp},
-    id::SandboxId,
+    id::{SandboxId, SnapshotId},
     runtime::{
-        Capabilities, Created, Deadline, Duplex, Exit, ExitReason, Found, GuestState, Runtime,
-        RuntimeError, RuntimeEvent, Service, Usage,
+        Capabilities, Captured, Cost, Created, Deadline, Duplex, Exit, ExitReason, Found,
+        GuestState, Haste, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
     },
     spec::Spec,
 };
@@ -36,6 +36,8 @@ pub use agent::FakeAgent;
 pub struct FakeRuntime {
     guests: Mutex<HashMap<SandboxId, Guest>>,
     events: broadcast::Sender<RuntimeEvent>,
+    /// What the files of a guest were, in an agent that nobody talks to.
+    snapshots: Mutex<HashMap<SnapshotId, Arc<FakeAgent>>>,
     script: Mutex<VecDeque<Failure>>,
     capabilities: Mutex<Capabilities>,
     created: AtomicU32,
@@ -70,6 +72,12 @@ pub enum Failure {
     Check,
     /// The next start of a stopped guest fails on the host.
     Start,
+    /// The next capture fails on the host.
+    Capture,
+    /// The next seal fails on the host.
+    Seal,
+    /// The next reset fails on the host.
+    Reset,
 }
 
 impl Default for FakeRuntime {
@@ -77,6 +85,7 @@ impl Default for FakeRuntime {
         Self {
             guests: Mutex::default(),
             events: broadcast::channel(64).0,
+            snapshots: Mutex::default(),
             script: Mutex::default(),
             capabilities: Mutex::new(Capabilities {
                 pause: true,
@@ -87,7 +96,7 @@ impl Default for FakeRuntime {
                 cpu_limit: true,
                 pids_limit: true,
                 usage: true,
-                snapshot: None,
+                snapshot: Some(Cost::Constant),
                 disk_limit: false,
                 users: true,
                 warnings: vec!["nothing is isolated: this runtime is a fake".to_owned()],
@@ -126,6 +135,11 @@ impl FakeRuntime {
     /// The guests that exist, in no order.
     pub fn guests(&self) -> Vec<SandboxId> {
         self.lock().keys().copied().collect()
+    }
+
+    /// The snapshots whose files exist, in no order.
+    pub fn saved(&self) -> Vec<SnapshotId> {
+        lock(&self.snapshots).keys().copied().collect()
     }
 
     /// The agent of a guest.
@@ -181,6 +195,18 @@ impl FakeRuntime {
         }
     }
 
+    /// Gives an agent the files of the layers that its guest is made on.
+    fn fill(&self, agent: &FakeAgent, spec: &Spec) -> Result<(), RuntimeError> {
+        let snapshots = lock(&self.snapshots);
+        for layer in spec.image.layers().iter().rev() {
+            let Some(saved) = snapshots.get(layer) else {
+                return Err(RuntimeError::Image { reason: format!("there is no {layer}") });
+            };
+            agent.take_files(saved);
+        }
+        Ok(())
+    }
+
     fn fails(&self, failures: &[Failure]) -> Option<Failure> {
         let mut script = lock(&self.script);
         let place = script.iter().position(|failure| failures.contains(failure))?;
@@ -210,7 +236,7 @@ impl Runtime for FakeRuntime {
         lock(&self.capabilities).clone()
     }
 
-    async fn create(&self, id: &SandboxId, _spec: &Spec) -> Result<Created, RuntimeError> {
+    async fn create(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
         let gate = lock(&self.gate).clone();
         if let Some(gate) = gate {
             gate.notified().await;
@@ -222,6 +248,7 @@ impl Runtime for FakeRuntime {
             }
             other => {
                 let agent = FakeAgent::new(self.tasks.clone(), other.is_some());
+                self.fill(&agent, spec)?;
                 let state = GuestState::Running;
                 self.lock().insert(*id, Guest { state, agent, deadline: None, oom_kills: 0 });
             }
@@ -260,17 +287,72 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    async fn start(&self, id: &SandboxId, _spec: &Spec) -> Result<Created, RuntimeError> {
+    async fn start(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
         if self.fails(&[Failure::Start]).is_some() {
             return Err(scripted("start the guest"));
         }
         let agent = FakeAgent::new(self.tasks.clone(), false);
+        self.fill(&agent, spec)?;
         self.change(id, |guest| {
-            agent.take_files(&guest.agent);
+            // Files that were given up are those of the image again.
+            if !guest.agent.is_empty() {
+                agent.take_files(&guest.agent);
+            }
             guest.agent = agent;
             guest.state = GuestState::Running;
         })?;
         Ok(Created { steps: vec![("fake", Duration::from_micros(1))] })
+    }
+
+    async fn capture(
+        &self,
+        id: &SandboxId,
+        snapshot: &SnapshotId,
+        _previous: Option<&SnapshotId>,
+        _haste: Haste,
+    ) -> Result<Captured, RuntimeError> {
+        if self.fails(&[Failure::Capture]).is_some() {
+            return Err(scripted("save the files"));
+        }
+        let saved = FakeAgent::new(self.tasks.clone(), false);
+        self.change(id, |guest| saved.take_files(&guest.agent))?;
+        lock(&self.snapshots).insert(*snapshot, saved);
+        Ok(Captured { frozen: Duration::from_micros(1) })
+    }
+
+    async fn convert(&self, id: &SandboxId, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        self.capture(id, snapshot, None, Haste::Caller).await?;
+        self.destroy(id).await
+    }
+
+    async fn seal(
+        &self,
+        snapshot: &SnapshotId,
+        _previous: Option<&SnapshotId>,
+    ) -> Result<Sealed, RuntimeError> {
+        match self.fails(&[Failure::Seal]) {
+            None if lock(&self.snapshots).contains_key(snapshot) => {
+                Ok(Sealed { bytes: 1, files: 1 })
+            }
+            _ => Err(scripted("write the snapshot")),
+        }
+    }
+
+    async fn reset(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        if self.fails(&[Failure::Reset]).is_some() {
+            return Err(scripted("give up the files"));
+        }
+        let empty = FakeAgent::new(self.tasks.clone(), false);
+        self.change(id, |guest| guest.agent = empty)
+    }
+
+    async fn remove_snapshot(&self, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        lock(&self.snapshots).remove(snapshot);
+        Ok(())
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
+        Ok(self.saved())
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {

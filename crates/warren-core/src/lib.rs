@@ -13,6 +13,7 @@
 //! | [`access`] | projects, their keys and quotas |
 //! | [`sandboxes`] | what the edges call |
 //! | [`sandbox`] | one sandbox and the task that owns it |
+//! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exec`], [`events`], [`logs`] | what streams |
 //! | `guest` | the client of the guest agent |
 //! | `pool`, `quota`, `plan`, `reconcile`, `reap` | parts of the decisions |
@@ -36,6 +37,7 @@ pub mod exec;
 pub mod logs;
 pub mod quota;
 pub mod sandbox;
+pub mod snapshots;
 pub mod store;
 
 mod guest;

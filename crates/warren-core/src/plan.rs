@@ -10,8 +10,8 @@ use crate::{
     caller::Caller,
     config::{Config, Defaults},
     error::SandboxError,
-    sandbox::{Lifetime, Setup, Wanted},
-    spec::{Image, Limits, OciImage, Spec},
+    sandbox::{History, Lifetime, Setup, Wanted},
+    spec::{Image, Limits, Network, OciImage, Profile, Spec},
 };
 
 mod mounts;
@@ -24,6 +24,7 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) setup: Setup,
     pub(crate) lifetime: Lifetime,
+    pub(crate) history: History,
 }
 
 impl Plan {
@@ -34,6 +35,7 @@ impl Plan {
     /// [`SandboxError::Invalid`] for the first field that cannot be right.
     pub(crate) fn new(
         wanted: Wanted,
+        base: Base,
         caller: &Caller,
         config: &Config,
     ) -> Result<Self, SandboxError> {
@@ -41,23 +43,24 @@ impl Plan {
         check_name(wanted.name.as_deref())?;
         check_labels(&wanted.labels)?;
         check_env("env", &wanted.env)?;
-        let user = wanted.user.unwrap_or_else(|| defaults.user.clone());
+        let user = wanted.user.or(base.user).unwrap_or_else(|| defaults.user.clone());
         check_user("user", &user)?;
-        let workdir =
-            wanted.workdir.or_else(|| defaults.workdir.clone()).unwrap_or_else(|| home(&user));
+        let workdir = wanted.workdir.or(base.workdir).or_else(|| defaults.workdir.clone());
+        let workdir = workdir.unwrap_or_else(|| home(&user));
         check_absolute("workdir", &workdir)?;
         let length = lifetime(wanted.lifetime, defaults)?;
         if let Some(hostname) = &wanted.hostname {
             check_hostname(hostname)?;
         }
-        let image = wanted.image.unwrap_or_else(|| defaults.image.clone());
-        check_image(&image)?;
+        let mut env = base.env.clone();
+        env.extend(wanted.env);
+        let based = base.limits.as_ref().unwrap_or(&defaults.limits);
         let limits = Limits {
-            memory_bytes: wanted.memory_bytes.unwrap_or(defaults.limits.memory_bytes),
-            cpu_millis: wanted.cpu_millis.unwrap_or(defaults.limits.cpu_millis),
-            pids: wanted.pids.unwrap_or(defaults.limits.pids),
-            open_files: wanted.open_files.unwrap_or(defaults.limits.open_files),
-            disk_bytes: defaults.limits.disk_bytes,
+            memory_bytes: wanted.memory_bytes.unwrap_or(based.memory_bytes),
+            cpu_millis: wanted.cpu_millis.unwrap_or(based.cpu_millis),
+            pids: wanted.pids.unwrap_or(based.pids),
+            open_files: wanted.open_files.unwrap_or(based.open_files),
+            disk_bytes: based.disk_bytes,
         };
         check_limits(&limits, defaults.most_memory)?;
         let mounts = mounts::grant(wanted.mounts, caller, &config.mounts)?;
@@ -65,20 +68,52 @@ impl Plan {
             name: wanted.name,
             labels: wanted.labels,
             spec: Spec {
-                image,
+                image: base.image,
                 limits,
-                profile: wanted.profile.unwrap_or(defaults.profile),
-                network: wanted.network.unwrap_or(defaults.network),
+                profile: wanted.profile.or(base.profile).unwrap_or(defaults.profile),
+                network: wanted.network.or(base.network).unwrap_or(defaults.network),
                 hostname: wanted.hostname,
                 mounts,
                 volumes: Vec::new(),
             },
-            setup: Setup { env: wanted.env, user, workdir },
+            setup: Setup { env, image_env: base.env, user, workdir },
             lifetime: Lifetime {
                 length,
                 action: wanted.on_deadline.unwrap_or(defaults.on_deadline),
             },
+            history: base.history,
         })
+    }
+}
+
+/// What a sandbox gets from what it is made from, where its request does not say.
+#[derive(Clone, Debug)]
+pub(crate) struct Base {
+    /// What its root filesystem is made from, ready to be mounted.
+    pub(crate) image: Image,
+    /// Environment that comes with the image.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) user: Option<String>,
+    pub(crate) workdir: Option<String>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) profile: Option<Profile>,
+    pub(crate) network: Option<Network>,
+    pub(crate) history: History,
+}
+
+impl Base {
+    /// An image about which nothing more is known.
+    pub(crate) fn plain(image: Image) -> Self {
+        Self {
+            image,
+            env: BTreeMap::new(),
+            user: None,
+            workdir: None,
+            limits: None,
+            profile: None,
+            network: None,
+            history: History::default(),
+        }
     }
 }
 
@@ -94,7 +129,7 @@ pub(crate) fn home(user: &str) -> String {
     if user == "root" { "/root".to_owned() } else { format!("/home/{user}") }
 }
 
-fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
+pub(crate) fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
     let Some(name) = name else { return Ok(()) };
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let mut bytes = name.bytes();
@@ -110,7 +145,7 @@ fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), SandboxError> {
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), SandboxError> {
     if labels.len() > 64 {
         return refuse("labels", "at most 64 are allowed");
     }
@@ -167,7 +202,7 @@ fn check_hostname(hostname: &str) -> Result<(), SandboxError> {
     if good { Ok(()) } else { refuse("hostname", "expected 1 to 63 letters, digits and hyphens") }
 }
 
-fn check_image(image: &Image) -> Result<(), SandboxError> {
+pub(crate) fn check_image(image: &Image) -> Result<(), SandboxError> {
     match image {
         Image::Host => Ok(()),
         Image::Directory(path) | Image::Archive(path) if path.is_absolute() => Ok(()),
@@ -238,9 +273,15 @@ fn refuse<T>(field: &'static str, reason: &str) -> Result<T, SandboxError> {
 mod tests {
     use super::*;
 
+    fn plan(wanted: Wanted, config: &Config) -> Result<Plan, SandboxError> {
+        let image = wanted.image.clone().unwrap_or(Image::Host);
+        check_image(&image)?;
+        Plan::new(wanted, Base::plain(image), &Caller::local(), config)
+    }
+
     #[track_caller]
     fn check(wanted: Wanted, refused: Option<&str>) {
-        let field = match Plan::new(wanted, &Caller::local(), &Config::default()) {
+        let field = match plan(wanted, &Config::default()) {
             Ok(_) => None,
             Err(SandboxError::Invalid { field, .. }) => Some(field),
             Err(other) => panic!("{other}"),
@@ -277,7 +318,7 @@ mod tests {
         let config = Config { defaults, ..Config::default() };
         let ask = |memory_bytes| {
             let wanted = Wanted { memory_bytes: Some(memory_bytes), ..Wanted::default() };
-            Plan::new(wanted, &Caller::local(), &config).map(drop)
+            plan(wanted, &config).map(drop)
         };
         assert!(ask(1 << 30).is_ok());
         let error = ask(u64::MAX).unwrap_err().to_string();
@@ -303,10 +344,7 @@ mod tests {
     #[test]
     fn a_lifetime_of_zero_is_none() {
         let wanted = Wanted { lifetime: Some(Duration::ZERO), ..Wanted::default() };
-        assert_eq!(
-            Plan::new(wanted, &Caller::local(), &Config::default()).unwrap().lifetime.length,
-            None
-        );
+        assert_eq!(plan(wanted, &Config::default()).unwrap().lifetime.length, None);
     }
 
     #[test]

@@ -165,6 +165,7 @@ async fn park(shared: &Arc<Shared>, spec: Spec) -> Result<(), SandboxError> {
         labels: Default::default(),
         setup: Setup {
             env: Default::default(),
+            image_env: Default::default(),
             user: defaults.user.clone(),
             workdir: defaults.workdir.clone().unwrap_or_else(|| home(&defaults.user)),
         },
@@ -175,6 +176,7 @@ async fn park(shared: &Arc<Shared>, spec: Spec) -> Result<(), SandboxError> {
         runtime: shared.runtime.name().into(),
         warm: true,
         kept: false,
+        history: Default::default(),
     };
     let (reply, parked) = oneshot::channel();
     let handle = Driver::start(shared, sandbox, Birth::Park { reply });

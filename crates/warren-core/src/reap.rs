@@ -107,7 +107,12 @@ mod tests {
             state,
             spec: Defaults::default().spec(),
             labels: Default::default(),
-            setup: Setup { env: Default::default(), user: "user".into(), workdir: "/".into() },
+            setup: Setup {
+                env: Default::default(),
+                image_env: Default::default(),
+                user: "user".into(),
+                workdir: "/".into(),
+            },
             lifetime: Lifetime { length: None, action: DeadlineAction::Kill },
             created_at: Timestamp::default(),
             expires_at: None,
@@ -115,6 +120,7 @@ mod tests {
             runtime: "fake".into(),
             warm: false,
             kept: false,
+            history: Default::default(),
         })
     }
 

@@ -16,7 +16,10 @@ use crate::{
     runtime::{GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
     shared::Shared,
+    snapshots::Status,
+    spec::Image,
     state::State,
+    store::{Object, ObjectKind, object_snapshot},
 };
 
 /// How long a server's start waits for agents that are told again whose they are.
@@ -49,12 +52,16 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let found = found.map_err(SandboxError::runtime("list the guests of this host"))?;
     let mut found: HashMap<_, _> = found.into_iter().map(|guest| (guest.id, guest.state)).collect();
     shared.restore_access(loaded.projects, loaded.api_keys);
+    restore_snapshots(shared, &loaded.objects).await?;
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
     shared.restore_keys(loaded.keys.into_iter().filter(|key| rows.contains(&key.sandbox)));
     let mut told = Vec::new();
-    for sandbox in loaded.sandboxes {
-        let guest = found.remove(&sandbox.id);
+    for mut sandbox in loaded.sandboxes {
+        let mut guest = found.remove(&sandbox.id);
+        if sandbox.history.going_back.is_some() {
+            finish_going_back(shared, &mut sandbox, &mut guest).await;
+        }
         let mut verdict = judge(shared, &sandbox, guest.as_ref());
         match &mut verdict {
             // Its files are put aside, if that was not done before.
@@ -87,6 +94,55 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     }
     wait_until_made(shared, &told).await;
     Ok(())
+}
+
+/// Remembers the stored snapshots, and removes what there is of those that were being made.
+async fn restore_snapshots(shared: &Arc<Shared>, objects: &[Object]) -> Result<(), SandboxError> {
+    let there = shared.runtime.snapshots().await;
+    let there: HashSet<_> = there
+        .map_err(SandboxError::runtime("list the snapshots of this host"))?
+        .into_iter()
+        .collect();
+    let (mut known, mut rows) = (Vec::new(), HashSet::new());
+    for object in objects.iter().filter(|it| it.kind == ObjectKind::Snapshot) {
+        let Some(mut snapshot) = object_snapshot(object) else {
+            tracing::error!(snapshot.id = object.id, "a stored snapshot cannot be understood");
+            continue;
+        };
+        rows.insert(snapshot.id);
+        if snapshot.status == Status::Making {
+            (snapshot.status, snapshot.name) = (Status::Hidden, None);
+        }
+        if snapshot.status != Status::Hidden && !there.contains(&snapshot.id) {
+            tracing::error!(snapshot.id = %snapshot.id, "the files of a snapshot are gone");
+        }
+        known.push(snapshot);
+    }
+    for id in there.difference(&rows) {
+        // Perhaps the database was lost, or is an older copy: then these are all that is left.
+        tracing::warn!(snapshot.id = %id, "there are files of a snapshot without a row");
+    }
+    shared.snapshots.restore(known);
+    shared.snapshots.look_again();
+    Ok(())
+}
+
+/// The server before this ended while a sandbox was going back to a snapshot: unless its guest
+/// still runs on the files that it was to give up, that is finished.
+async fn finish_going_back(shared: &Shared, sandbox: &mut Sandbox, guest: &mut Option<GuestState>) {
+    let Some(stack) = sandbox.history.going_back.take() else { return };
+    let ended = matches!(guest, Some(GuestState::Exited(_) | GuestState::Stopped));
+    if ended && put_aside(shared, sandbox.id).await {
+        match shared.runtime.reset(&sandbox.id).await {
+            Ok(()) => sandbox.spec.image = Image::Snapshot(stack),
+            Err(error) => {
+                let cause = &error as &dyn std::error::Error;
+                tracing::error!(sandbox.id = %sandbox.id, error = cause, "not taken back: {error}");
+            }
+        }
+        *guest = Some(GuestState::Stopped);
+    }
+    shared.store.save(Arc::new(sandbox.clone()), Vec::new());
 }
 
 /// Waits until these are made, or are not to be.

@@ -116,6 +116,7 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         _id: &SandboxId,
         _snapshot: &SnapshotId,
         _previous: Option<&SnapshotId>,
+        _haste: Haste,
     ) -> Result<Captured, RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "make snapshots" })
     }
@@ -210,6 +211,15 @@ pub enum Cost {
     Files,
     /// Grows with what changed since the last time, in bytes, and with the number of files.
     Bytes,
+}
+
+/// Whose time counts when files are saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// The guest's: it stands still as shortly as can be, whatever is done before.
+    Guest,
+    /// That of whoever waits: all is over as soon as can be.
+    Caller,
 }
 
 /// What [`Runtime::capture`] did.

@@ -8,15 +8,16 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     caller::Owner,
     clock::Timestamp,
-    id::SandboxId,
+    id::{SandboxId, SnapshotId},
     runtime::{DeadlineAction, Exit, ExitReason},
-    spec::{Image, Limits, Network, Profile, Spec},
+    spec::{Image, Limits, Network, Profile, Spec, Stack},
     state::State,
 };
 
 pub(crate) mod birth;
 pub(crate) mod driver;
 pub(crate) mod handle;
+pub(crate) mod past;
 pub(crate) mod rest;
 
 /// One sandbox as it was when this was published.
@@ -50,6 +51,20 @@ pub struct Sandbox {
     pub warm: bool,
     /// Whether its files are kept although it ended: it can be started again.
     pub kept: bool,
+    /// Where its files come from.
+    pub history: History,
+}
+
+/// Where the files of a sandbox come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The sandbox that it was forked from.
+    pub parent: Option<SandboxId>,
+    /// The last snapshot that was made of it, that it was made from, or that it went back to: the
+    /// next one's parent in the tree.
+    pub snapshot: Option<SnapshotId>,
+    /// What it is going back to: its own files may be gone already.
+    pub(crate) going_back: Option<Stack>,
 }
 
 /// What reaches the guest agent by its initialisation and never the runtime.
@@ -57,6 +72,8 @@ pub struct Sandbox {
 pub struct Setup {
     /// Environment of every command. May hold secrets: it is in no log and in no answer.
     pub env: BTreeMap<String, String>,
+    /// What of it comes with the image and is no secret: snapshots and forks inherit it.
+    pub image_env: BTreeMap<String, String>,
     /// Who commands run as unless they say otherwise.
     pub user: String,
     /// Where commands start unless they say otherwise.
@@ -195,6 +212,8 @@ fn timeout() -> (EndReason, String, Option<i32>) {
 pub struct Wanted {
     /// What the root filesystem is made from.
     pub image: Option<Image>,
+    /// The id or name of a snapshot that it is made from instead.
+    pub snapshot: Option<String>,
     /// A name: `[a-z0-9][a-z0-9._-]{0,62}`.
     pub name: Option<String>,
     /// Free text for finding it again: at most 64, keys of 1 to 128 and values of up to 1024 bytes.

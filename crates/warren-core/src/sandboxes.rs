@@ -16,7 +16,7 @@ use crate::{
     events::{Draft, EventKind, EventStream},
     id::SandboxId,
     logs,
-    plan::{self, Plan},
+    plan::{self, Base, Plan},
     pool::{self, Pool},
     reap, reconcile,
     runtime::{Capabilities, Duplex, Port, Runtime, RuntimeError, Usage},
@@ -27,6 +27,7 @@ use crate::{
         handle::{Command, Handle},
     },
     shared::{KeyUse, Shared},
+    snapshots::Hold,
     spec::Image,
     state::{Event, Refused, State},
     store::{Key, Store},
@@ -35,12 +36,14 @@ use crate::{
 mod exec;
 mod files;
 mod health;
+mod snapshots;
 
 pub use files::{
     At, ChangeKind, Download, FileChange, FileInfo, FileKind, FileWatch, Matches, Range, Unpacked,
     Upload, Written,
 };
 pub use health::{Statistics, Unready};
+pub use snapshots::{Forked, WantedFork, WantedSnapshot};
 
 /// All sandboxes of this server. A clone is another handle to the same ones.
 #[derive(Clone, Debug)]
@@ -101,6 +104,7 @@ impl Sandboxes {
         spawn(Box::pin(reconcile::follow_exits(Arc::clone(&shared), exits)));
         spawn(Box::pin(reap::run(Arc::clone(&shared))));
         spawn(Box::pin(Pool::refill(Arc::clone(&shared))));
+        spawn(Box::pin(snapshots::collect(Arc::clone(&shared))));
         let known = shared.all().iter().map(|handle| handle.id()).collect();
         match shared.store.logs().retain(known).await {
             Ok(followed) => followed.into_iter().for_each(|followed| {
@@ -128,15 +132,12 @@ impl Sandboxes {
         wanted: Wanted,
         key: Option<&str>,
     ) -> Result<Made, SandboxError> {
-        if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
-            && !self.shared.config.host_images_for_all
-        {
-            caller.require_host("name files of this machine as an image")?;
-        }
         let _creating = self.shared.creating();
         let cold = wanted.cold;
         let fingerprint = key.map(|_| plan::fingerprint(&wanted));
-        let plan = Plan::new(wanted, caller, &self.shared.config)?;
+        // Held until the sandbox itself can be seen to need it.
+        let (base, _hold) = self.base(caller, &wanted).await?;
+        let plan = Plan::new(wanted, base, caller, &self.shared.config)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
             return self.make(caller, id, plan, cold, None).await;
@@ -472,10 +473,36 @@ impl Sandboxes {
             runtime: self.shared.runtime.name().into(),
             warm: false,
             kept: false,
+            history: plan.history,
         };
         let (reply, made) = oneshot::channel();
         Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
         made.await.unwrap_or(Err(SandboxError::ShuttingDown))
+    }
+
+    /// What a sandbox is made from, and a hold on the saved layers of it.
+    async fn base(
+        &self,
+        caller: &Caller,
+        wanted: &Wanted,
+    ) -> Result<(Base, Option<Hold>), SandboxError> {
+        if let Some(name) = &wanted.snapshot {
+            if wanted.image.is_some() {
+                let reason = "a sandbox is made from an image or from a snapshot, not from both";
+                return Err(SandboxError::invalid("snapshot", reason));
+            }
+            let (snapshot, hold) = self.shared.snapshots.hold_named(caller.owner(), name)?;
+            return Ok((snapshot.base(), Some(hold)));
+        }
+        if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
+            && !self.shared.config.host_images_for_all
+        {
+            caller.require_host("name files of this machine as an image")?;
+        }
+        let image = wanted.image.clone();
+        let image = image.unwrap_or_else(|| self.shared.config.defaults.image.clone());
+        plan::check_image(&image)?;
+        Ok((Base::plain(image), None))
     }
 
     /// Hands a parked sandbox out; none where none matches or lives any more.

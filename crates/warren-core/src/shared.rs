@@ -20,6 +20,7 @@ use crate::{
     quota,
     runtime::Runtime,
     sandbox::{Sandbox, handle::Handle},
+    snapshots::Snapshots,
     spec::Limits,
     store::{Key, Store},
 };
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     /// How many creates are under way: background work waits while there are any.
     pub(crate) creating: watch::Sender<u32>,
     pub(crate) api_keys: KeyTable,
+    pub(crate) snapshots: Arc<Snapshots>,
     registry: Mutex<Registry>,
 }
 
@@ -131,7 +133,8 @@ impl Shared {
         let pool = Pool::new(config.pool.clone());
         let creating = watch::Sender::new(0);
         let (api_keys, registry) = (KeyTable::default(), Mutex::default());
-        Self { runtime, store, clock, config, pool, creating, api_keys, registry }
+        let snapshots = Arc::default();
+        Self { runtime, store, clock, config, pool, creating, api_keys, snapshots, registry }
     }
 
     /// Counts a create for as long as the guard lives.
@@ -199,6 +202,7 @@ impl Shared {
     /// Makes a sandbox unknown.
     pub(crate) fn unregister(&self, id: SandboxId) {
         self.lock().handles.remove(&id);
+        self.snapshots.look_again();
     }
 
     /// The caller's sandbox with this id or name. Somebody else's is not found.

@@ -86,6 +86,10 @@ pub enum Event {
     StartFailed,
     /// Somebody gives it another lifetime.
     Extend,
+    /// Somebody wants a snapshot of it, or a fork.
+    Capture,
+    /// Somebody wants it to go back to a snapshot.
+    RollBack,
     /// The guest has no process any more.
     Exited,
     /// The host failed it.
@@ -111,7 +115,10 @@ impl State {
             (S::Paused, E::Resume) => S::Resuming,
             (S::Stopped, E::Start) => S::Starting,
             (S::Starting, E::StartFailed) => S::Stopped,
-            (from @ (S::Running | S::Paused | S::Stopped), E::Extend) => from,
+            (
+                from @ (S::Running | S::Paused | S::Stopped),
+                E::Extend | E::Capture | E::RollBack,
+            ) => from,
             (from, E::Stop) if from.is_living() && from != S::Stopping => S::Stopping,
             (from, E::Exited) if from.is_living() => S::Stopped,
             (from, E::Fault) if from.is_living() => S::Failed,
@@ -178,6 +185,8 @@ impl fmt::Display for Event {
             Event::Resume | Event::Resumed | Event::ResumeFailed => "resumed",
             Event::Start | Event::StartFailed => "started",
             Event::Extend => "extended",
+            Event::Capture => "captured",
+            Event::RollBack => "taken back to a snapshot",
             Event::Stop | Event::Exited => "stopped",
             Event::Fault => "failed",
         })

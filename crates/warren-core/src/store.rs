@@ -37,12 +37,14 @@ use crate::{
 mod access;
 mod objects;
 mod row;
+mod snapshot;
 mod sql;
 mod writer;
 
 pub(crate) use access::AccessChange;
 pub use access::Backup;
-pub(crate) use objects::{Object, ObjectChange};
+pub(crate) use objects::{Object, ObjectChange, ObjectKind};
+pub(crate) use snapshot::{object_snapshot, snapshot_object};
 
 /// How many events a slow subscriber may be behind before it must read the table again.
 const BROADCAST: usize = 1024;
@@ -170,6 +172,8 @@ enum Operation {
     Save { sandbox: Arc<Sandbox>, events: Vec<Draft> },
     /// Removes a row and its keys; tried again until it is written.
     Delete { id: SandboxId, events: Vec<Draft>, answer: Option<Answer<()>> },
+    /// Adds events.
+    Announce { events: Vec<Draft> },
     /// Removes what is too old; tried again at the next pruning.
     Prune(Prune),
     /// Reads everything needed to start.
@@ -303,6 +307,11 @@ impl Store {
         }
     }
 
+    /// Adds events soon that come with no change of a row.
+    pub(crate) fn announce(&self, events: Vec<Draft>) {
+        self.send_or_log(Operation::Announce { events });
+    }
+
     /// Removes a row soon; nobody waits for it.
     pub(crate) fn forget(&self, id: SandboxId, events: Vec<Draft>) {
         self.logs.forget(id);
@@ -348,7 +357,6 @@ impl Store {
 
     /// Writes a change of other rows; it is committed when this answers, and on the disk where it
     /// is to be durable.
-    #[expect(dead_code, reason = "the first kind of object comes with snapshots")]
     pub(crate) async fn change_objects(&self, change: ObjectChange) -> Result<(), StoreError> {
         let (answer, done) = oneshot::channel();
         self.send(Operation::Objects { change, answer })?;

@@ -24,6 +24,7 @@ const PAGE: (usize, usize) = (100, 1000);
 pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
     Ok(Wanted {
         image: request.image.as_deref().map(image).transpose()?,
+        snapshot: request.snapshot,
         name: request.name,
         labels: request.labels,
         env: request.env,
@@ -114,6 +115,8 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         warm: sandbox.warm,
         startable: sandbox.kept,
         mounts: sandbox.spec.mounts.iter().map(mount).collect(),
+        parent: sandbox.history.parent.map(|id| id.to_string()),
+        snapshot: sandbox.history.snapshot.map(|id| id.to_string()),
         timing: None,
         warnings: Vec::new(),
     }
@@ -395,6 +398,8 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::Stopped => event::EventKind::Stopped,
             events::EventKind::Started => event::EventKind::Started,
             events::EventKind::Extended => event::EventKind::Extended,
+            events::EventKind::Snapshotted => event::EventKind::Snapshotted,
+            events::EventKind::RolledBack => event::EventKind::RolledBack,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

@@ -65,14 +65,17 @@ fn code(error: &SandboxError) -> Code {
     use SandboxError as E;
     match error {
         E::NotFound { .. }
+        | E::NoSuch { .. }
         | E::NoSuchExec { .. }
         | E::NoSuchProject { .. }
         | E::NoSuchKey { .. } => Code::NotFound,
-        E::NameTaken { .. } | E::ProjectExists { .. } => Code::AlreadyExists,
+        E::NameTaken { .. } | E::Taken { .. } | E::ProjectExists { .. } => Code::AlreadyExists,
         E::Invalid { .. } => Code::InvalidArgument,
-        E::Refused(_) | E::NotRunning { .. } | E::KeyReused | E::ProjectInUse { .. } => {
-            Code::FailedPrecondition
-        }
+        E::Refused(_)
+        | E::NotRunning { .. }
+        | E::KeyReused
+        | E::InUse { .. }
+        | E::ProjectInUse { .. } => Code::FailedPrecondition,
         E::Ended { .. } | E::KeyFailed => Code::Aborted,
         E::Limit { .. } | E::Exhausted { .. } => Code::ResourceExhausted,
         E::Unsupported { .. } => Code::Unimplemented,

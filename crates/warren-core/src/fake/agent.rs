@@ -97,6 +97,16 @@ impl FakeAgent {
         state.directories = directories;
     }
 
+    /// Whether there is no file inside.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().files.is_empty()
+    }
+
+    /// Puts a file inside, as a command of the guest does.
+    pub fn put(&self, path: &str, content: &'static str) {
+        self.lock().files.insert(path.to_owned(), Bytes::from_static(content.as_bytes()));
+    }
+
     /// A file inside.
     pub fn file(&self, path: &str) -> Option<Bytes> {
         self.lock().files.get(path).cloned()

@@ -107,6 +107,21 @@ impl Driver {
                 let extended = self.extend(length).await;
                 answer(reply, extended);
             }
+            Command::Capture(snapshot, haste, reply) => {
+                let captured = self.capture(snapshot, haste).await;
+                answer(reply, captured);
+            }
+            Command::RollBack(target, reply) => {
+                let made = self.roll_back(*target).await;
+                answer(reply, made);
+            }
+            Command::Move { from, to } => {
+                if from.is_none() || self.sandbox.history.snapshot == from {
+                    self.sandbox.history.snapshot = to;
+                    self.publish();
+                    self.save([]);
+                }
+            }
             Command::Delete(reply) => {
                 let deleted = self.delete().await;
                 answer(reply, deleted);
@@ -283,9 +298,14 @@ impl Driver {
     /// Changes the state and publishes the sandbox as it is now.
     pub(super) fn change(&mut self, event: Event) -> Result<(), SandboxError> {
         self.sandbox.state = self.sandbox.state.on(event)?;
-        self.publisher.send_replace(Arc::new(self.sandbox.clone()));
+        self.publish();
         tracing::debug!(sandbox.id = %self.sandbox.id, state = %self.sandbox.state, "changed");
         Ok(())
+    }
+
+    /// Shows the sandbox as it is now.
+    pub(super) fn publish(&self) {
+        self.publisher.send_replace(Arc::new(self.sandbox.clone()));
     }
 
     /// The sandbox as it was published last.

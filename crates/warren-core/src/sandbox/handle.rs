@@ -19,9 +19,12 @@ use crate::{
     error::SandboxError,
     exec::{Signal, no_such_exec},
     guest::{Guest, GuestError},
-    id::{ExecId, SandboxId},
-    runtime::{Exit, Runtime},
-    sandbox::birth::Claim,
+    id::{ExecId, SandboxId, SnapshotId},
+    runtime::{Exit, Haste, Runtime},
+    sandbox::{
+        birth::Claim,
+        past::{Capture, Target},
+    },
     state::State,
 };
 
@@ -51,6 +54,13 @@ pub(crate) enum Command {
     Start(Reply<Made>),
     /// Give it another lifetime from now on; none for no limit.
     Extend(Option<Duration>, Reply<Arc<Sandbox>>),
+    /// Save its files as they are.
+    Capture(SnapshotId, Haste, Reply<Capture>),
+    /// Go back to what was saved.
+    RollBack(Box<Target>, Reply<Made>),
+    /// Its place in the tree of snapshots is another one from now on, where it is `from`, or
+    /// wherever it is where there is none.
+    Move { from: Option<SnapshotId>, to: Option<SnapshotId> },
     /// Remove it and forget it.
     Delete(Reply<()>),
     /// The runtime says that it ended.
@@ -134,7 +144,12 @@ impl Handle {
     /// Passes the runtime's news on, without waiting for a driver that is busy. One that is gone
     /// needs none.
     pub(crate) fn tell_exit(&self, exit: Exit, tasks: &TaskTracker) {
-        if let Err(TrySendError::Full(news)) = self.mailbox.try_send(Command::Exited(exit)) {
+        self.tell(Command::Exited(exit), tasks);
+    }
+
+    /// Passes on what nobody waits for.
+    pub(crate) fn tell(&self, command: Command, tasks: &TaskTracker) {
+        if let Err(TrySendError::Full(news)) = self.mailbox.try_send(command) {
             let mailbox = self.mailbox.clone();
             tasks.spawn(async move { mailbox.send(news).await.ok() });
         }

@@ -12,7 +12,7 @@ use crate::{
     caller::Owner,
     clock::Timestamp,
     runtime::DeadlineAction,
-    sandbox::{End, EndReason, Lifetime, Sandbox, Setup},
+    sandbox::{End, EndReason, History, Lifetime, Sandbox, Setup},
     spec::{
         Grant, HostDirectory, Image, Limits, Network, OciImage, Profile, Spec, Stack, VolumeMount,
     },
@@ -52,6 +52,8 @@ struct Record<'a> {
     labels: Cow<'a, BTreeMap<String, String>>,
     #[serde(default)]
     env: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default)]
+    image_env: Cow<'a, BTreeMap<String, String>>,
     user: Cow<'a, str>,
     workdir: Cow<'a, str>,
     #[serde(default)]
@@ -73,11 +75,18 @@ struct Record<'a> {
     runtime: Cow<'a, str>,
     #[serde(default)]
     warm: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Cow<'a, str>>,
+    /// The image that the sandbox is going back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    going_back: Option<StackRow<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", content = "of", rename_all = "snake_case")]
-enum ImageRow<'a> {
+pub(super) enum ImageRow<'a> {
     Host,
     Directory(Cow<'a, Path>),
     Archive(Cow<'a, Path>),
@@ -86,10 +95,29 @@ enum ImageRow<'a> {
         #[serde(default)]
         id: Option<Cow<'a, str>>,
     },
-    Snapshot {
-        layers: Vec<Cow<'a, str>>,
-        base: Box<ImageRow<'a>>,
-    },
+    Snapshot(StackRow<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StackRow<'a> {
+    layers: Vec<Cow<'a, str>>,
+    base: Box<ImageRow<'a>>,
+}
+
+impl<'a> From<&'a Stack> for StackRow<'a> {
+    fn from(stack: &'a Stack) -> Self {
+        Self {
+            layers: stack.layers.iter().map(|id| Cow::Borrowed(id.as_str())).collect(),
+            base: Box::new(ImageRow::from(&*stack.base)),
+        }
+    }
+}
+
+impl StackRow<'_> {
+    pub(super) fn into_stack(self) -> Option<Stack> {
+        let layers = self.layers.iter().map(|id| id.parse().ok()).collect::<Option<_>>()?;
+        Some(Stack { layers, base: Box::new(self.base.into_image()?) })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,6 +211,7 @@ impl<'a> From<&'a Sandbox> for SandboxRow<'a> {
 impl<'a> From<&'a Sandbox> for Record<'a> {
     fn from(sandbox: &'a Sandbox) -> Self {
         let Spec { image, limits, profile, network, hostname, mounts, volumes } = &sandbox.spec;
+        let history = &sandbox.history;
         Self {
             name: sandbox.name.as_deref().map(Cow::Borrowed),
             image: ImageRow::from(image),
@@ -196,6 +225,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             hostname: hostname.as_deref().map(Cow::Borrowed),
             labels: Cow::Borrowed(&sandbox.labels),
             env: Cow::Borrowed(&sandbox.setup.env),
+            image_env: Cow::Borrowed(&sandbox.setup.image_env),
             user: Cow::Borrowed(&sandbox.setup.user),
             workdir: Cow::Borrowed(&sandbox.setup.workdir),
             lifetime_ms: sandbox
@@ -215,6 +245,9 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             }),
             runtime: Cow::Borrowed(&sandbox.runtime),
             warm: sandbox.warm,
+            parent: history.parent.as_ref().map(|id| Cow::Borrowed(id.as_str())),
+            snapshot: history.snapshot.as_ref().map(|id| Cow::Borrowed(id.as_str())),
+            going_back: history.going_back.as_ref().map(StackRow::from),
         }
     }
 }
@@ -229,16 +262,13 @@ impl<'a> From<&'a Image> for ImageRow<'a> {
                 reference: Cow::Borrowed(reference),
                 id: id.as_deref().map(Cow::Borrowed),
             },
-            Image::Snapshot(Stack { layers, base }) => Self::Snapshot {
-                layers: layers.iter().map(|id| Cow::Borrowed(id.as_str())).collect(),
-                base: Box::new(Self::from(&**base)),
-            },
+            Image::Snapshot(stack) => Self::Snapshot(StackRow::from(stack)),
         }
     }
 }
 
 impl ImageRow<'_> {
-    fn into_image(self) -> Option<Image> {
+    pub(super) fn into_image(self) -> Option<Image> {
         Some(match self {
             Self::Host => Image::Host,
             Self::Directory(path) => Image::Directory(path.into_owned()),
@@ -247,10 +277,7 @@ impl ImageRow<'_> {
                 reference: reference.into_owned(),
                 id: id.map(Cow::into_owned),
             }),
-            Self::Snapshot { layers, base } => {
-                let layers = layers.iter().map(|id| id.parse().ok()).collect::<Option<_>>()?;
-                Image::Snapshot(Stack { layers, base: Box::new(base.into_image()?) })
-            }
+            Self::Snapshot(row) => Image::Snapshot(row.into_stack()?),
         })
     }
 }
@@ -305,6 +332,7 @@ impl Columns {
             labels: record.labels.into_owned(),
             setup: Setup {
                 env: record.env.into_owned(),
+                image_env: record.image_env.into_owned(),
                 user: record.user.into_owned(),
                 workdir: record.workdir.into_owned(),
             },
@@ -322,7 +350,23 @@ impl Columns {
             runtime: record.runtime.as_ref().into(),
             warm: record.warm,
             kept: record.kept,
+            history: History {
+                parent: id(record.parent)?,
+                snapshot: id(record.snapshot)?,
+                going_back: match record.going_back {
+                    Some(stack) => Some(stack.into_stack()?),
+                    None => None,
+                },
+            },
         })
+    }
+}
+
+/// An id that may be absent; none at all where it is no id.
+pub(super) fn id<T: std::str::FromStr>(text: Option<Cow<'_, str>>) -> Option<Option<T>> {
+    match text {
+        Some(text) => text.parse().ok().map(Some),
+        None => Some(None),
     }
 }
 

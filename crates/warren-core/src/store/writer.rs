@@ -151,6 +151,10 @@ impl Writer {
                 self.pending.answers.extend(answer);
                 urgent
             }
+            Operation::Announce { events } => {
+                self.pending.events.extend(events);
+                false
+            }
             Operation::Flush { answer } => {
                 self.pending.answers.push(answer);
                 true

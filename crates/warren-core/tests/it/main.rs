@@ -13,6 +13,7 @@ mod health;
 mod pool;
 mod rest;
 mod restart;
+mod snapshots;
 mod store;
 mod upgrade;
 mod world;

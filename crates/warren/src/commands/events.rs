@@ -82,6 +82,8 @@ fn text(event: &Event) -> String {
         EventKind::Stopped => "stopped",
         EventKind::Started => "started",
         EventKind::Extended => "extended",
+        EventKind::Snapshotted => "snapshotted",
+        EventKind::RolledBack => "rolled back",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",
