@@ -71,3 +71,56 @@ pub(crate) fn destroy(client: &mut Client, id: &str) -> Result<()> {
 pub(crate) fn act(client: &mut Client, id: &str, verb: &str) -> Result<()> {
     client.send("POST", &format!("/v1/sandboxes/{id}/{verb}"), b"")?.good()
 }
+
+/// Makes a sandbox from an image, on demand; from the default one where none is named.
+pub(crate) fn create_from(client: &mut Client, image: Option<&str>) -> Result<String> {
+    let body = json!({"warm": false, "lifetime_seconds": 3600, "image": image.unwrap_or("host")});
+    let answer = client.send("POST", "/v1/sandboxes", body.to_string().as_bytes())?;
+    Ok(created(&answer.json()?)?.0)
+}
+
+/// Fetches an image.
+pub(crate) fn pull(client: &mut Client, reference: &str) -> Result<()> {
+    let body = json!({"reference": reference}).to_string();
+    client.send("POST", "/v1/images", body.as_bytes())?.good()
+}
+
+/// Removes an image.
+pub(crate) fn remove_image(client: &mut Client, reference: &str) -> Result<()> {
+    let name = reference.replace('/', "%2F").replace(':', "%3A");
+    client.send("DELETE", &format!("/v1/images/{name}"), b"")?.good()
+}
+
+/// Builds a template from an archive with a Dockerfile in it.
+pub(crate) fn build(client: &mut Client, archive: &[u8], cold: bool) -> Result<()> {
+    client.send("POST", &format!("/v1/templates?name=bench&cold={cold}"), archive)?.good()
+}
+
+/// A snapshot, and for how long the sandbox stood still.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) id: String,
+    pub(crate) frozen: std::time::Duration,
+}
+
+/// Makes a snapshot of a sandbox.
+pub(crate) fn snapshot(client: &mut Client, id: &str) -> Result<Snapshot> {
+    let answer = client.send("POST", &format!("/v1/sandboxes/{id}/snapshots"), b"{}")?.json()?;
+    let id = answer.get("id").and_then(Value::as_str).context("a snapshot without an id")?;
+    let frozen = answer.get("frozen_us").and_then(Value::as_u64).context("no `frozen_us`")?;
+    Ok(Snapshot { id: id.to_owned(), frozen: std::time::Duration::from_micros(frozen) })
+}
+
+/// Removes a snapshot.
+pub(crate) fn remove_snapshot(client: &mut Client, id: &str) -> Result<()> {
+    client.send("DELETE", &format!("/v1/snapshots/{id}"), b"")?.good()
+}
+
+/// Makes children of a sandbox, and gives their ids.
+pub(crate) fn fork(client: &mut Client, id: &str, count: usize) -> Result<Vec<String>> {
+    let body = json!({"count": count}).to_string();
+    let answer = client.send("POST", &format!("/v1/sandboxes/{id}/fork"), body.as_bytes())?;
+    let answer = answer.json()?;
+    let children = answer.get("sandboxes").and_then(Value::as_array).context("no children")?;
+    children.iter().map(|child| Ok(created(child)?.0)).collect()
+}

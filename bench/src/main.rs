@@ -7,6 +7,7 @@
 
 mod api;
 mod http;
+mod images;
 mod machine;
 mod others;
 mod report;
@@ -28,7 +29,7 @@ Usage: cargo xtask bench [--samples N] [--held N] [--quick]
 
   --samples N   rounds of the short rows (200)
   --held N      sandboxes held at once for the memory row (1000)
-  --quick       20 rounds, 50 held: to see that it works
+  --quick       20 rounds, 50 held, a small image: to see that it works
 ";
 
 struct Options {
@@ -66,7 +67,7 @@ fn main() -> Result<()> {
 /// The options, or `None` when help was asked for.
 fn options() -> Result<Option<Options>> {
     let (mut warren, mut results) = (None, None);
-    let mut size = Size { samples: 200, held: 1000 };
+    let mut size = Size { samples: 200, held: 1000, image_bytes: 300_000_000, directories: 100 };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
         let mut value =
@@ -76,7 +77,9 @@ fn options() -> Result<Option<Options>> {
             "--results" => results = Some(PathBuf::from(value()?)),
             "--samples" => size.samples = value()?.parse().context("--samples needs a number")?,
             "--held" => size.held = value()?.parse().context("--held needs a number")?,
-            "--quick" => size = Size { samples: 20, held: 50 },
+            "--quick" => {
+                size = Size { samples: 20, held: 50, image_bytes: 15_000_000, directories: 10 };
+            }
             "--help" | "-h" => return Ok(None),
             other => bail!("unknown option {other}\n{USAGE}"),
         }

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod docker;
+mod engine;
 
 use std::{
     path::{Path, PathBuf},
@@ -14,6 +15,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use docker::Docker;
+pub(crate) use engine::Engine;
 
 /// A tool that works on this machine.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(crate) struct Others {
     pub(crate) tools: Vec<Tool>,
     /// Name and reason.
     pub(crate) absent: Vec<(String, String)>,
+    docker: Option<Docker>,
 }
 
 /// Host directories that make a root filesystem together with `/usr`.
@@ -49,7 +54,12 @@ impl Others {
             others.try_tool(&format!("{name} run"), every, words);
         }
         others.try_tool("podman run", 8, podman(scratch));
-        others.try_tool("docker run", 8, docker::run(scratch));
+        let docker = Docker::find(scratch).and_then(|docker| {
+            let words = docker.run(scratch);
+            others.docker = Some(docker);
+            words
+        });
+        others.try_tool("docker run", 8, docker);
         Ok(others)
     }
 
@@ -106,13 +116,23 @@ fn bubblewrap() -> Result<Vec<String>> {
 fn podman(scratch: &Path) -> Result<Vec<String>> {
     let program = installed("podman")?;
     let root = bundle::root(&scratch.join("podman"))?;
-    let (program, store, root) = (program.display(), scratch.display(), root.display());
-    let run = format!(
+    let root = root.display().to_string();
+    let run = ["run", "--rm", "--network=none", "--ulimit", "nofile=20000:20000", "--ulimit"];
+    let root = ["nproc=32768:32768", "-v", "/usr:/usr:ro", "--rootfs", &root, "/bin/true"];
+    let rest = run.into_iter().chain(root).map(str::to_owned);
+    Ok(podman_words(&program, scratch).into_iter().chain(rest).collect())
+}
+
+/// Podman with its own place for everything; arguments follow.
+fn podman_words(program: &Path, scratch: &Path) -> Vec<String> {
+    let (program, store) = (program.display(), scratch.display());
+    let line = format!(
         "exec {program} --root {store}/podman-root --runroot {store}/podman-run \
-         --cgroup-manager=cgroupfs --events-backend=none run --rm --network=none \
-         --ulimit nofile=20000:20000 --ulimit nproc=32768:32768 -v /usr:/usr:ro --rootfs {root} /bin/true"
+         --cgroup-manager=cgroupfs --events-backend=none \"$@\""
     );
-    Ok(in_private_mounts(&run))
+    let mut words = in_private_mounts(&line);
+    words.push("podman".to_owned());
+    words
 }
 
 /// A shell line that does not see the second generation of cgroups where the first has the
@@ -130,7 +150,7 @@ fn is_hybrid() -> bool {
 }
 
 /// Where a program is, or that it is not.
-fn installed(name: &str) -> Result<PathBuf> {
+pub(crate) fn installed(name: &str) -> Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a benchmark looks where its caller would")]
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)

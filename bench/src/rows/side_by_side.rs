@@ -8,7 +8,7 @@ use crate::{
     api::{self, Source},
     others::Others,
     samples::{Figures, Unit, timed},
-    server::{Server, pause},
+    server::Server,
 };
 
 const ANSWER: &str = "create to first answer, on demand";
@@ -54,10 +54,7 @@ pub(super) fn run(
             let took = tool.run().with_context(|| format!("run {}", tool.name))?;
             figures.time(&tool.name, took);
         }
-        // Requests of one client have pauses between them, in which pools are filled again.
-        for _ in 0..10 {
-            pause();
-        }
+        super::breathe();
     }
     figures.append(steps);
     Ok(())

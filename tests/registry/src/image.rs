@@ -86,7 +86,9 @@ impl Image {
     #[must_use]
     pub fn new(layers: Vec<Layer>, config: &Value) -> Self {
         let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+        let history: Vec<_> = layers.iter().map(|_| json!({"created_by": "by hand"})).collect();
         let config = json!({
+            "history": history,
             "architecture": architecture(), "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
