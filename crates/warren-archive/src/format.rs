@@ -3,7 +3,7 @@
 use tar::{EntryType, Header};
 
 /// Everything in an archive comes in blocks of so many bytes.
-pub(crate) const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
 /// Bytes of a name or of a link's target: the kernel's own limit, with the final zero.
 pub const NAME_BYTES: usize = 4096;
 /// The name that GNU tar gives to its entries for long names.
@@ -92,7 +92,8 @@ pub(crate) fn pad(out: &mut Vec<u8>, size: u64) {
 }
 
 /// Bytes between an entry's content and the next block.
-pub(crate) fn padding(size: u64) -> usize {
+#[must_use]
+pub fn padding(size: u64) -> usize {
     let over = usize::try_from(size % BLOCK as u64).unwrap_or_default();
     (BLOCK - over) % BLOCK
 }
@@ -103,8 +104,9 @@ fn fill(field: &mut [u8], text: &[u8]) {
     }
 }
 
-/// One record: its length counts itself.
-fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+/// One record of a PAX header: its length counts itself.
+#[must_use]
+pub fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while rest + length.to_string().len() != length {

@@ -24,7 +24,7 @@ mod tree;
 mod unpack;
 
 pub use error::{PackError, UnpackError, shown};
-pub use format::NAME_BYTES;
+pub use format::{BLOCK, NAME_BYTES, padding, pax_record};
 pub use pack::Packer;
 pub use parse::{Entry, Event, Kind, Parser};
 pub use sparse::Piece;

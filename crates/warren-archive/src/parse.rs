@@ -251,7 +251,8 @@ impl Parser {
     /// comes first.
     fn entry(&mut self, header: &Header, size: u64) -> Result<Option<Entry>, UnpackError> {
         let said = std::mem::take(&mut self.said);
-        let name = said.name.or_else(|| said.sparse.name.clone());
+        // The other one is then made up, for programs that know no sparse files.
+        let name = said.sparse.name.clone().or(said.name);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = kind_of(header, &name);
         let reader = said.sparse.reader(header, &name)?;

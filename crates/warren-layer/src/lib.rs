@@ -9,6 +9,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`unpack`] | an image layer becomes a layer |
+//! | [`pack`] | a layer becomes an image layer |
 //! | [`copy`] | a layer that is in use is copied, and the copy made exact |
 //! | [`manifest`] | what a layer holds, with checksums |
 //! | [`marks`] | how whiteouts and opaque directories are written and recognised |
@@ -25,6 +26,7 @@ pub mod digest;
 pub mod manifest;
 pub mod marks;
 pub mod node;
+pub mod pack;
 mod remove;
 pub mod unpack;
 mod walk;
@@ -34,5 +36,6 @@ pub use digest::Digest;
 pub use manifest::Manifest;
 pub use marks::Marks;
 pub use node::{Kind, Moment, Stamp};
+pub use pack::pack;
 pub use unpack::unpack;
 pub use walk::FileError;

@@ -108,7 +108,7 @@ struct Level {
 #[derive(Debug)]
 pub(crate) struct Walk {
     levels: Vec<Level>,
-    /// A directory that was given out and is to be entered.
+    /// A directory that was given out and is to be entered, unless it is skipped.
     next: Option<Level>,
 }
 
@@ -117,6 +117,11 @@ impl Walk {
         let mut walk = Self { levels: Vec::new(), next: None };
         walk.enter(Vec::new(), root)?;
         Ok(walk)
+    }
+
+    /// Does not enter the directory that was given out last.
+    pub(crate) fn skip(&mut self) {
+        self.next = None;
     }
 
     /// The next file; `None` after the last.

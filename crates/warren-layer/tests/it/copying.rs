@@ -174,7 +174,7 @@ fn an_overlay_in_use_is_copied() {
 }
 
 /// Does one random thing in a directory.
-fn mutate(root: &Path, (what, one, other): (u8, u8, u8)) {
+pub(crate) fn mutate(root: &Path, (what, one, other): (u8, u8, u8)) {
     const NAMES: [&str; 9] = ["a", "b", "c", "a/a", "a/b", "b/a", "b/c", "a/b/c", "c/a/b"];
     let pick = |index: u8| root.join(NAMES.into_iter().cycle().nth(index.into()).unwrap());
     let (path, other_path) = (pick(one), pick(other));

@@ -7,6 +7,7 @@ mod copying;
 mod hostile;
 mod manifests;
 mod overlay;
+mod packing;
 mod unpacking;
 
 use std::fs;
