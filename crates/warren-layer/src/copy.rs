@@ -10,7 +10,7 @@
 //! wherever that could deceive (see [`Stamp`]). Content is, in this order: a hard link to the same
 //! file of an earlier copy that nobody writes to, a clone that shares its blocks, a copy.
 
-mod content;
+pub(crate) mod content;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};

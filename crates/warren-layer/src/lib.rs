@@ -12,6 +12,8 @@
 //! | [`pack`] | a layer becomes an image layer |
 //! | [`copy`] | a layer that is in use is copied, and the copy made exact |
 //! | [`manifest`] | what a layer holds, with checksums |
+//! | [`diff`] | what differs between two stacks of layers |
+//! | [`merge`] | several layers become one |
 //! | [`marks`] | how whiteouts and opaque directories are written and recognised |
 //! | [`node`] | what a file is, and how it is told from its earlier self |
 //! | [`digest`] | SHA-256 |
@@ -22,12 +24,15 @@
 
 mod attributes;
 pub mod copy;
+pub mod diff;
 pub mod digest;
 pub mod manifest;
 pub mod marks;
+pub mod merge;
 pub mod node;
 pub mod pack;
 mod remove;
+mod stack;
 pub mod unpack;
 mod walk;
 
