@@ -31,12 +31,7 @@ fuzz_target!(|input: (bool, &[u8])| {
     }
     let inside = base().join("in");
     // Marks of the second kind can be set by anybody.
-    let limits = Limits {
-        bytes: 1 << 20,
-        file_bytes: 1 << 20,
-        entries: 100,
-        ..Limits::default()
-    };
+    let limits = Limits { bytes: 1 << 20, file_bytes: 1 << 20, entries: 100, ..Limits::default() };
     let options =
         unpack::Options { marks: Marks::User, limits, ignore_owners: true, ..Default::default() };
     empty(&inside);
@@ -59,7 +54,9 @@ fuzz_target!(|input: (bool, &[u8])| {
 });
 
 /// Everything but what nobody asked for: times.
-fn contents(directory: &Path) -> BTreeMap<Vec<u8>, (warren_layer::Kind, Option<warren_layer::Digest>, u32)> {
+fn contents(
+    directory: &Path,
+) -> BTreeMap<Vec<u8>, (warren_layer::Kind, Option<warren_layer::Digest>, u32)> {
     let manifest = Manifest::build(directory, Sources::None, None).expect("it can be read");
     manifest.entries.into_iter().map(|(path, it)| (path, (it.kind, it.digest, it.mode))).collect()
 }
