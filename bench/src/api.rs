@@ -82,7 +82,13 @@ pub(crate) fn create_from(client: &mut Client, image: Option<&str>) -> Result<St
 /// Fetches an image.
 pub(crate) fn pull(client: &mut Client, reference: &str) -> Result<()> {
     let body = json!({"reference": reference}).to_string();
-    client.send("POST", "/v1/images", body.as_bytes())?.good()
+    let answer = client.send("POST", "/v1/images/pull", body.as_bytes())?;
+    answer.good()?;
+    let text = String::from_utf8_lossy(&answer.body);
+    let last = text.lines().next_back().unwrap_or_default();
+    let last: Value = serde_json::from_str(last).context("the last line of a transfer")?;
+    anyhow::ensure!(last.get("type").is_some_and(|it| it == "done"), "pull {reference}: {last}");
+    Ok(())
 }
 
 /// Removes an image.

@@ -15,6 +15,9 @@ use crate::{http::Client, others::command};
 /// How long a server may take to answer, or to go.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Room for a gigabyte with its snapshots and forks.
+const POOL_SIZE: &str = "4GiB";
+
 /// What differs between the servers that are measured.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pool {
@@ -50,6 +53,18 @@ impl Server {
         let mut server = Self { warren: warren.to_owned(), data, socket: PathBuf::new(), child };
         server.socket = server.wait_for_socket()?;
         Ok(server)
+    }
+
+    /// The same, with a btrfs pool for the files of sandboxes.
+    pub(crate) fn start_on_pool(warren: &Path, data: &Path, pool: Pool) -> Result<Self> {
+        fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
+        let mut setup = warren_command(warren, &data.canonicalize()?);
+        let output = setup.args(["setup", "storage", "--size", POOL_SIZE]).output()?;
+        if !output.status.success() {
+            remove(data);
+            bail!("make a pool: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Self::start(warren, data, pool)
     }
 
     /// A connection of its own.
@@ -96,6 +111,15 @@ impl Drop for Server {
         }
         if let Err(error) = self.child.wait() {
             eprintln!("waiting for warren serve: {error}");
+        }
+        if self.data.join("pool.record").exists() {
+            let mut setup = self.command();
+            setup.args(["--quiet", "setup", "storage", "--remove", "--yes"]);
+            let output = setup.output();
+            if !output.as_ref().is_ok_and(|output| output.status.success()) {
+                eprintln!("removing the storage pool: {output:?}");
+                return; // what is mounted there would be emptied, and the mount stay
+            }
         }
         remove(&self.data);
         if let Some(run) = self.socket.parent() {

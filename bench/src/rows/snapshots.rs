@@ -32,6 +32,13 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<()> {
     let server = Server::start(bench.warren, &bench.scratch.join("plain"), Pool::default())?;
     ours(bench, &server, &filesystem(&server.data)?)?;
     drop(server);
+    match Server::start_on_pool(bench.warren, &bench.scratch.join("pool"), Pool::default()) {
+        Ok(server) => ours(bench, &server, "btrfs pool")?,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            bench.others.absent.push(("snapshots and forks on a btrfs pool".to_owned(), reason));
+        }
+    }
     others(bench)
 }
 
