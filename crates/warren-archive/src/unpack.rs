@@ -20,12 +20,14 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub struct Limits {
     /// Entries.
     pub entries: u64,
+    /// Bytes of files, unpacked.
+    pub bytes: u64,
 }
 
 impl Default for Limits {
-    /// A million entries.
+    /// A million entries, of whatever size.
     fn default() -> Self {
-        Self { entries: 1_000_000 }
+        Self { entries: 1_000_000, bytes: u64::MAX }
     }
 }
 
@@ -162,6 +164,10 @@ impl Sink {
                         file.write(piece)?;
                     }
                     self.done.bytes += piece.len() as u64;
+                    if self.done.bytes > self.limits.bytes {
+                        let most = self.limits.bytes;
+                        return Err(UnpackError::TooMuch(format!("more than {most} bytes")));
+                    }
                 }
                 Event::EndOfFile => {
                     if let Some(file) = self.file.take() {

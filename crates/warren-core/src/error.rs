@@ -45,6 +45,30 @@ pub enum SandboxError {
         /// The id asked for.
         name: String,
     },
+    /// There is no such template, or it is somebody else's.
+    #[error("there is no template {name}")]
+    NoTemplate {
+        /// What was asked for.
+        name: String,
+    },
+    /// There is no such build, or it is somebody else's.
+    #[error("there is no build {name}")]
+    NoBuild {
+        /// The id asked for.
+        name: String,
+    },
+    /// A step of a build went wrong in its sandbox.
+    #[error("{reason}")]
+    BuildFailed {
+        /// What happened, for whoever builds.
+        reason: String,
+    },
+    /// What a template starts was not ready in time; nothing is left of the sandbox.
+    #[error("the sandbox did not become ready: {reason}")]
+    NotReady {
+        /// What was waited for.
+        reason: String,
+    },
     /// The name is in use.
     #[error("a sandbox named {name} exists")]
     NameTaken {

@@ -21,15 +21,18 @@ use crate::{
     id::{SandboxId, SnapshotId},
     runtime::{
         Capabilities, Captured, Cost, Created, Deadline, Duplex, Exit, ExitReason, Found,
-        GuestState, Haste, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
+        GuestState, Haste, Port, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
     },
     spec::Spec,
+    templates::files::BuildFiles,
 };
 
 mod agent;
+mod files;
 mod process;
 
 pub use agent::FakeAgent;
+pub use files::FakeFiles;
 
 /// A runtime whose guests live in this process.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub struct FakeRuntime {
     events: broadcast::Sender<RuntimeEvent>,
     /// What the files of a guest were, in an agent that nobody talks to.
     snapshots: Mutex<HashMap<SnapshotId, Arc<FakeAgent>>>,
+    files: Arc<FakeFiles>,
     script: Mutex<VecDeque<Failure>>,
     capabilities: Mutex<Capabilities>,
     created: AtomicU32,
@@ -86,6 +90,7 @@ impl Default for FakeRuntime {
             guests: Mutex::default(),
             events: broadcast::channel(64).0,
             snapshots: Mutex::default(),
+            files: Arc::default(),
             script: Mutex::default(),
             capabilities: Mutex::new(Capabilities {
                 pause: true,
@@ -135,6 +140,11 @@ impl FakeRuntime {
     /// The guests that exist, in no order.
     pub fn guests(&self) -> Vec<SandboxId> {
         self.lock().keys().copied().collect()
+    }
+
+    /// The trees of files that builds copy from.
+    pub fn files(&self) -> &FakeFiles {
+        &self.files
     }
 
     /// The snapshots whose files exist, in no order.
@@ -353,6 +363,14 @@ impl Runtime for FakeRuntime {
 
     async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
         Ok(self.saved())
+    }
+
+    fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {
+        Some(Arc::<FakeFiles>::clone(&self.files))
+    }
+
+    async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
+        Ok(vec![Port { number: 8080, loopback: true }])
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {

@@ -166,6 +166,60 @@ identity! {
     TemplateId, "tp-", InvalidTemplateId
 }
 
+/// The identity of a build: a random UUID (version 4) in its usual form, 36 bytes of ASCII, for
+/// clients exist that take nothing else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BuildId([u8; 16]);
+
+impl BuildId {
+    /// Makes a new id from the operating system's randomness.
+    #[must_use]
+    pub fn mint() -> Self {
+        let bits = u128::from_be_bytes(random_bytes());
+        let version = bits & !(0xf << 76) | (4 << 76);
+        Self((version & !(3 << 62) | (2 << 62)).to_be_bytes())
+    }
+}
+
+impl FromStr for BuildId {
+    type Err = InvalidBuildId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBuildId> {
+        let mut digits = String::with_capacity(32);
+        for (place, character) in text.chars().enumerate() {
+            match (place, character) {
+                (8 | 13 | 18 | 23, '-') => {}
+                (_, '0'..='9' | 'a'..='f') => digits.push(character),
+                _ => return Err(InvalidBuildId),
+            }
+        }
+        let bits = u128::from_str_radix(&digits, 16).map_err(|_empty| InvalidBuildId)?;
+        let id = Self(bits.to_be_bytes());
+        if id.to_string() == text { Ok(id) } else { Err(InvalidBuildId) }
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = format!("{:032x}", u128::from_be_bytes(self.0));
+        for place in [20, 16, 12, 8] {
+            text.insert(place, '-');
+        }
+        f.pad(&text)
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not the id of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a build id: expected a UUID in lower case")]
+pub struct InvalidBuildId;
+
 /// The text is not the id of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a snapshot id: expected `sn-` and 16 characters of a-z and 0-9")]
@@ -246,6 +300,20 @@ mod tests {
         let id = SandboxId::mint();
         assert_eq!(id.as_str().parse(), Ok(id));
         assert_ne!(id, SandboxId::mint());
+    }
+
+    #[test]
+    fn a_build_has_a_uuid() {
+        let id = BuildId::mint();
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!((text.len(), &text[14..15]), (36, "4"));
+        assert!("89ab".contains(&text[19..20]));
+        for bad in ["", "-", "0", &text.to_uppercase(), &text.replace('-', ""), &format!("{text}0")]
+        {
+            let uppercase_is_the_same = *bad == text;
+            assert_eq!(bad.parse::<BuildId>().is_ok(), uppercase_is_the_same, "{bad}");
+        }
     }
 
     #[test]

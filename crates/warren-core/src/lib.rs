@@ -12,6 +12,7 @@
 //! | [`caller`], [`error`] | who asks, and why not |
 //! | [`access`] | projects, their keys and quotas |
 //! | [`sandboxes`] | what the edges call |
+//! | [`templates`] | named images with what belongs to them, and the builds that make them |
 //! | [`sandbox`] | one sandbox and the task that owns it |
 //! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exec`], [`events`], [`logs`] | what streams |
@@ -39,6 +40,7 @@ pub mod quota;
 pub mod sandbox;
 pub mod snapshots;
 pub mod store;
+pub mod templates;
 
 mod guest;
 mod plan;

@@ -214,7 +214,7 @@ pub(crate) fn check_image(image: &Image) -> Result<(), SandboxError> {
     }
 }
 
-fn check_limits(limits: &Limits, most_memory: Option<u64>) -> Result<(), SandboxError> {
+pub(crate) fn check_limits(limits: &Limits, most_memory: Option<u64>) -> Result<(), SandboxError> {
     if let Some(most) = most_memory.filter(|most| limits.memory_bytes > *most) {
         return refuse("memory_bytes", &format!("at most {most} are possible here"));
     }

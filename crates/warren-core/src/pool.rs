@@ -16,15 +16,16 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::{
     caller::Owner,
-    config::PoolConfig,
+    config::{Defaults, PoolConfig},
     error::SandboxError,
-    id::SandboxId,
+    id::{SandboxId, TemplateId},
     plan::home,
     runtime::DeadlineAction,
     sandbox::{Lifetime, Sandbox, Setup, birth::Birth, driver::Driver, handle::Handle},
     shared::Shared,
     spec::Spec,
     state::State,
+    templates::{self, model::Start},
 };
 
 /// How long the server must have been without a create before the pool makes one.
@@ -32,6 +33,35 @@ const QUIET: Duration = Duration::from_millis(20);
 
 /// How long the pool waits after it could not make one.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// What parked sandboxes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    pub(crate) spec: Spec,
+    /// What its agent was told when it was parked.
+    pub(crate) setup: Setup,
+    /// What was started in it.
+    pub(crate) start: Option<Start>,
+    /// The template that wants it.
+    pub(crate) template: Option<TemplateId>,
+}
+
+impl Kind {
+    /// Whether it is exactly what somebody asks for. What was started knows the environment that it
+    /// was started in, and no other.
+    fn serves(&self, spec: &Spec, setup: &Setup, start: Option<&Start>) -> bool {
+        self.spec == *spec
+            && self.start.as_ref() == start
+            && (start.is_none() || self.setup == *setup)
+    }
+}
+
+/// A sandbox from the shelf, and what it is.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) handle: Arc<Handle>,
+    kind: Arc<Kind>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -42,28 +72,38 @@ pub(crate) struct Pool {
 /// The parked sandboxes of one kind.
 #[derive(Debug)]
 struct Shelf {
-    spec: Spec,
+    kind: Arc<Kind>,
     size: usize,
     parked: VecDeque<Arc<Handle>>,
 }
 
 impl Pool {
-    pub(crate) fn new(config: PoolConfig) -> Self {
-        let shelf = |(spec, size)| Shelf { spec, size, parked: VecDeque::new() };
+    pub(crate) fn new(config: PoolConfig, defaults: &Defaults) -> Self {
+        let setup = Setup {
+            env: Default::default(),
+            image_env: Default::default(),
+            user: defaults.user.clone(),
+            workdir: defaults.workdir.clone().unwrap_or_else(|| home(&defaults.user)),
+        };
+        let shelf = |(spec, size)| {
+            let kind = Kind { spec, setup: setup.clone(), start: None, template: None };
+            Shelf { kind: Arc::new(kind), size, parked: VecDeque::new() }
+        };
         let shelves = config.parked.into_iter().map(shelf).collect();
         Self { shelves: Mutex::new(shelves), taken: Notify::new() }
     }
 
     /// Takes a parked sandbox of exactly this kind: it is the caller's alone from here on.
-    pub(crate) fn take(&self, spec: &Spec) -> Option<Arc<Handle>> {
+    pub(crate) fn take(&self, spec: &Spec, setup: &Setup, start: Option<&Start>) -> Option<Taken> {
         let taken = {
             let mut shelves = self.lock();
-            let shelf = shelves.iter_mut().find(|shelf| shelf.spec == *spec)?;
+            let fits = |shelf: &&mut Shelf| shelf.kind.serves(spec, setup, start);
+            let shelf = shelves.iter_mut().find(fits)?;
             let mut taken = None;
             while let Some(handle) = shelf.parked.pop_front() {
                 // One that ended on the shelf is passed over.
                 if handle.sandbox().state == State::Parked {
-                    taken = Some(handle);
+                    taken = Some(Taken { handle, kind: Arc::clone(&shelf.kind) });
                     break;
                 }
             }
@@ -74,11 +114,47 @@ impl Pool {
     }
 
     /// Puts one back that was taken and not asked for anything.
-    pub(crate) fn put_back(&self, handle: Arc<Handle>) {
-        if let Err(handle) = self.put(handle) {
+    pub(crate) fn put_back(&self, taken: Taken) {
+        if let Err(handle) = self.put(&taken.kind, taken.handle) {
             // The pool was closed meanwhile: the next start removes it.
             tracing::debug!(sandbox.id = %handle.id(), "parked and left behind");
         }
+    }
+
+    /// Keeps so many of a kind for a template, in place of what it wanted before; none for nothing
+    /// any more. Gives those that are too many.
+    pub(crate) fn provide(
+        &self,
+        template: TemplateId,
+        wanted: Option<(Kind, usize)>,
+    ) -> Vec<Arc<Handle>> {
+        let mut over = Vec::new();
+        {
+            let mut shelves = self.lock();
+            let same = |shelf: &Shelf| wanted.as_ref().is_some_and(|it| it.0 == *shelf.kind);
+            shelves.retain_mut(|shelf| {
+                let goes = shelf.kind.template == Some(template) && !same(shelf);
+                if goes {
+                    over.extend(shelf.parked.drain(..));
+                }
+                !goes
+            });
+            if let Some((kind, size)) = wanted {
+                match shelves.iter_mut().find(|shelf| *shelf.kind == kind) {
+                    Some(shelf) => {
+                        shelf.size = size;
+                        let keep = size.min(shelf.parked.len());
+                        over.extend(shelf.parked.split_off(keep));
+                    }
+                    None => {
+                        let parked = VecDeque::new();
+                        shelves.push(Shelf { kind: Arc::new(kind), size, parked });
+                    }
+                }
+            }
+        }
+        self.taken.notify_one();
+        over
     }
 
     /// Takes all that is left, for good.
@@ -89,12 +165,12 @@ impl Pool {
     /// Keeps the shelves full, until dropped.
     pub(crate) async fn refill(shared: Arc<Shared>) {
         loop {
-            let Some(spec) = shared.pool.missing() else {
+            let Some(kind) = shared.pool.missing() else {
                 shared.pool.taken.notified().await;
                 continue;
             };
             shared.quiet().await;
-            if let Err(error) = park(&shared, spec).await {
+            if let Err(error) = park(&shared, &kind).await {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the warm pool stays short for now: {error}"
@@ -110,21 +186,20 @@ impl Pool {
     }
 
     /// A kind that has fewer than it should.
-    fn missing(&self) -> Option<Spec> {
+    fn missing(&self) -> Option<Arc<Kind>> {
         let mut shelves = self.lock();
         for shelf in shelves.iter_mut() {
             shelf.parked.retain(|handle| handle.sandbox().state == State::Parked);
             if shelf.parked.len() < shelf.size {
-                return Some(shelf.spec.clone());
+                return Some(Arc::clone(&shelf.kind));
             }
         }
         None
     }
 
     /// Puts a parked sandbox on its shelf; gives it back where there is none any more.
-    fn put(&self, handle: Arc<Handle>) -> Result<(), Arc<Handle>> {
-        let spec = handle.sandbox().spec.clone();
-        match self.lock().iter_mut().find(|shelf| shelf.spec == spec) {
+    fn put(&self, kind: &Arc<Kind>, handle: Arc<Handle>) -> Result<(), Arc<Handle>> {
+        match self.lock().iter_mut().find(|shelf| Arc::ptr_eq(&shelf.kind, kind)) {
             Some(shelf) => {
                 shelf.parked.push_back(handle);
                 Ok(())
@@ -152,23 +227,17 @@ impl Shared {
     }
 }
 
-/// Makes one more parked sandbox.
-async fn park(shared: &Arc<Shared>, spec: Spec) -> Result<(), SandboxError> {
-    let defaults = &shared.config.defaults;
+/// Makes one more parked sandbox, and starts in it what is to be started.
+async fn park(shared: &Arc<Shared>, kind: &Arc<Kind>) -> Result<(), SandboxError> {
     let sandbox = Sandbox {
         id: SandboxId::mint(),
         // No caller has this name: until it is claimed, nobody finds it.
         owner: Owner::new(""),
         name: None,
         state: State::Creating,
-        spec,
+        spec: kind.spec.clone(),
         labels: Default::default(),
-        setup: Setup {
-            env: Default::default(),
-            image_env: Default::default(),
-            user: defaults.user.clone(),
-            workdir: defaults.workdir.clone().unwrap_or_else(|| home(&defaults.user)),
-        },
+        setup: kind.setup.clone(),
         lifetime: Lifetime { length: None, action: DeadlineAction::Kill },
         created_at: shared.clock.now(),
         expires_at: None,
@@ -181,8 +250,14 @@ async fn park(shared: &Arc<Shared>, spec: Spec) -> Result<(), SandboxError> {
     let (reply, parked) = oneshot::channel();
     let handle = Driver::start(shared, sandbox, Birth::Park { reply });
     parked.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
-    if let Err(handle) = shared.pool.put(handle) {
-        // The pool was closed meanwhile.
+    if let Some(start) = &kind.start
+        && let Err(error) = templates::start(shared, &handle, start).await
+    {
+        remove(&handle).await;
+        return Err(error);
+    }
+    if let Err(handle) = shared.pool.put(kind, handle) {
+        // The pool was closed meanwhile, or wants none of these any more.
         remove(&handle).await;
     }
     Ok(())

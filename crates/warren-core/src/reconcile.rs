@@ -20,6 +20,7 @@ use crate::{
     spec::Image,
     state::State,
     store::{Object, ObjectKind, object_snapshot},
+    templates,
 };
 
 /// How long a server's start waits for agents that are told again whose they are.
@@ -53,6 +54,14 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let mut found: HashMap<_, _> = found.into_iter().map(|guest| (guest.id, guest.state)).collect();
     shared.restore_access(loaded.projects, loaded.api_keys);
     restore_snapshots(shared, &loaded.objects).await?;
+    // A build that was under way has failed; the files of its last step are nobody's.
+    let (builders, change) = templates::restore(shared, &loaded.objects);
+    for id in builders {
+        found.remove(&id);
+        destroy(shared, id).await;
+    }
+    let noted = shared.store.change_objects(change).await;
+    noted.map_err(SandboxError::store("note the end of builds"))?;
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
     shared.restore_keys(loaded.keys.into_iter().filter(|key| rows.contains(&key.sandbox)));

@@ -1,6 +1,6 @@
 //! The seam to what makes guests: one [`Runtime`] per way of isolating.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
@@ -11,6 +11,7 @@ use tokio::{
 use crate::{
     id::{SandboxId, SnapshotId},
     spec::{Limits, Spec},
+    templates::files::BuildFiles,
 };
 
 /// A byte stream to a guest.
@@ -65,6 +66,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         id: &SandboxId,
         deadline: Option<Deadline>,
     ) -> Result<(), RuntimeError>;
+
+    /// Where the files are kept that builds of templates copy from, where this runtime can.
+    fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {
+        None
+    }
 
     /// Says whether a guest could be made now, without making one.
     async fn check(&self) -> Result<(), RuntimeError> {

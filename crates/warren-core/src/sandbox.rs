@@ -214,6 +214,8 @@ pub struct Wanted {
     pub image: Option<Image>,
     /// The id or name of a snapshot that it is made from instead.
     pub snapshot: Option<String>,
+    /// The template that says all that the request leaves open: `[project/]name[:tag]`, or its id.
+    pub template: Option<String>,
     /// A name: `[a-z0-9][a-z0-9._-]{0,62}`.
     pub name: Option<String>,
     /// Free text for finding it again: at most 64, keys of 1 to 128 and values of up to 1024 bytes.

@@ -3,7 +3,11 @@
 //! Dropping the future of a method stops the waiting and not the work: the sandbox's driver
 //! finishes or undoes what it began.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,6 +35,7 @@ use crate::{
     spec::Image,
     state::{Event, Refused, State},
     store::{Key, Store},
+    templates::{self, model::Start},
 };
 
 mod exec;
@@ -112,7 +117,14 @@ impl Sandboxes {
             }),
             Err(error) => tracing::error!(%error, "logs are not followed on"),
         }
-        Ok(Self { shared, stop, background })
+        let sandboxes = Self { shared, stop, background };
+        sandboxes.warm_up_templates().await;
+        Ok(sandboxes)
+    }
+
+    /// Says when the server is told to end.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// Makes a sandbox, or hands out a parked one, and waits until it runs.
@@ -136,11 +148,11 @@ impl Sandboxes {
         let cold = wanted.cold;
         let fingerprint = key.map(|_| plan::fingerprint(&wanted));
         // Held until the sandbox itself can be seen to need it.
-        let (base, _hold) = self.base(caller, &wanted).await?;
+        let Based { base, start, _hold } = self.base(caller, &wanted).await?;
         let plan = Plan::new(wanted, base, caller, &self.shared.config)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
-            return self.make(caller, id, plan, cold, None).await;
+            return self.make(caller, id, (plan, start), cold, None).await;
         };
         check_key(key)?;
         let key = Key {
@@ -153,7 +165,7 @@ impl Sandboxes {
         match self.shared.use_key(&key)? {
             KeyUse::Made(id) => self.made_before(caller, id).await,
             KeyUse::New => {
-                let made = self.make(caller, id, plan, cold, Some(key.clone())).await;
+                let made = self.make(caller, id, (plan, start), cold, Some(key.clone())).await;
                 if made.is_err() {
                     self.shared.free_key(&key);
                 }
@@ -445,11 +457,13 @@ impl Sandboxes {
         &self,
         caller: &Caller,
         id: SandboxId,
-        plan: Plan,
+        (plan, start): (Plan, Option<Start>),
         cold: bool,
         key: Option<Key>,
     ) -> Result<Made, SandboxError> {
-        if !cold && let Some(made) = self.claim_parked(caller, &plan, key.as_ref()).await? {
+        let start = start.as_ref();
+        if !cold && let Some(made) = self.claim_parked(caller, (&plan, start), key.as_ref()).await?
+        {
             return Ok(made);
         }
         if let Some(key) = &key {
@@ -476,23 +490,38 @@ impl Sandboxes {
             history: plan.history,
         };
         let (reply, made) = oneshot::channel();
-        Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
-        made.await.unwrap_or(Err(SandboxError::ShuttingDown))
+        let handle = Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
+        let mut made = made.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
+        let Some(start) = start else { return Ok(made) };
+        let began = Instant::now();
+        if let Err(error) = templates::start(&self.shared, &handle, start).await {
+            if let Err(error) = handle.ask(Command::Delete).await {
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(sandbox.id = %id, error = cause, "not ready and not removed");
+            }
+            return Err(error);
+        }
+        made.steps.push(("ready", began.elapsed()));
+        Ok(made)
     }
 
     /// What a sandbox is made from, and a hold on the saved layers of it.
-    async fn base(
-        &self,
-        caller: &Caller,
-        wanted: &Wanted,
-    ) -> Result<(Base, Option<Hold>), SandboxError> {
+    async fn base(&self, caller: &Caller, wanted: &Wanted) -> Result<Based, SandboxError> {
+        let sources =
+            [wanted.image.is_some(), wanted.snapshot.is_some(), wanted.template.is_some()];
+        if sources.into_iter().filter(|given| *given).count() > 1 {
+            let field = if wanted.template.is_some() { "template" } else { "snapshot" };
+            let reason = "a sandbox is made from an image, a snapshot or a template: expected one";
+            return Err(SandboxError::invalid(field, reason));
+        }
+        if let Some(name) = &wanted.template {
+            let (base, start) = templates::base(&self.shared, caller, name)?;
+            let hold = self.shared.snapshots.hold(base.image.layers())?;
+            return Ok(Based { base, start, _hold: Some(hold) });
+        }
         if let Some(name) = &wanted.snapshot {
-            if wanted.image.is_some() {
-                let reason = "a sandbox is made from an image or from a snapshot, not from both";
-                return Err(SandboxError::invalid("snapshot", reason));
-            }
             let (snapshot, hold) = self.shared.snapshots.hold_named(caller.owner(), name)?;
-            return Ok((snapshot.base(), Some(hold)));
+            return Ok(Based { base: snapshot.base(), start: None, _hold: Some(hold) });
         }
         if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
             && !self.shared.config.host_images_for_all
@@ -502,24 +531,25 @@ impl Sandboxes {
         let image = wanted.image.clone();
         let image = image.unwrap_or_else(|| self.shared.config.defaults.image.clone());
         plan::check_image(&image)?;
-        Ok((Base::plain(image), None))
+        Ok(Based { base: Base::plain(image), start: None, _hold: None })
     }
 
     /// Hands a parked sandbox out; none where none matches or lives any more.
     async fn claim_parked(
         &self,
         caller: &Caller,
-        plan: &Plan,
+        (plan, start): (&Plan, Option<&Start>),
         key: Option<&Key>,
     ) -> Result<Option<Made>, SandboxError> {
-        while let Some(handle) = self.shared.pool.take(&plan.spec) {
+        while let Some(taken) = self.shared.pool.take(&plan.spec, &plan.setup, start) {
+            let handle = Arc::clone(&taken.handle);
             let owner = caller.owner().clone();
             let name = plan.name.as_deref();
             let admitted = self.shared.admit(&owner, handle.id(), name, &plan.spec.limits);
             let admission = match admitted {
                 Ok(admission) => admission,
                 Err(error) => {
-                    self.shared.pool.put_back(handle);
+                    self.shared.pool.put_back(taken);
                     return Err(error);
                 }
             };
@@ -574,6 +604,15 @@ impl Sandboxes {
         }
         Ok(())
     }
+}
+
+/// What a sandbox is made from.
+struct Based {
+    base: Base,
+    /// What is to be started in it before anybody has it.
+    start: Option<Start>,
+    /// Keeps the saved layers of it.
+    _hold: Option<Hold>,
 }
 
 impl Filter {

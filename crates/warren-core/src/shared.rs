@@ -23,6 +23,7 @@ use crate::{
     snapshots::Snapshots,
     spec::Limits,
     store::{Key, Store},
+    templates,
 };
 
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) creating: watch::Sender<u32>,
     pub(crate) api_keys: KeyTable,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) templates: templates::Table,
     registry: Mutex<Registry>,
 }
 
@@ -130,11 +132,22 @@ impl Shared {
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Self {
-        let pool = Pool::new(config.pool.clone());
+        let pool = Pool::new(config.pool.clone(), &config.defaults);
         let creating = watch::Sender::new(0);
         let (api_keys, registry) = (KeyTable::default(), Mutex::default());
-        let snapshots = Arc::default();
-        Self { runtime, store, clock, config, pool, creating, api_keys, snapshots, registry }
+        let (snapshots, templates) = (Arc::default(), templates::Table::default());
+        Self {
+            runtime,
+            store,
+            clock,
+            config,
+            pool,
+            creating,
+            api_keys,
+            snapshots,
+            templates,
+            registry,
+        }
     }
 
     /// Counts a create for as long as the guard lives.

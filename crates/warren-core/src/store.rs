@@ -39,6 +39,7 @@ mod objects;
 mod row;
 mod snapshot;
 mod sql;
+pub(crate) mod templates;
 mod writer;
 
 pub(crate) use access::AccessChange;

@@ -11,6 +11,8 @@ mod copy;
 pub mod metadata;
 mod run;
 
+pub use run::is_secret_id;
+
 /// The most instructions that are read.
 const MOST_INSTRUCTIONS: usize = 1000;
 /// The longest form of an instruction that a log shows.

@@ -4,6 +4,7 @@
 //! business of `warren-core`, whose [`Runtime`](warren_core::runtime::Runtime) trait they
 //! implement. Read [`namespace`] first; the other modules are what it is made of.
 
+mod builds;
 mod error;
 mod image;
 mod journal;

@@ -25,6 +25,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
     Ok(Wanted {
         image: request.image.as_deref().map(image).transpose()?,
         snapshot: request.snapshot,
+        template: None,
         name: request.name,
         labels: request.labels,
         env: request.env,

@@ -67,6 +67,8 @@ fn code(error: &SandboxError) -> Code {
         E::NotFound { .. }
         | E::NoSuch { .. }
         | E::NoSuchExec { .. }
+        | E::NoTemplate { .. }
+        | E::NoBuild { .. }
         | E::NoSuchProject { .. }
         | E::NoSuchKey { .. } => Code::NotFound,
         E::NameTaken { .. } | E::Taken { .. } | E::ProjectExists { .. } => Code::AlreadyExists,
@@ -74,6 +76,8 @@ fn code(error: &SandboxError) -> Code {
         E::Refused(_)
         | E::NotRunning { .. }
         | E::KeyReused
+        | E::BuildFailed { .. }
+        | E::NotReady { .. }
         | E::InUse { .. }
         | E::ProjectInUse { .. } => Code::FailedPrecondition,
         E::Ended { .. } | E::KeyFailed => Code::Aborted,

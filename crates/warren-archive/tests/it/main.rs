@@ -31,7 +31,7 @@ fn unpack(archive: &[u8], directory: &Path) -> Result<Unpacked, UnpackError> {
 /// As [`unpack`], given so many bytes at a time.
 fn unpack_in(archive: &[u8], directory: &Path, want: usize) -> Result<Unpacked, UnpackError> {
     let target = File::open(directory).unwrap().into();
-    let mut unpacker = Unpacker::new(target, true, Limits { entries: 1000 });
+    let mut unpacker = Unpacker::new(target, true, Limits { entries: 1000, ..Limits::default() });
     for piece in archive.chunks(want) {
         unpacker.push(piece)?;
     }

@@ -91,10 +91,18 @@ impl FakeAgent {
     pub(super) fn take_files(&self, other: &Self) {
         let other = other.lock();
         let (files, directories) = (other.files.clone(), other.directories.clone());
+        let archives = other.archives.clone();
         drop(other);
         let mut state = self.lock();
         state.files = files;
         state.directories = directories;
+        state.archives = archives;
+    }
+
+    /// What was unpacked last at a path.
+    pub fn archive(&self, path: &str) -> Option<String> {
+        let archive = self.lock().archives.get(path).cloned()?;
+        Some(String::from_utf8_lossy(&archive).trim_end_matches('\0').to_owned())
     }
 
     /// Whether there is no file inside.

@@ -122,6 +122,10 @@ impl Driver {
                     self.save([]);
                 }
             }
+            Command::Convert(layer, reply) => {
+                let converted = self.convert(&layer).await;
+                answer(reply, converted);
+            }
             Command::Delete(reply) => {
                 let deleted = self.delete().await;
                 answer(reply, deleted);

@@ -61,6 +61,8 @@ pub(crate) enum Command {
     /// Its place in the tree of snapshots is another one from now on, where it is `from`, or
     /// wherever it is where there is none.
     Move { from: Option<SnapshotId>, to: Option<SnapshotId> },
+    /// Make the files of a sandbox that is nobody's a layer, and forget it.
+    Convert(SnapshotId, Reply<()>),
     /// Remove it and forget it.
     Delete(Reply<()>),
     /// The runtime says that it ended.

@@ -6,6 +6,7 @@ use super::{End, Made, Sandbox, driver::Driver};
 use crate::{
     error::SandboxError,
     events::EventKind,
+    id::SnapshotId,
     runtime::DeadlineAction,
     runtime::{Exit, ExitReason},
     state::{Event, Refused, State},
@@ -25,6 +26,31 @@ impl Driver {
         self.sandbox.kept = true;
         self.end_and_save(end);
         Ok(())
+    }
+
+    /// Makes the files of a sandbox that is nobody's the layer `layer`. Nothing else of it is left,
+    /// whether that succeeds or not.
+    pub(super) async fn convert(&mut self, layer: &SnapshotId) -> Result<(), SandboxError> {
+        if self.is_owned() {
+            return Err(SandboxError::Broken("somebody's sandbox was to become a layer"));
+        }
+        self.change(Event::Stop)?;
+        let runtime = Arc::clone(&self.shared.runtime);
+        let converted = match self.put_aside().await {
+            Ok(()) => runtime
+                .convert(&self.sandbox.id, layer)
+                .await
+                .map_err(SandboxError::runtime("make a layer of the sandbox")),
+            Err(error) => Err(error),
+        };
+        if converted.is_err() {
+            self.clean_up().await;
+        }
+        self.guest.close_idle();
+        self.shared.unregister(self.sandbox.id);
+        self.sandbox.end = Some(End::stopped(self.now()));
+        self.change(Event::Exited)?;
+        converted
     }
 
     /// The guest ended without being asked to. Its files stay where the runtime can keep them,

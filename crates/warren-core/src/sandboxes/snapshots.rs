@@ -234,7 +234,7 @@ impl Sandboxes {
                 (1..=wanted.count).map(|number| plan_fork(&capture, &wanted, length, number));
             let made = plans.map(|plan| {
                 let (this, caller) = (&this, &caller);
-                async move { this.make(caller, SandboxId::mint(), plan, true, None).await }
+                async move { this.make(caller, SandboxId::mint(), (plan, None), true, None).await }
             });
             let made = futures::future::join_all(made).await;
             if made.iter().any(Result::is_err) {
@@ -481,7 +481,7 @@ pub(super) async fn collect(shared: Arc<Shared>) {
 
 /// The layers that sandboxes need, or will need when they are started again.
 fn layers_in_use(shared: &Shared) -> HashSet<SnapshotId> {
-    let mut in_use = HashSet::new();
+    let mut in_use = shared.templates.layers();
     for handle in shared.all() {
         let sandbox = handle.sandbox();
         if sandbox.state.is_living() || sandbox.kept {

@@ -267,6 +267,25 @@ impl<'a> From<&'a Image> for ImageRow<'a> {
     }
 }
 
+impl ImageRow<'static> {
+    /// The row of an image, with texts of its own.
+    pub(super) fn owned(image: &Image) -> Self {
+        match image {
+            Image::Host => Self::Host,
+            Image::Directory(path) => Self::Directory(Cow::Owned(path.clone())),
+            Image::Archive(path) => Self::Archive(Cow::Owned(path.clone())),
+            Image::Oci(OciImage { reference, id }) => Self::Oci {
+                reference: Cow::Owned(reference.clone()),
+                id: id.clone().map(Cow::Owned),
+            },
+            Image::Snapshot(Stack { layers, base }) => Self::Snapshot(StackRow {
+                layers: layers.iter().map(|id| Cow::Owned(id.to_string())).collect(),
+                base: Box::new(Self::owned(base)),
+            }),
+        }
+    }
+}
+
 impl ImageRow<'_> {
     pub(super) fn into_image(self) -> Option<Image> {
         Some(match self {

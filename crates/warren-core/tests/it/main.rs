@@ -15,5 +15,6 @@ mod rest;
 mod restart;
 mod snapshots;
 mod store;
+mod templates;
 mod upgrade;
 mod world;

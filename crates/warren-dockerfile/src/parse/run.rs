@@ -116,7 +116,7 @@ fn secret(line: u32, options: &[(&str, &str)]) -> Result<SecretMount, ParseError
 }
 
 /// Whether a text can name a secret: it becomes the name of a file.
-pub(crate) fn is_secret_id(id: &str) -> bool {
+pub fn is_secret_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 128
         && !matches!(id, "." | "..")

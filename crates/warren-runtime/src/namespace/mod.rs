@@ -53,6 +53,7 @@ use warren_core::{
         RuntimeError, RuntimeEvent, Service, Usage,
     },
     spec::{self, Limits, Spec},
+    templates::files::BuildFiles,
 };
 use warren_proto::keeper::Request;
 
@@ -62,7 +63,7 @@ use self::{
     blank::{Blank, Blanks},
     host::Host,
 };
-use crate::{image::Image, net::Net};
+use crate::{builds::BuildTrees, image::Image, net::Net};
 
 /// What keepers call themselves.
 pub(crate) const KEEPER: &str = "warren-keeper";
@@ -72,10 +73,11 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 
 /// The runtime.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NamespaceRuntime {
     host: Arc<Host>,
     blanks: Arc<Blanks>,
+    builds: Arc<BuildTrees>,
 }
 
 impl NamespaceRuntime {
@@ -89,6 +91,8 @@ impl NamespaceRuntime {
     /// [`RuntimeError::Host`] with the step that failed.
     pub fn open(config: Config) -> Result<Arc<Self>, RuntimeError> {
         let wanted = config.blanks;
+        let builds = BuildTrees::open(&config.data_dir);
+        let builds = Arc::new(builds.map_err(RuntimeError::host("open the files of builds"))?);
         let host = Host::open(config)?;
         adopt::adopt(&host)?;
         let blanks = Arc::<Blanks>::default();
@@ -97,7 +101,7 @@ impl NamespaceRuntime {
             .name("blanks".to_owned())
             .spawn(move || pool.refill(&host_for_pool, wanted))
             .map_err(RuntimeError::host("start the pool"))?;
-        Ok(Arc::new(Self { host, blanks }))
+        Ok(Arc::new(Self { host, blanks, builds }))
     }
 
     /// How many blanks wait for a create.
@@ -245,7 +249,7 @@ impl Runtime for NamespaceRuntime {
     }
 
     async fn create(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
-        let this = Self { host: Arc::clone(&self.host), blanks: Arc::clone(&self.blanks) };
+        let this = self.clone();
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
         blocking(move || this.create_now(&id, &spec).map_err(space::name_shortage)).await
@@ -294,7 +298,7 @@ impl Runtime for NamespaceRuntime {
     }
 
     async fn start(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
-        let this = Self { host: Arc::clone(&self.host), blanks: Arc::clone(&self.blanks) };
+        let this = self.clone();
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
         blocking(move || this.start_now(&id, &spec).map_err(space::name_shortage)).await
@@ -344,6 +348,10 @@ impl Runtime for NamespaceRuntime {
             keeper.tell(&request).ok();
         }
         Ok(())
+    }
+
+    fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {
+        Some(Arc::<BuildTrees>::clone(&self.builds))
     }
 
     async fn dial(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>, RuntimeError> {

@@ -20,6 +20,7 @@ pub(super) const DATA: &[&str] = &[
     "pool",
     "pool.img",
     "pool.record*",
+    "builds",
     "warren.db*",
     "logs.db*",
     "backup-*",
