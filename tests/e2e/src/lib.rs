@@ -37,6 +37,8 @@ mod crash;
 
 mod killed;
 
+mod faults;
+
 mod leaks;
 
 mod upgrade;

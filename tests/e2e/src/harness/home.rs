@@ -20,6 +20,8 @@ use super::{
 /// A place where a server may live. Dropping it removes all that the server made.
 #[derive(Debug)]
 pub(crate) struct Home {
+    /// What the data directory is on, where that is not the test's own filesystem.
+    disk: Option<Disk>,
     directory: TempDir,
     warren: PathBuf,
     settings: Vec<(String, String)>,
@@ -47,7 +49,20 @@ impl Home {
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let directory =
             tempfile::Builder::new().prefix("warren-e2e-").tempdir().expect("a directory");
-        Self { directory, warren: binary(), settings: settings.collect(), uid: None }
+        Self { disk: None, directory, warren: binary(), settings: settings.collect(), uid: None }
+    }
+
+    /// An empty place whose data directory has so many bytes and no more; `None` for who may not
+    /// mount.
+    pub(crate) fn on_disk(bytes: u64, settings: &[(&str, &str)]) -> Option<Self> {
+        if !super::is_root() {
+            return None;
+        }
+        let mut home = Self::with(settings);
+        let data = home.directory.path().join("data");
+        fs::create_dir(&data).expect("make a data directory");
+        home.disk = Some(Disk::mount(data, bytes));
+        Some(home)
     }
 
     /// Changes the settings of servers started from now on.
@@ -224,6 +239,26 @@ impl Home {
         let pid = self.server_pid().expect("a server runs");
         kill(pid);
         super::wait_until("the server is gone", || !super::host::runs(pid));
+    }
+}
+
+/// A filesystem in memory. Dropping it takes it away.
+#[derive(Debug)]
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(place: PathBuf, bytes: u64) -> Self {
+        let mut mount = command("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "warren-e2e"]);
+        run(mount.arg(&place), b"").good();
+        Self(place)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What a dying process still holds goes with it.
+        drop(command("umount").arg("-l").arg(&self.0).output());
     }
 }
 
