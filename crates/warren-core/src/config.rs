@@ -26,6 +26,9 @@ pub struct Config {
     /// Whether callers from afar may name directories and archives of the host as images. Whoever
     /// may can read every file that the server can.
     pub host_images_for_all: bool,
+    /// The registries that callers from afar may have images pulled from, `*` for any: whoever may
+    /// name one makes this server talk to it.
+    pub registries_for_all: Vec<String>,
 }
 
 /// What a new sandbox gets where its request does not say.

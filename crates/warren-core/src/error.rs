@@ -1,7 +1,8 @@
 //! The one error that the edges see.
 
 use crate::{
-    id::SandboxId, runtime::RuntimeError, state::Refused, state::State, store::StoreError,
+    id::SandboxId, images::ImageError, runtime::RuntimeError, state::Refused, state::State,
+    store::StoreError,
 };
 
 /// Why something could not be done; each variant is one that a caller can act on differently.
@@ -191,6 +192,9 @@ pub enum SandboxError {
     /// The server is going away.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// An image cannot be had.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The database failed.
     #[error("could not {operation}")]
     Store {

@@ -29,7 +29,8 @@ pub use signal::Signal;
 /// A command that is to be run.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Command {
-    /// The program, found along `PATH` inside, and its arguments; not empty.
+    /// The program, found along `PATH` inside, and its arguments; empty for the one that the
+    /// sandbox's image names.
     pub argv: Vec<String>,
     /// Added to the environment of the sandbox.
     pub env: BTreeMap<String, String>,

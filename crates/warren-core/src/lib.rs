@@ -13,6 +13,7 @@
 //! | [`access`] | projects, their keys and quotas |
 //! | [`sandboxes`] | what the edges call |
 //! | [`templates`] | named images with what belongs to them, and the builds that make them |
+//! | [`images`] | what root filesystems are made from, and the store of them |
 //! | [`sandbox`] | one sandbox and the task that owns it |
 //! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exec`], [`events`], [`logs`] | what streams |
@@ -26,6 +27,7 @@ pub mod state;
 
 pub mod clock;
 pub mod config;
+pub mod images;
 pub mod runtime;
 
 pub mod access;

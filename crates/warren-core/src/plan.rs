@@ -102,6 +102,18 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// An image of the store, which says itself what commands in it get.
+    pub(crate) fn pulled(image: &crate::images::Image, reference: String) -> Self {
+        let config = &image.config;
+        let id = Some(image.id.to_string());
+        Self {
+            env: config.env.clone(),
+            user: Some(config.user.clone().unwrap_or_else(|| "root".to_owned())),
+            workdir: Some(config.workdir.clone().unwrap_or_else(|| "/".to_owned())),
+            ..Self::plain(Image::Oci(OciImage { reference, id }))
+        }
+    }
+
     /// An image about which nothing more is known.
     pub(crate) fn plain(image: Image) -> Self {
         Self {
@@ -180,9 +192,16 @@ pub(crate) fn check_env(
 
 /// Checks the form of a user's name; whether there is one, the guest knows.
 pub(crate) fn check_user(field: &'static str, user: &str) -> Result<(), SandboxError> {
-    let good = (1..=32).contains(&user.len())
-        && user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if good { Ok(()) } else { refuse(field, "expected the name of a user, 1 to 32 letters") }
+    // Images also name users by number, and with a group behind a colon.
+    let good = |part: &str| {
+        (1..=32).contains(&part.len())
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let (name, group) = user.split_once(':').unwrap_or((user, "0"));
+    match good(name) && good(group) {
+        true => Ok(()),
+        false => refuse(field, "expected the name or number of a user, 1 to 32 letters"),
+    }
 }
 
 /// Checks a path that must not depend on where it is read from.

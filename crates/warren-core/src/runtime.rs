@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::{
     id::{SandboxId, SnapshotId},
+    images::ImageStore,
     spec::{Limits, Spec},
     templates::files::BuildFiles,
 };
@@ -69,6 +70,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
 
     /// Where the files are kept that builds of templates copy from, where this runtime can.
     fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {
+        None
+    }
+
+    /// Where OCI images are kept, where this runtime takes any.
+    fn images(&self) -> Option<Arc<dyn ImageStore>> {
         None
     }
 

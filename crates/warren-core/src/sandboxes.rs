@@ -19,6 +19,7 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind, EventStream},
     id::SandboxId,
+    images::Held,
     logs,
     plan::{self, Base, Plan},
     pool::{self, Pool},
@@ -32,7 +33,7 @@ use crate::{
     },
     shared::{KeyUse, Shared},
     snapshots::Hold,
-    spec::Image,
+    spec::{Image, OciImage},
     state::{Event, Refused, State},
     store::{Key, Store},
     templates::{self, model::Start},
@@ -41,6 +42,7 @@ use crate::{
 mod exec;
 mod files;
 mod health;
+mod images;
 mod snapshots;
 
 pub use files::{
@@ -57,6 +59,18 @@ pub struct Sandboxes {
     stop: CancellationToken,
     /// What runs in the background until [`Sandboxes::shut_down`].
     background: TaskTracker,
+}
+
+/// What keeps the files that a sandbox is to be made from until the sandbox can be seen to need
+/// them.
+#[expect(dead_code, reason = "what counts is when they are dropped")]
+enum Kept {
+    /// Nothing has to.
+    Nothing,
+    /// Saved layers.
+    Layers(Hold),
+    /// An image of the store.
+    Image(Held),
 }
 
 /// Which sandboxes to list; all conditions must hold.
@@ -135,7 +149,8 @@ impl Sandboxes {
     /// # Errors
     ///
     /// [`SandboxError::Invalid`], [`SandboxError::NameTaken`], [`SandboxError::Limit`],
-    /// [`SandboxError::KeyReused`], [`SandboxError::Denied`] for an image on the host that a caller
+    /// [`SandboxError::KeyReused`], [`SandboxError::Image`] for an image that cannot be had,
+    /// [`SandboxError::Denied`] for an image on the host that a caller
     /// from afar names, or why the runtime, the guest or the store failed; nothing is
     /// left of the sandbox then.
     pub async fn create(
@@ -144,11 +159,12 @@ impl Sandboxes {
         wanted: Wanted,
         key: Option<&str>,
     ) -> Result<Made, SandboxError> {
-        let _creating = self.shared.creating();
         let cold = wanted.cold;
         let fingerprint = key.map(|_| plan::fingerprint(&wanted));
         // Held until the sandbox itself can be seen to need it.
-        let Based { base, start, _hold } = self.base(caller, &wanted).await?;
+        let Based { base, start, _kept } = self.base(caller, &wanted).await?;
+        // An image may have had to be pulled before this, for minutes perhaps.
+        let _creating = self.shared.creating();
         let plan = Plan::new(wanted, base, caller, &self.shared.config)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
@@ -505,7 +521,7 @@ impl Sandboxes {
         Ok(made)
     }
 
-    /// What a sandbox is made from, and a hold on the saved layers of it.
+    /// What a sandbox is made from, and what keeps that until the sandbox does.
     async fn base(&self, caller: &Caller, wanted: &Wanted) -> Result<Based, SandboxError> {
         let sources =
             [wanted.image.is_some(), wanted.snapshot.is_some(), wanted.template.is_some()];
@@ -517,11 +533,11 @@ impl Sandboxes {
         if let Some(name) = &wanted.template {
             let (base, start) = templates::base(&self.shared, caller, name)?;
             let hold = self.shared.snapshots.hold(base.image.layers())?;
-            return Ok(Based { base, start, _hold: Some(hold) });
+            return Ok(Based { base, start, _kept: Kept::Layers(hold) });
         }
         if let Some(name) = &wanted.snapshot {
             let (snapshot, hold) = self.shared.snapshots.hold_named(caller.owner(), name)?;
-            return Ok(Based { base: snapshot.base(), start: None, _hold: Some(hold) });
+            return Ok(Based { base: snapshot.base(), start: None, _kept: Kept::Layers(hold) });
         }
         if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
             && !self.shared.config.host_images_for_all
@@ -531,7 +547,12 @@ impl Sandboxes {
         let image = wanted.image.clone();
         let image = image.unwrap_or_else(|| self.shared.config.defaults.image.clone());
         plan::check_image(&image)?;
-        Ok(Based { base: Base::plain(image), start: None, _hold: None })
+        if let Image::Oci(OciImage { reference, .. }) = image {
+            let held = self.images()?.acquire(caller, &reference).await?;
+            let base = Base::pulled(&held.image, reference);
+            return Ok(Based { base, start: None, _kept: Kept::Image(held) });
+        }
+        Ok(Based { base: Base::plain(image), start: None, _kept: Kept::Nothing })
     }
 
     /// Hands a parked sandbox out; none where none matches or lives any more.
@@ -611,8 +632,8 @@ struct Based {
     base: Base,
     /// What is to be started in it before anybody has it.
     start: Option<Start>,
-    /// Keeps the saved layers of it.
-    _hold: Option<Hold>,
+    /// Keeps it until the sandbox can be seen to need it.
+    _kept: Kept,
 }
 
 impl Filter {

@@ -266,6 +266,11 @@ impl Snapshots {
         gone
     }
 
+    /// The images below all snapshots, hidden ones too.
+    pub(crate) fn bases(&self) -> Vec<Image> {
+        self.lock().all.values().map(|it| (*it.stack.base).clone()).collect()
+    }
+
     /// Has it looked for what is needed no more.
     pub(crate) fn look_again(&self) {
         self.freed.notify_one();

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use warren_api::{Code, ErrorBody};
-use warren_core::{SandboxError, error::GuestRefusal};
+use warren_core::{SandboxError, error::GuestRefusal, images::ImageError};
 
 /// A failure on its way to the caller.
 #[derive(Debug)]
@@ -86,7 +86,20 @@ fn code(error: &SandboxError) -> Code {
         E::Guest { kind, .. } => guest_code(*kind),
         E::PortClosed { .. } | E::Unresponsive { .. } | E::ShuttingDown => Code::Unavailable,
         E::Denied { .. } | E::OtherProject => Code::PermissionDenied,
+        E::Image(error) => image_code(error),
         E::Store { .. } | E::Runtime { .. } | E::Broken(_) => Code::Internal,
+    }
+}
+
+fn image_code(error: &ImageError) -> Code {
+    use ImageError as I;
+    match error {
+        I::NotFound { .. } | I::NotInRegistry { .. } => Code::NotFound,
+        I::Unreachable { .. } => Code::Unavailable,
+        I::RegistryNotAllowed { .. } => Code::PermissionDenied,
+        I::Unusable { .. } | I::InUse { .. } => Code::FailedPrecondition,
+        I::TooLarge { .. } | I::DiskFull => Code::ResourceExhausted,
+        I::Host { .. } => Code::Internal,
     }
 }
 

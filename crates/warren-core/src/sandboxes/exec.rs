@@ -21,7 +21,8 @@ const COMMAND_BYTES: usize = 128 << 10;
 const LISTED: usize = 4096;
 
 impl Sandboxes {
-    /// Starts a command in a running sandbox. It is running when this returns.
+    /// Starts a command in a running sandbox. It is running when this returns. One without words
+    /// is the one that the sandbox's image names.
     ///
     /// # Errors
     ///
@@ -34,6 +35,14 @@ impl Sandboxes {
         command: &Command,
     ) -> Result<Exec, SandboxError> {
         let handle = self.find(caller, id_or_name)?;
+        let filled;
+        let command = match command.argv.is_empty() {
+            true => {
+                filled = Command { argv: self.command_of_image(&handle), ..command.clone() };
+                &filled
+            }
+            false => command,
+        };
         check(command)?;
         handle.require_running()?;
         Exec::start(handle, command).await
@@ -167,7 +176,10 @@ impl Sandboxes {
 fn check(command: &Command) -> Result<(), SandboxError> {
     let program = command.argv.first().map(String::as_str).unwrap_or_default();
     if program.is_empty() {
-        return Err(SandboxError::invalid("command", "expected a program and its arguments"));
+        return Err(SandboxError::invalid(
+            "command",
+            "expected a program and its arguments, for the sandbox's image names none",
+        ));
     }
     let bytes: usize = command.argv.iter().map(|argument| argument.len() + 1).sum();
     if bytes > COMMAND_BYTES || command.argv.iter().any(|argument| argument.contains('\0')) {

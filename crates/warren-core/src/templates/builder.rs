@@ -29,6 +29,7 @@ use crate::{
     caller::Caller,
     error::SandboxError,
     id::SnapshotId,
+    images::Held,
     shared::Shared,
     snapshots::Hold,
     spec::Image,
@@ -57,6 +58,8 @@ pub(super) struct Builder {
     at: Mutex<Option<At>>,
     /// Layers that stay for as long as this runs.
     holds: Mutex<Vec<Hold>>,
+    /// The images that stages stand on.
+    images: Mutex<Vec<Held>>,
 }
 
 /// A step that is being done.
@@ -97,8 +100,8 @@ impl Builder {
     ) -> Self {
         let deadline = Instant::now() + request.timeout.unwrap_or(TIMEOUT);
         let (templates, caller) = (templates.clone(), caller.clone());
-        let (at, holds) = (Mutex::default(), Mutex::default());
-        Self { templates, caller, handle, request, globals, deadline, at, holds }
+        let (at, holds, images) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { templates, caller, handle, request, globals, deadline, at, holds, images }
     }
 
     /// Builds, and says how it ended.

@@ -7,11 +7,12 @@ use super::{
 use crate::{
     Caller, Sandboxes,
     error::SandboxError,
+    images::{Held, ImageConfig},
     plan::Plan,
     pool::{self, Kind},
     sandbox::Wanted,
     shared::Shared,
-    spec::Image,
+    spec::{Image, OciImage},
 };
 
 use super::model::TemplateConfig;
@@ -68,16 +69,24 @@ impl Sandboxes {
         }
     }
 
-    /// The image as it is now, and what it says about commands in it.
+    /// The image as it is now, what it says about commands in it, and what keeps it.
     pub(super) async fn pin_image(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         image: Image,
-    ) -> Result<(Image, TemplateConfig), SandboxError> {
-        match image {
-            Image::Oci(_) => Err(SandboxError::Unsupported { operation: "pull images" }),
-            image => Ok((image, TemplateConfig::default())),
-        }
+    ) -> Result<(Image, TemplateConfig, Option<Held>), SandboxError> {
+        let Image::Oci(OciImage { reference, .. }) = image else {
+            return Ok((image, TemplateConfig::default(), None));
+        };
+        let held = self.images()?.acquire(caller, &reference).await?;
+        let ImageConfig { env, user, workdir, entrypoint, cmd, labels, ports } =
+            held.image.config.clone();
+        // What an image leaves open is root's.
+        let user = user.or_else(|| Some("root".to_owned()));
+        let workdir = workdir.or_else(|| Some("/".to_owned()));
+        let config = TemplateConfig { env, user, workdir, entrypoint, cmd, labels, ports };
+        let id = Some(held.image.id.to_string());
+        Ok((Image::Oci(OciImage { reference, id }), config, Some(held)))
     }
 }
 

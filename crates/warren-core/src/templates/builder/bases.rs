@@ -1,5 +1,7 @@
 //! What a stage can stand on.
 
+use std::sync::PoisonError;
+
 use super::{Builder, Built, key::Key};
 use crate::{
     error::SandboxError,
@@ -39,7 +41,9 @@ impl Builder {
             },
         };
         self.templates.sandboxes.check_image(&self.caller, &image)?;
-        let (image, config) = self.templates.sandboxes.pin_image(&self.caller, image).await?;
+        let pinned = self.templates.sandboxes.pin_image(&self.caller, image).await?;
+        let (image, config, held) = pinned;
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
         Ok(built(image, config))
     }
 }
