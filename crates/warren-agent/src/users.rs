@@ -72,7 +72,35 @@ pub(crate) fn read(path: &str) -> String {
     }
 }
 
-fn find(passwd: &str, group: &str, name: &str) -> Option<User> {
+/// Finds a user by name or number, perhaps with a group behind a colon, as images name users. A
+/// number need not be in the file.
+fn find(passwd: &str, group: &str, wanted: &str) -> Option<User> {
+    let (name, in_group) = match wanted.split_once(':') {
+        Some((name, in_group)) => (name, Some(in_group)),
+        None => (wanted, None),
+    };
+    let user = find_name(passwd, group, name).or_else(|| find_number(passwd, group, name))?;
+    let Some(in_group) = in_group else { return Some(user) };
+    let named = group.lines().find(|line| line.split(':').next() == Some(in_group));
+    let named = named.and_then(|line| line.split(':').nth(2)?.parse().ok());
+    let gid = named.or_else(|| in_group.parse().ok())?;
+    // The image says exactly which.
+    Some(User { identity: Identity { gid, groups: vec![gid], ..user.identity }, ..user })
+}
+
+fn find_number(passwd: &str, group: &str, number: &str) -> Option<User> {
+    let uid = number.parse().ok().filter(|uid| *uid != u32::MAX)?;
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(number));
+    match line.and_then(|line| line.split(':').next()) {
+        Some(name) => find_name(passwd, group, name),
+        None => {
+            let identity = Identity { uid, gid: 0, groups: vec![0] };
+            Some(User { name: number.to_owned(), identity, home: "/".to_owned() })
+        }
+    }
+}
+
+fn find_name(passwd: &str, group: &str, name: &str) -> Option<User> {
     let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
     let uid = fields.next()?.parse().ok()?;
@@ -120,6 +148,20 @@ mod tests {
         assert_eq!(user.identity, Identity { uid: 1000, gid: 1000, groups: vec![1000, 27, 999] });
         assert_eq!(user.home, "/home/user");
         assert_eq!(find(PASSWD, GROUP, "root").unwrap().identity.groups, [0]);
+    }
+
+    #[test]
+    fn a_user_may_be_a_number_with_a_group() {
+        let ids = |wanted| find(PASSWD, GROUP, wanted).map(|it| (it.identity.uid, it.identity.gid));
+        assert_eq!(ids("1000"), Some((1000, 1000)));
+        assert_eq!(ids("4242"), Some((4242, 0)));
+        assert_eq!(ids("4242:99"), Some((4242, 99)));
+        assert_eq!(ids("user:docker"), Some((1000, 999)));
+        assert_eq!(find(PASSWD, GROUP, "user:7").unwrap().identity.groups, [7]);
+        assert_eq!(find(PASSWD, GROUP, "1000").unwrap().name, "user");
+        for wrong in ["user:nobody", "4294967295", "-1", ":", "1000:"] {
+            assert_eq!(ids(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
