@@ -4,7 +4,15 @@
 //! further trees are put into it read-only. `namespace::root` makes mounts of it.
 
 mod archive;
+mod arrive;
+mod document;
 mod host;
+mod program;
+mod pull;
+mod registry;
+mod service;
+mod settings;
+mod store;
 
 use std::{
     fs, io,
@@ -14,6 +22,9 @@ use std::{
 };
 
 use warren_core::{runtime::RuntimeError, spec};
+
+pub(crate) use service::ImageService;
+pub use settings::{Proxy, Settings};
 
 /// A directory that serves as a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,15 +65,17 @@ const HOST_FRESH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Images {
     directory: PathBuf,
+    pub(crate) service: Arc<ImageService>,
     /// The host image and when the host was last looked at.
     host: Mutex<Option<(Instant, Arc<Image>)>>,
 }
 
 impl Images {
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let directory = data_dir.join("images");
+    pub(crate) fn open(storage: &Path, settings: Settings) -> io::Result<Self> {
+        let directory = storage.join("images");
         fs::create_dir_all(&directory)?;
-        Ok(Self { directory, host: Mutex::default() })
+        let service = Arc::new(ImageService::open(&directory, settings)?);
+        Ok(Self { directory, service, host: Mutex::default() })
     }
 
     /// Resolves what a specification names; the first time this may have to make it.
@@ -74,13 +87,12 @@ impl Images {
                 let unpacked = archive::open(&self.directory, path)?;
                 Ok(Arc::new(plain(unpacked)))
             }
-            spec::Image::Oci(image) => Err(RuntimeError::Image {
-                reason: format!(
-                    "`{}` would have to be pulled from a registry, which this version \
-                     does not do; use `host`, `dir:PATH` or `tar:PATH`",
-                    image.reference
-                ),
-            }),
+            spec::Image::Oci(image) => {
+                let plan = image.id.as_deref().and_then(|id| self.service.store.plan(id));
+                plan.ok_or_else(|| RuntimeError::Image {
+                    reason: format!("`{}` is not here: it has to be pulled first", image.reference),
+                })
+            }
             spec::Image::Snapshot(_) => {
                 Err(RuntimeError::Unsupported { operation: "make snapshots" })
             }
@@ -162,32 +174,4 @@ fn make_once(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_must_look_like_a_root() {
-        let data = tempfile::tempdir().unwrap();
-        let check = |path: &Path, expected: &str| {
-            let error = directory(path).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        };
-        check(Path::new("relative"), "expected an absolute path");
-        check(&data.path().join("gone"), "cannot open");
-        check(data.path(), "expected a root filesystem");
-        fs::create_dir(data.path().join("usr")).unwrap();
-        let image = directory(data.path()).unwrap();
-        assert_eq!(image.missing, MOUNT_POINTS.map(PathBuf::from));
-    }
-
-    #[test]
-    fn a_failed_make_leaves_nothing() {
-        let data = tempfile::tempdir().unwrap();
-        let failed = make_once(data.path(), "x", |_| Err(io::ErrorKind::StorageFull.into()));
-        assert!(failed.is_err());
-        assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
-        let place = make_once(data.path(), "x", |half| fs::write(half.join("f"), "1")).unwrap();
-        make_once(data.path(), "x", |_| panic!("made twice")).unwrap();
-        assert_eq!(fs::read_to_string(place.join("f")).unwrap(), "1");
-    }
-}
+mod tests;

@@ -13,3 +13,8 @@ pub mod net;
 pub mod rootless;
 pub mod storage;
 pub mod traces;
+
+/// Settings of the image store.
+pub mod images {
+    pub use crate::image::{Proxy, Settings};
+}

@@ -10,6 +10,8 @@ mod listen;
 
 mod reference;
 
+mod registries;
+
 mod table;
 
 mod value;

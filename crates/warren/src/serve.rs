@@ -28,7 +28,12 @@ use post::Door;
 pub(crate) use post::Post;
 use tcp::Listeners;
 
-use crate::{config::Config, dirs::Dirs, error::CliError, version::version};
+use crate::{
+    config::{Config, Environment},
+    dirs::Dirs,
+    error::CliError,
+    version::version,
+};
 
 /// How long everything behind the listener may take to end; commands wait a little longer.
 const ENDING: Duration = Duration::from_secs(8);
@@ -38,6 +43,7 @@ const ENDING: Duration = Duration::from_secs(8);
 /// No thread may run before: an ordinary user's server enters its outer namespaces first.
 pub(crate) fn serve(
     config: &Config,
+    environment: &Environment,
     dirs: &Dirs,
     post: Post,
     manager: &Manager,
@@ -64,7 +70,8 @@ pub(crate) fn serve(
         .build()
         .map_err(CliError::local("start the event loop"))?;
     let (lock, door) = post.split();
-    let result = runtime.block_on(run(config, dirs, (door, tcp, storage), manager));
+    let served = run(config, environment, dirs, (door, tcp, storage), manager);
+    let result = runtime.block_on(served);
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock); // the next server may start
     result
@@ -80,12 +87,13 @@ fn storage(dirs: &Dirs) -> Result<Storage, CliError> {
 
 async fn run(
     config: &Config,
+    environment: &Environment,
     dirs: &Dirs,
     (door, tcp, storage): (Door, Listeners, Storage),
     manager: &Manager,
 ) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
-    let wired = wiring::runtime(config, dirs, storage);
+    let wired = wiring::runtime(config, dirs, storage, environment);
     let (writers, database) = (TaskTracker::new(), dirs.data.join("warren.db"));
     // Somebody waits for both: the machine is prepared while the database opens.
     let (runtime, store) = tokio::join!(

@@ -36,6 +36,8 @@ pub struct Config {
     /// No sandbox is made while less than this is free in the storage directory, in bytes; a tenth
     /// of the filesystem where that is less.
     pub disk_reserve_bytes: u64,
+    /// Where images come from and how many are kept.
+    pub images: crate::images::Settings,
     /// Addresses and names.
     pub network: Network,
     /// Hand layers to overlayfs by path also where the kernel takes descriptors (Linux 6.13 and

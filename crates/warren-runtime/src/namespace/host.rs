@@ -135,7 +135,7 @@ impl Host {
         });
         let (net, no_network) = network;
         let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
-        let images = step("open the images", Images::open(&config.data_dir))?;
+        let images = step("open the images", Images::open(&config.data_dir, config.images))?;
         let space = Space::new(config.data_dir, config.backing, config.disk_reserve_bytes);
         let mounter = step("start the mounting threads", mounter)?;
         let host = Arc::new_cyclic(|me| Self {

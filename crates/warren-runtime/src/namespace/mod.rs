@@ -48,6 +48,7 @@ use async_trait::async_trait;
 use tokio::{net::UnixStream, sync::broadcast, task::spawn_blocking};
 use warren_core::{
     id::SandboxId,
+    images::ImageStore,
     runtime::{
         Capabilities, Created, Deadline, DeadlineAction, Duplex, Found, GuestState, Port, Runtime,
         RuntimeError, RuntimeEvent, Service, Usage,
@@ -246,6 +247,10 @@ impl Runtime for NamespaceRuntime {
             users: self.host.nested != Some(1),
             warnings: self.host.warnings(),
         }
+    }
+
+    fn images(&self) -> Option<Arc<dyn ImageStore>> {
+        Some(Arc::clone(&self.host.images.service) as Arc<dyn ImageStore>)
     }
 
     async fn create(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {

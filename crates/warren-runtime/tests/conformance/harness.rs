@@ -145,6 +145,7 @@ impl Host {
             disk_reserve_bytes: 0,
             network: namespace::Network::On(NetConfig::default()),
             layers_by_path: self.layers_by_path,
+            images: warren_runtime::images::Settings::default(),
         };
         self.runtime = Some(NamespaceRuntime::open(config).unwrap());
     }

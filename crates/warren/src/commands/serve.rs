@@ -84,6 +84,6 @@ pub(crate) fn serve(
         serve::Post::claimed(&dirs)?
     };
     let manager = serve::Manager::at(setup.environment.get("NOTIFY_SOCKET"));
-    serve::serve(config, &dirs, post, &manager)?;
+    serve::serve(config, setup.environment, &dirs, post, &manager)?;
     Ok(ExitCode::SUCCESS)
 }

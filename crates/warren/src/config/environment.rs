@@ -58,8 +58,23 @@ impl Environment {
 
     /// What a background server needs of it, as `NAME=value`: where things are, and our settings.
     pub(crate) fn for_server(&self) -> Vec<String> {
-        const KEPT: [&str; 7] =
-            ["HOME", "PATH", "USER", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "TZ"];
+        const KEPT: [&str; 14] = [
+            "HOME",
+            "PATH",
+            "USER",
+            "XDG_DATA_HOME",
+            "XDG_CONFIG_HOME",
+            "XDG_RUNTIME_DIR",
+            "TZ",
+            // How registries are reached, and with which credentials.
+            "DOCKER_CONFIG",
+            "HTTPS_PROXY",
+            "https_proxy",
+            "HTTP_PROXY",
+            "http_proxy",
+            "NO_PROXY",
+            "no_proxy",
+        ];
         let ours = |name: &str| name.starts_with("WARREN_") && !FOR_CLIENTS.contains(&name);
         let kept = |name: &str| KEPT.contains(&name) || ours(name);
         self.0.iter().filter(|(name, _)| kept(name)).map(|(n, v)| format!("{n}={v}")).collect()

@@ -6,6 +6,7 @@ use warren_api::sandbox::{Network, Profile};
 
 use super::{
     listen::{Addresses, Origins},
+    registries::{Mirrors, Names, Proxy},
     value::{Cpus, Directories, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
 };
 
@@ -171,6 +172,24 @@ settings! {
     /// Whether clients with a key may name directories and archives of the server's machine as
     /// images. Whoever may can read every file there that the server can.
     host_images_for_keys: bool = Some("false"),
+    /// The registries that clients with a key may have images pulled from, `*` for any: whoever may
+    /// name one makes this server talk to it.
+    registries_for_keys: Names = Some("docker.io"),
+    /// Where images are looked for before their own registry is asked.
+    registry_mirrors: Mirrors = None,
+    /// Registries that are spoken to without TLS, as those on loopback addresses are.
+    plain_registries: Names = None,
+    /// The proxy to registries. Without it, what the variables `HTTPS_PROXY`, `HTTP_PROXY` and
+    /// `NO_PROXY` of the server's environment say.
+    registry_proxy: Option<Proxy> = None,
+    /// The file with the credentials for registries, as Docker keeps them: used for callers on the
+    /// local socket alone. Without it, `config.json` in `$DOCKER_CONFIG`, else in `~/.docker`.
+    docker_config: Option<PathBuf> = None,
+    /// How much disk space all images may take together; those that nobody has used for the
+    /// longest time go first, those in use stay. `0` for no limit.
+    images_size: Size = Some("0"),
+    /// How large one image may be, unpacked.
+    image_size: Size = Some("32 GiB"),
     /// How much the server writes to its log.
     log: Level = Some("info"),
 }

@@ -1,6 +1,9 @@
 //! Settings as the other crates want them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use warren_core::{
     config::{AllowedDirectory, Config as CoreConfig, Defaults, LogConfig, PoolConfig, Retention},
@@ -9,14 +12,14 @@ use warren_core::{
     spec::{self, Image, Limits, OciImage},
 };
 use warren_runtime::{
-    namespace,
+    images, namespace,
     net::{NetConfig, Subnet, resolver::Upstreams, uplink::Tool},
     rootless,
     storage::{Driver, backing},
 };
 
 use crate::{
-    config::{Config, Runtime, Storage},
+    config::{Config, Environment, Runtime, Storage},
     dirs::Dirs,
 };
 
@@ -45,7 +48,11 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
         }),
         ..Defaults::default()
     };
-    let parked = vec![(defaults.spec(), config.parked as usize)];
+    // An image of a registry is known by its name alone until somebody asks for it.
+    let parked = match defaults.image {
+        Image::Oci(_) => Vec::new(),
+        _ => vec![(defaults.spec(), config.parked as usize)],
+    };
     CoreConfig {
         pool: PoolConfig { parked },
         defaults,
@@ -72,6 +79,7 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
             bytes_per_second: config.sandbox_log_rate.0.max(1024),
         },
         host_images_for_all: config.host_images_for_keys,
+        registries_for_all: config.registries_for_keys.0.clone(),
     }
 }
 
@@ -94,6 +102,7 @@ pub(super) fn runtime(
     config: &Config,
     dirs: &Dirs,
     storage: backing::Storage,
+    environment: &Environment,
 ) -> namespace::Config {
     match config.runtime {
         Runtime::Namespace => {}
@@ -115,6 +124,34 @@ pub(super) fn runtime(
         disk_reserve_bytes: config.disk_reserve.0,
         network: network(config, rootless::uplink()),
         layers_by_path: false,
+        images: images(config, environment),
+    }
+}
+
+/// What the image store is told.
+fn images(config: &Config, environment: &Environment) -> images::Settings {
+    let variable = |names: [&str; 2]| names.into_iter().find_map(|name| environment.get(name));
+    let chosen = config.registry_proxy.as_ref().map(|proxy| proxy.0.clone());
+    let proxy = |names| chosen.clone().or_else(|| variable(names).map(str::to_owned));
+    let docker = || {
+        let directory = match environment.get("DOCKER_CONFIG") {
+            Some(directory) => PathBuf::from(directory),
+            None => Path::new(environment.get("HOME")?).join(".docker"),
+        };
+        Some(directory.join("config.json"))
+    };
+    images::Settings {
+        mirrors: config.registry_mirrors.0.clone(),
+        plain: config.plain_registries.0.clone(),
+        proxy: images::Proxy {
+            https: proxy(["HTTPS_PROXY", "https_proxy"]),
+            http: proxy(["HTTP_PROXY", "http_proxy"]),
+            except: variable(["NO_PROXY", "no_proxy"]).map(str::to_owned),
+        },
+        docker_config: config.docker_config.clone().or_else(docker),
+        environment: environment.for_server(),
+        most_bytes: (config.images_size.0 > 0).then_some(config.images_size.0),
+        most_image_bytes: Some(config.image_size.0),
     }
 }
 
