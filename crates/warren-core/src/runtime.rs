@@ -149,6 +149,16 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "make snapshots" })
     }
 
+    /// Puts the layers below a snapshot's into its own, so that it needs none of them. `below` has
+    /// all of them, the topmost first. On an error the snapshot is as it was.
+    async fn flatten(
+        &self,
+        _snapshot: &SnapshotId,
+        _below: &[SnapshotId],
+    ) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "make snapshots" })
+    }
+
     /// Makes the kept files of a stopped guest none at all, so that a start finds its image as it
     /// is. Done twice is the same as once.
     async fn reset(&self, _id: &SandboxId) -> Result<(), RuntimeError> {

@@ -94,6 +94,12 @@ pub struct Stack {
     pub base: Box<Image>,
 }
 
+impl Stack {
+    /// How many saved layers there may be over each other. More make look-ups slow, and the kernel
+    /// mounts 500 at most.
+    pub const MOST_LAYERS: usize = 64;
+}
+
 impl Image {
     /// The image that `layer` makes on top of this one.
     #[must_use]

@@ -181,11 +181,18 @@ impl Journal {
 
     /// Takes an entry out of sight; the place of what is left of it to remove.
     pub(crate) fn discard(&self, entry: &Path) -> io::Result<PathBuf> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let number = next_number();
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let place = self.trash.join(format!("{name}.{}.{number}", std::process::id()));
         fs::rename(entry, &place)?;
+        Ok(place)
+    }
+
+    /// An empty entry in the trash, for what has none of its own.
+    pub(crate) fn trash_entry(&self) -> io::Result<PathBuf> {
+        let name = format!("files.{}.{}", std::process::id(), next_number());
+        let place = self.trash.join(name);
+        fs::create_dir(&place)?;
         Ok(place)
     }
 
@@ -225,6 +232,12 @@ impl Journal {
             this_boot: field("boot") == Some(&self.boot_id),
         })
     }
+}
+
+/// A number that no other entry of the trash has from this process.
+fn next_number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
 fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {

@@ -11,6 +11,7 @@ mod journal;
 pub mod namespace;
 pub mod net;
 pub mod rootless;
+mod snapshots;
 pub mod storage;
 pub mod traces;
 

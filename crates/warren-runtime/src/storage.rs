@@ -4,9 +4,11 @@
 //! them. Ids in it are those of the inside (0, 1000), whatever range the guest runs in.
 
 pub mod backing;
+pub(crate) mod copy;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
+use warren_core::runtime::Cost;
 use warren_sys::btrfs;
 
 /// How disks are stored.
@@ -19,15 +21,6 @@ pub enum Driver {
     Directory,
     /// One btrfs subvolume per disk.
     Btrfs,
-}
-
-/// What an operation of a driver costs, for capabilities and documentation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cost {
-    /// The same whatever the disk holds.
-    Constant,
-    /// Grows with what the disk holds.
-    ProportionalToDisk,
 }
 
 /// An opened storage pool.
@@ -64,7 +57,7 @@ impl Pool {
     /// What it costs to copy a disk.
     #[must_use]
     pub fn snapshot_cost(&self) -> Cost {
-        if self.btrfs { Cost::Constant } else { Cost::ProportionalToDisk }
+        if self.btrfs { Cost::Constant } else { Cost::Bytes }
     }
 
     /// Makes an empty disk at `place`, which must not exist.

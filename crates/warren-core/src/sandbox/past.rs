@@ -56,10 +56,22 @@ impl Driver {
             .map_err(SandboxError::runtime("save the files of the sandbox"))?;
         Ok(Capture {
             sandbox: self.published(),
-            stack: self.sandbox.spec.image.under(snapshot),
+            stack: self.stack_of(snapshot).await?,
             previous,
             frozen: captured.frozen,
         })
+    }
+
+    /// What a new snapshot lies on: less, where that would be too much.
+    async fn stack_of(&self, snapshot: SnapshotId) -> Result<Stack, SandboxError> {
+        let stack = self.sandbox.spec.image.under(snapshot);
+        if stack.layers.len() <= Stack::MOST_LAYERS {
+            return Ok(stack);
+        }
+        let below = stack.layers.get(1..).unwrap_or_default();
+        let flattened = self.shared.runtime.flatten(&snapshot, below).await;
+        flattened.map_err(SandboxError::runtime("merge the layers of the snapshot"))?;
+        Ok(Stack { layers: vec![snapshot], base: stack.base })
     }
 
     /// Ends the processes, gives the files up, and starts on what was saved.

@@ -127,6 +127,7 @@ impl Shared {
     /// Takes a project out that has nothing; its name is held until it is settled.
     pub(crate) fn take_project(&self, name: &ProjectName) -> Result<Project, SandboxError> {
         let owner = name.owner();
+        let snapshots = self.snapshots.of(&owner).len();
         let registry = &mut *self.lock();
         let project = registry.projects.entry(name)?.shown();
         let project = project.ok_or_else(|| missing(name.as_str()))?;
@@ -137,6 +138,9 @@ impl Shared {
         let handles = registry.handles.values();
         let sandboxes = handles.filter(|handle| handle.sandbox().owner == owner).count();
         let sandboxes = sandboxes.max(project.sandboxes as usize);
+        if snapshots > 0 {
+            return Err(in_use(format!("has {snapshots} snapshots")));
+        }
         if sandboxes > 0 {
             let reason = format!("has {sandboxes} sandboxes, those that ended included");
             return Err(in_use(reason));

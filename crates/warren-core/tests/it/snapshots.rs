@@ -278,3 +278,18 @@ fn somebody_elses_snapshot_is_not_found() {
     }
     assert!(world.sandboxes.snapshots(&other, None, None).is_empty());
 }
+
+#[test]
+fn a_stack_does_not_grow_without_end() {
+    let world = World::start();
+    let mut last = world.create();
+    for depth in 1..=70 {
+        let forked = fork(&world, &last, 1).unwrap();
+        let next = Arc::clone(&forked.made[0].sandbox);
+        let layers = next.spec.image.layers().len();
+        assert_eq!(layers, if depth <= 64 { depth } else { depth - 64 });
+        world.run(world.sandboxes.delete(&world.caller, last.id.as_str())).unwrap();
+        last = next;
+    }
+    world.until("what was merged is gone", |world| on_host(world).len() == 6);
+}

@@ -80,6 +80,7 @@ fn adopt_sandbox(
         entry,
         exit: Mutex::new(exit),
     };
+    host.thaw_captured(&guest);
     let orphan = guest.process.is_some() && guest.keeper.is_none();
     let guest = host.enroll(id, guest);
     if orphan {
@@ -138,6 +139,7 @@ fn remove_blank(host: &Host, entry: PathBuf, record: Option<Record>) {
 
 /// Removes what is named by a slot that no entry has: a server died between two steps.
 fn remove_strays(host: &Arc<Host>) -> Result<(), RuntimeError> {
+    host.remove_halves().map_err(RuntimeError::host("remove half snapshots"))?;
     let entries = host.journal.trash().map_err(RuntimeError::host("read the journal"))?;
     if !entries.is_empty() {
         let host = Arc::clone(host);

@@ -29,7 +29,7 @@ impl NamespaceRuntime {
             return Err(RuntimeError::NotFound { id: *id });
         }
         let reach = host.allowed_reach(spec.network)?;
-        let image = host.images.resolve(&spec.image)?;
+        let image = host.resolve(&spec.image)?;
         steps.done("image");
         let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
         // Its mounts are of a disk that goes.
@@ -79,6 +79,21 @@ fn begin_again(
     };
     taken().map_err(RuntimeError::host("take the files of the sandbox"))?;
     finish(host, blank, owner, image, steps)
+}
+
+/// The identity that a disk's guest gave its machine, if it is one.
+pub(super) fn machine_id(disk: &Path) -> Option<String> {
+    use std::io::Read as _;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let upper = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let upper = rustix::fs::open(disk.join("upper"), upper, Mode::empty()).ok()?;
+    // Not waited for, whatever it is.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::openat2(upper, "etc/machine-id", flags, Mode::empty(), beneath).ok()?;
+    let mut text = String::new();
+    fs::File::from(file).take(64).read_to_string(&mut text).ok()?;
+    let id = text.trim_end();
+    (id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit())).then_some(text)
 }
 
 /// Writes what of `/etc` depends on where the guest runs now, unless the guest has put something

@@ -267,7 +267,7 @@ fn listen(directory: &Path) -> io::Result<[UnixListener; 2]> {
 }
 
 /// What is the guest's own in `/etc` before it has a name.
-fn write_identity(disk: &Path, resolver: Option<Ipv4Addr>) -> io::Result<()> {
+pub(super) fn write_identity(disk: &Path, resolver: Option<Ipv4Addr>) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let etc = disk.join("upper/etc");
     fs::create_dir(&etc)?;

@@ -33,9 +33,10 @@ use super::{
     space::{self, Space},
 };
 use crate::{
-    image::Images,
+    image::{Image, Images, Layer},
     journal::{Journal, Process},
     net::Net,
+    snapshots::Snapshots,
     storage::Pool,
 };
 
@@ -58,6 +59,7 @@ pub(crate) struct Host {
     pub(crate) pool: Pool,
     pub(super) space: Space,
     pub(crate) images: Images,
+    pub(crate) snapshots: Snapshots,
     pub(crate) cgroups: Hierarchy,
     pub(crate) net: Option<Net>,
     no_network: Option<String>,
@@ -102,6 +104,23 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Host {
+    /// What a sandbox's root is made of.
+    pub(super) fn resolve(&self, image: &spec::Image) -> Result<Arc<Image>, RuntimeError> {
+        let spec::Image::Snapshot(stack) = image else { return self.images.resolve(image) };
+        let base = self.images.resolve(&stack.base)?;
+        let mut layers = Vec::with_capacity(stack.layers.len() + base.layers.len());
+        for id in &stack.layers {
+            let layer = self.snapshots.layer(id);
+            if !layer.is_dir() {
+                let reason = format!("the files of snapshot {id} are not on this host");
+                return Err(RuntimeError::Image { reason });
+            }
+            layers.push(Layer::Own(layer));
+        }
+        layers.extend(base.layers.iter().cloned());
+        Ok(Arc::new(Image { layers, trees: base.trees.clone(), missing: base.missing.clone() }))
+    }
+
     pub(super) fn open(config: Config) -> Result<Arc<Self>, RuntimeError> {
         fn step<T>(name: &'static str, result: io::Result<T>) -> Result<T, RuntimeError> {
             result.map_err(RuntimeError::host(name))
@@ -136,6 +155,8 @@ impl Host {
         let (net, no_network) = network;
         let pool = step("open the storage pool", Pool::open(config.storage, &config.data_dir))?;
         let images = step("open the images", Images::open(&config.data_dir, config.images))?;
+        let snapshots = Snapshots::open(&config.data_dir);
+        let snapshots = step("open the snapshots", snapshots)?;
         let space = Space::new(config.data_dir, config.backing, config.disk_reserve_bytes);
         let mounter = step("start the mounting threads", mounter)?;
         let host = Arc::new_cyclic(|me| Self {
@@ -148,6 +169,7 @@ impl Host {
             pool,
             space,
             images,
+            snapshots,
             cgroups,
             net,
             no_network,

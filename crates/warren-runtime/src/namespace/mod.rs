@@ -19,6 +19,7 @@
 //! | `janitor` | removing guests, away from whoever waits |
 //! | `adopt` | finding what an earlier server left |
 //! | `again` | guests on the files of stopped ones |
+//! | `capture` | saving what guests have written, and giving it up |
 //! | `space` | room for files: watched, made, and kept |
 //! | `ports` | what guests listen on |
 //! | `volumes` | directories of the host inside guests |
@@ -26,6 +27,7 @@
 mod adopt;
 mod again;
 mod blank;
+mod capture;
 mod cgroup;
 pub mod config;
 mod host;
@@ -47,11 +49,11 @@ use std::{
 use async_trait::async_trait;
 use tokio::{net::UnixStream, sync::broadcast, task::spawn_blocking};
 use warren_core::{
-    id::SandboxId,
+    id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
-        Capabilities, Created, Deadline, DeadlineAction, Duplex, Found, GuestState, Port, Runtime,
-        RuntimeError, RuntimeEvent, Service, Usage,
+        Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found, GuestState,
+        Haste, Port, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
     },
     spec::{self, Limits, Spec},
     templates::files::BuildFiles,
@@ -132,7 +134,7 @@ impl NamespaceRuntime {
         let host = &self.host;
         let reach = host.allowed_reach(spec.network)?;
         host.space.admit()?;
-        let image = host.images.resolve(&spec.image)?;
+        let image = host.resolve(&spec.image)?;
         steps.done("image");
         let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
         // From here on whatever fails is undone by way of the sandbox's entry.
@@ -242,7 +244,7 @@ impl Runtime for NamespaceRuntime {
             cpu_limit: limited,
             pids_limit: limited,
             usage: limited,
-            snapshot: None,
+            snapshot: Some(self.host.pool.snapshot_cost()),
             disk_limit: false,
             users: self.host.nested != Some(1),
             warnings: self.host.warnings(),
@@ -307,6 +309,63 @@ impl Runtime for NamespaceRuntime {
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
         blocking(move || this.start_now(&id, &spec).map_err(space::name_shortage)).await
+    }
+
+    async fn capture(
+        &self,
+        id: &SandboxId,
+        snapshot: &SnapshotId,
+        previous: Option<&SnapshotId>,
+        haste: Haste,
+    ) -> Result<Captured, RuntimeError> {
+        self.host.space.admit()?;
+        let (host, id, snapshot) = (Arc::clone(&self.host), *id, *snapshot);
+        let previous = previous.copied();
+        let _busy = self.blanks.busy();
+        blocking(move || host.capture(&id, &snapshot, previous.as_ref(), haste))
+            .await
+            .map_err(space::name_shortage)
+    }
+
+    async fn convert(&self, id: &SandboxId, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        let (host, id, snapshot) = (Arc::clone(&self.host), *id, *snapshot);
+        blocking(move || host.convert(&id, &snapshot)).await
+    }
+
+    async fn seal(
+        &self,
+        snapshot: &SnapshotId,
+        previous: Option<&SnapshotId>,
+    ) -> Result<Sealed, RuntimeError> {
+        let (host, snapshot, previous) = (Arc::clone(&self.host), *snapshot, previous.copied());
+        let sealed = blocking(move || host.seal(&snapshot, previous.as_ref())).await;
+        sealed.map_err(space::name_shortage)
+    }
+
+    async fn flatten(
+        &self,
+        snapshot: &SnapshotId,
+        below: &[SnapshotId],
+    ) -> Result<(), RuntimeError> {
+        let (host, snapshot, below) = (Arc::clone(&self.host), *snapshot, below.to_vec());
+        let flattened = blocking(move || host.flatten(&snapshot, &below)).await;
+        flattened.map_err(space::name_shortage)
+    }
+
+    async fn reset(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let (host, id) = (Arc::clone(&self.host), *id);
+        blocking(move || host.reset(&id)).await
+    }
+
+    async fn remove_snapshot(&self, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
+        let (host, snapshot) = (Arc::clone(&self.host), *snapshot);
+        blocking(move || host.remove_snapshot(&snapshot)).await
+    }
+
+    async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
+        let host = Arc::clone(&self.host);
+        let list = move || host.snapshots.list().map_err(RuntimeError::host("list the snapshots"));
+        blocking(list).await
     }
 
     async fn ports(&self, id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {

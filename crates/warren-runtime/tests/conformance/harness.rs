@@ -108,7 +108,7 @@ impl Host {
                 traces.push(entry.path().to_string_lossy().into_owned());
             }
         };
-        for place in ["blanks", "sandboxes", "stopped", "trash"] {
+        for place in ["blanks", "sandboxes", "snapshots", "stopped", "trash"] {
             look(&self.data.path().join(place));
         }
         for place in ["s", "exits"] {

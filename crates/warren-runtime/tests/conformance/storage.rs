@@ -11,14 +11,14 @@ use warren_core::{
 use crate::harness::{Host, health, possible, spec};
 
 /// A small btrfs in a file, unmounted when the test ends.
-struct Btrfs {
+pub(crate) struct Btrfs {
     mounted: PathBuf,
     _directory: tempfile::TempDir,
 }
 
 impl Btrfs {
     /// Makes and mounts it, or says what is missing.
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let (image, mounted) = (directory.path().join("image"), directory.path().join("mounted"));
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
@@ -30,6 +30,11 @@ impl Btrfs {
             return None;
         }
         Some(Self { mounted, _directory: directory })
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn place(&self) -> &Path {
+        &self.mounted
     }
 }
 
