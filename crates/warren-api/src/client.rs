@@ -16,6 +16,8 @@ mod lines;
 
 mod sandboxes;
 
+mod snapshots;
+
 mod exec;
 
 mod files;

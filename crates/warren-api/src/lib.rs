@@ -14,6 +14,8 @@
 
 pub mod sandbox;
 
+pub mod snapshot;
+
 pub mod exec;
 
 pub mod files;

@@ -15,8 +15,10 @@ use warren_core::{
 use crate::{error::ApiError, extract::Parameters};
 
 mod access;
+mod snapshots;
 
 pub(crate) use access::{key, key_scope, project, quota};
+pub(crate) use snapshots::{check_snapshot_kind, made, snapshot, wanted_fork, wanted_snapshot};
 
 /// How many sandboxes a page has where the request does not say, and at most.
 const PAGE: (usize, usize) = (100, 1000);
@@ -92,14 +94,8 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         name: sandbox.name.clone(),
         state: state(sandbox.state),
         image: image_text(&sandbox.spec.image),
-        profile: match sandbox.spec.profile {
-            Profile::Default => api::Profile::Default,
-            Profile::Strict => api::Profile::Strict,
-        },
-        network: match sandbox.spec.network {
-            Network::Open => api::Network::Open,
-            Network::None => api::Network::None,
-        },
+        profile: profile(sandbox.spec.profile),
+        network: network(sandbox.spec.network),
         limits: limits(&sandbox.spec.limits),
         labels: sandbox.labels.clone(),
         user: sandbox.setup.user.clone(),
@@ -120,6 +116,20 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         snapshot: sandbox.history.snapshot.map(|id| id.to_string()),
         timing: None,
         warnings: Vec::new(),
+    }
+}
+
+fn profile(profile: Profile) -> api::Profile {
+    match profile {
+        Profile::Default => api::Profile::Default,
+        Profile::Strict => api::Profile::Strict,
+    }
+}
+
+fn network(network: Network) -> api::Network {
+    match network {
+        Network::Open => api::Network::Open,
+        Network::None => api::Network::None,
     }
 }
 
@@ -205,7 +215,7 @@ pub(crate) fn metrics(sandbox: &Sandbox, usage: &Usage, now: clock::Timestamp) -
     }
 }
 
-fn micros(length: Duration) -> u64 {
+pub(crate) fn micros(length: Duration) -> u64 {
     u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -11,6 +11,7 @@ mod lines;
 pub(crate) mod logs;
 pub(crate) mod sandboxes;
 pub(crate) mod server;
+pub(crate) mod snapshots;
 pub(crate) mod trees;
 pub(crate) mod usage;
 pub(crate) mod watch;

@@ -48,6 +48,15 @@ routes! {
     "/v1/sandboxes/{id}/start" => post lifecycle::start_sandbox;
     "/v1/sandboxes/{id}/extend" => post lifecycle::extend_sandbox;
     "/v1/sandboxes/{id}/metrics" => get usage::measure_sandbox;
+    // What they were.
+    "/v1/sandboxes/{id}/snapshots" => post snapshots::create_snapshot;
+    "/v1/sandboxes/{id}/fork" => post snapshots::fork_sandbox;
+    "/v1/sandboxes/{id}/rollback" => post snapshots::rollback_sandbox;
+    "/v1/sandboxes/{id}/keep" => post snapshots::keep_sandbox;
+    "/v1/snapshots" => get snapshots::list_snapshots;
+    "/v1/snapshots/{id}" =>
+        get snapshots::get_snapshot, patch snapshots::change_snapshot,
+        delete snapshots::delete_snapshot;
     // Ports.
     "/v1/sandboxes/{id}/ports" => get usage::list_ports;
     "/v1/sandboxes/{id}/ports/{port}" => get usage::connect_port;

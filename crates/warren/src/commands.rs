@@ -10,7 +10,9 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod files;
+pub(crate) mod fork;
 pub(crate) mod info;
+pub(crate) mod keep;
 pub(crate) mod key;
 pub(crate) mod kill;
 pub(crate) mod list;
@@ -21,11 +23,13 @@ pub(crate) mod project;
 pub(crate) mod ps;
 pub(crate) mod resume;
 pub(crate) mod rm;
+pub(crate) mod rollback;
 pub(crate) mod run;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod shell;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
@@ -151,6 +155,14 @@ pub(crate) fn run(
         Command::Pause(args) => setup.client(&loaded?, async |cx| pause::pause(cx, args).await),
         Command::Resume(args) => setup.client(&loaded?, async |cx| resume::resume(cx, args).await),
         Command::Stop(args) => setup.client(&loaded?, async |cx| stop::stop(cx, args).await),
+        Command::Snapshot(args) => {
+            setup.client(&loaded?, async |cx| snapshot::snapshot(cx, args).await)
+        }
+        Command::Fork(args) => setup.client(&loaded?, async |cx| fork::fork(cx, args).await),
+        Command::Rollback(args) => {
+            setup.client(&loaded?, async |cx| rollback::rollback(cx, args).await)
+        }
+        Command::Keep(args) => setup.client(&loaded?, async |cx| keep::keep(cx, args).await),
         Command::Start(args) => setup.client(&loaded?, async |cx| start::start(cx, args).await),
         Command::Extend(args) => setup.client(&loaded?, async |cx| extend::extend(cx, args).await),
         Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),

@@ -29,6 +29,8 @@ mod lifecycle;
 
 mod limits;
 
+mod snapshots;
+
 mod storage;
 
 mod mistakes;

@@ -17,6 +17,7 @@ mod openapi;
 mod routes;
 mod sandboxes;
 mod server;
+mod snapshots;
 mod socket;
 mod tcp;
 mod watching;

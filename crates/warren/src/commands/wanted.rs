@@ -18,6 +18,9 @@ pub(crate) struct WantedArgs {
     /// What the root filesystem is made from: `host`, `dir:PATH` or `tar:PATH`
     #[arg(long)]
     image: Option<String>,
+    /// The snapshot that it is made from in place of an image
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "image")]
+    snapshot: Option<String>,
     /// A name for it, by which every command finds it
     #[arg(long)]
     name: Option<String>,
@@ -102,6 +105,7 @@ impl WantedArgs {
     pub(crate) fn request(self, cx: &Context<'_>) -> Result<CreateSandbox, CliError> {
         Ok(CreateSandbox {
             image: self.image.map(|image| image_text(&image, cx.is_local())).transpose()?,
+            snapshot: self.snapshot,
             name: self.name,
             labels: pairs("--label", &self.labels)?,
             cpu_millis: self.cpus.map(|cpus| cpus.0),

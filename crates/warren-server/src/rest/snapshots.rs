@@ -1,0 +1,176 @@
+//! Snapshots, forks, and going back.
+
+use std::time::Instant;
+
+use axum::{Json, extract::State, http::StatusCode};
+use warren_api::{sandbox, snapshot as api};
+
+use crate::{
+    app::App,
+    auth::Known,
+    convert,
+    error::ApiError,
+    extract::{Body, Named, Parameters, SandboxPath},
+};
+
+/// Save what a sandbox's files are
+///
+/// As they are at one moment, for which a running sandbox stands still. It is on the disk, with a
+/// checksum of every file, when the answer comes.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/snapshots", tag = "snapshots", params(SandboxPath),
+    request_body = api::CreateSnapshot,
+    responses((status = 201, description = "It is saved", body = api::Snapshot)),
+)]
+pub(crate) async fn create_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+    Body(request): Body<api::CreateSnapshot>,
+) -> Result<(StatusCode, Json<api::Snapshot>), ApiError> {
+    convert::check_snapshot_kind(request.kind)?;
+    let wanted = convert::wanted_snapshot(request);
+    let (snapshot, frozen) = app.sandboxes.snapshot(&caller, &id, wanted).await?;
+    let mut snapshot = convert::snapshot(&snapshot);
+    snapshot.frozen_us = Some(convert::micros(frozen));
+    Ok((StatusCode::CREATED, Json(snapshot)))
+}
+
+/// List snapshots
+///
+/// Oldest first; `parent` makes a tree of them.
+#[utoipa::path(
+    get, path = "/v1/snapshots", tag = "snapshots", params(api::ListSnapshots),
+    responses((status = 200, description = "They", body = api::SnapshotList)),
+)]
+pub(crate) async fn list_snapshots(
+    State(app): State<App>,
+    Known(caller): Known,
+    mut parameters: Parameters,
+) -> Result<Json<api::SnapshotList>, ApiError> {
+    let sandbox = parameters.one("sandbox")?;
+    let tag = parameters.one("tag")?;
+    parameters.finish()?;
+    let sandbox = match sandbox {
+        Some(id) => Some(id.parse().map_err(|error| ApiError::invalid("sandbox", error))?),
+        None => None,
+    };
+    let found = app.sandboxes.snapshots(&caller, sandbox, tag.as_deref());
+    let snapshots = found.iter().map(|it| convert::snapshot(it)).collect();
+    Ok(Json(api::SnapshotList { snapshots }))
+}
+
+/// Look at one snapshot
+#[utoipa::path(
+    get, path = "/v1/snapshots/{id}", tag = "snapshots", params(("id" = String, Path, description = "A snapshot's id or name")),
+    responses((status = 200, description = "It", body = api::Snapshot)),
+)]
+pub(crate) async fn get_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    Named(id): Named,
+) -> Result<Json<api::Snapshot>, ApiError> {
+    Ok(Json(convert::snapshot(&*app.sandboxes.get_snapshot(&caller, &id)?)))
+}
+
+/// Change the name or the tags of a snapshot
+#[utoipa::path(
+    patch, path = "/v1/snapshots/{id}", tag = "snapshots", params(("id" = String, Path, description = "A snapshot's id or name")),
+    request_body = api::ChangeSnapshot,
+    responses((status = 200, description = "It is changed", body = api::Snapshot)),
+)]
+pub(crate) async fn change_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    Named(id): Named,
+    Body(request): Body<api::ChangeSnapshot>,
+) -> Result<Json<api::Snapshot>, ApiError> {
+    let changed = app.sandboxes.change_snapshot(&caller, &id, request.name, request.tags).await?;
+    Ok(Json(convert::snapshot(&changed)))
+}
+
+/// Remove a snapshot
+///
+/// What comes after it in the tree comes after its parent then. Its files go as soon as no sandbox
+/// and no other snapshot needs them.
+#[utoipa::path(
+    delete, path = "/v1/snapshots/{id}", tag = "snapshots", params(("id" = String, Path, description = "A snapshot's id or name")),
+    responses((status = 204, description = "It is gone")),
+)]
+pub(crate) async fn delete_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    Named(id): Named,
+) -> Result<StatusCode, ApiError> {
+    app.sandboxes.delete_snapshot(&caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Fork a sandbox
+///
+/// Independent sandboxes from its live state: its files as they are at one moment, and an id, a
+/// hostname, a machine-id and addresses of their own. Its processes are not carried over, and the
+/// environment that it was given only where that is asked for. All are made or none.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/fork", tag = "snapshots", params(SandboxPath),
+    request_body = api::ForkSandbox,
+    responses((status = 201, description = "They run", body = api::ForkList)),
+)]
+pub(crate) async fn fork_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+    Body(request): Body<api::ForkSandbox>,
+) -> Result<(StatusCode, Json<api::ForkList>), ApiError> {
+    let began = Instant::now();
+    convert::check_snapshot_kind(request.kind)?;
+    let forked = app.sandboxes.fork(&caller, &id, convert::wanted_fork(request)).await?;
+    let took = began.elapsed();
+    let warnings = app.sandboxes.runtime().1.warnings;
+    let sandboxes = forked.made.iter().map(|made| {
+        let mut sandbox = convert::sandbox(&made.sandbox);
+        sandbox.timing = Some(convert::timing(took, &made.steps));
+        sandbox.warnings.clone_from(&warnings);
+        sandbox
+    });
+    let list =
+        api::ForkList { sandboxes: sandboxes.collect(), frozen_us: convert::micros(forked.frozen) };
+    Ok((StatusCode::CREATED, Json(list)))
+}
+
+/// Take a sandbox back to a snapshot
+///
+/// Its processes end, what it wrote since is gone, and it runs again on the files of the snapshot,
+/// with its own id, name and settings.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/rollback", tag = "snapshots", params(SandboxPath),
+    request_body = api::RollbackSandbox,
+    responses((status = 200, description = "It runs", body = sandbox::Sandbox)),
+)]
+pub(crate) async fn rollback_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+    Body(request): Body<api::RollbackSandbox>,
+) -> Result<Json<sandbox::Sandbox>, ApiError> {
+    let began = Instant::now();
+    let made = app.sandboxes.roll_back(&caller, &id, &request.snapshot).await?;
+    Ok(Json(convert::made(&made, began.elapsed())))
+}
+
+/// Adopt a fork's files into its parent
+///
+/// The parent's processes end, and it runs again on the files of the fork, which goes on.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/keep", tag = "snapshots", params(SandboxPath),
+    responses((status = 200, description = "The parent, which runs", body = sandbox::Sandbox)),
+)]
+pub(crate) async fn keep_sandbox(
+    State(app): State<App>,
+    Known(caller): Known,
+    SandboxPath(id): SandboxPath,
+) -> Result<Json<sandbox::Sandbox>, ApiError> {
+    let began = Instant::now();
+    let made = app.sandboxes.keep(&caller, &id).await?;
+    Ok(Json(convert::made(&made, began.elapsed())))
+}
