@@ -255,7 +255,10 @@ impl SandboxError {
     }
 
     pub(crate) fn store(operation: &'static str) -> impl FnOnce(StoreError) -> Self {
-        move |source| Self::Store { operation, source }
+        move |source| match source.is_full() {
+            true => Self::Exhausted { what: "disk space for the server's database" },
+            false => Self::Store { operation, source },
+        }
     }
 
     /// Sorts a runtime's failure by what the caller can do about it.

@@ -127,6 +127,14 @@ impl StoreError {
         move |source| Self::Query { operation, source: Arc::new(source) }
     }
 
+    /// Whether there was no room for what was to be written.
+    pub(crate) fn is_full(&self) -> bool {
+        /// `SQLITE_FULL`.
+        const FULL: &str = "13";
+        let Self::Query { source, .. } = self else { return false };
+        source.as_database_error().and_then(|it| it.code()).is_some_and(|code| code == FULL)
+    }
+
     fn copy(source: io::Error) -> Self {
         Self::Copy { source: Some(Arc::new(source)) }
     }

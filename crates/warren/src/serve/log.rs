@@ -27,7 +27,9 @@ pub(super) fn start(level: Level, file: Option<PathBuf>, most_bytes: u64) {
     // Only our own crates: those of others write what they are given.
     let names = ["warren", "warren_core", "warren_runtime", "warren_server"];
     let directives = names.map(|name| format!("{name}={level}")).join(",");
-    let log = fmt().with_env_filter(EnvFilter::new(directives));
+    // A line that finds no room is lost. Complaints about it would go the same way, and a task that
+    // cannot complain panics.
+    let log = fmt().with_env_filter(EnvFilter::new(directives)).log_internal_errors(false);
     match file {
         Some(file) => {
             log.with_ansi(false).with_writer(Rotating::new(file, most_bytes)).init();
