@@ -24,6 +24,7 @@ mod files;
 
 mod events;
 
+mod diff;
 mod logs;
 
 mod server;
@@ -36,6 +37,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use connect::{Connect, Connecting, Connection, UnixSocket};
+pub use diff::DiffStream;
 pub use endpoint::{ApiKey, Authority, Endpoint, InvalidApiKey, InvalidEndpoint};
 pub use events::EventStream;
 pub use exec::{ExecMessage, ExecReceiver, ExecSender, ExecStream};

@@ -30,6 +30,8 @@ pub mod usage;
 
 pub mod logs;
 
+pub mod diff;
+
 pub mod error;
 
 pub mod text;

@@ -4,7 +4,7 @@
 //! and keeps files in a map. What fails, and when, is scripted.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -13,11 +13,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::{
     clock::{Clock, Timestamp},
+    compare::{Change, Comparison, Files},
     id::{SandboxId, SnapshotId},
     runtime::{
         Capabilities, Captured, Cost, Created, Deadline, Duplex, Exit, ExitReason, Found,
@@ -82,6 +83,8 @@ pub enum Failure {
     Seal,
     /// The next reset fails on the host.
     Reset,
+    /// The next comparison breaks off.
+    Compare,
 }
 
 impl Default for FakeRuntime {
@@ -383,6 +386,30 @@ impl Runtime for FakeRuntime {
 
     async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
         Ok(vec![Port { number: 8080, loopback: true }])
+    }
+
+    /// One change, which says what was compared with what.
+    async fn compare(
+        &self,
+        before: &Files,
+        after: &Files,
+        _comparison: Comparison,
+        changes: mpsc::Sender<Change>,
+    ) -> Result<(), RuntimeError> {
+        let name = |files: &Files| match files {
+            Files::Sandbox { id, .. } => id.to_string(),
+            Files::Image(image) => {
+                image.layers().first().map_or("image".into(), |it| it.to_string())
+            }
+        };
+        let path = format!("{} {}", name(before), name(after));
+        let change =
+            Change { path, aspects: BTreeSet::new(), before: None, after: None, patch: None };
+        changes.send(change).await.ok();
+        match self.fails(&[Failure::Compare]) {
+            None => Ok(()),
+            Some(_) => Err(scripted("read the files")),
+        }
     }
 
     async fn list(&self) -> Result<Vec<Found>, RuntimeError> {

@@ -26,6 +26,7 @@ pub mod spec;
 pub mod state;
 
 pub mod clock;
+pub mod compare;
 pub mod config;
 pub mod images;
 pub mod runtime;

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::broadcast,
+    sync::{broadcast, mpsc},
 };
 
 use crate::{
+    compare::{Change, Comparison, Files},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     spec::{Limits, Spec},
@@ -173,6 +174,18 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
     /// Every snapshot whose files are on this host, sealed or not.
     async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
         Ok(Vec::new())
+    }
+
+    /// Compares files and gives what differs, in the order of paths, until all is compared or
+    /// nobody takes any more.
+    async fn compare(
+        &self,
+        _before: &Files,
+        _after: &Files,
+        _comparison: Comparison,
+        _changes: mpsc::Sender<Change>,
+    ) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "compare files" })
     }
 
     /// The TCP ports on which something in the guest listens, in order.

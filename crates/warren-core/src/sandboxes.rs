@@ -39,6 +39,7 @@ use crate::{
     templates::{self, model::Start},
 };
 
+mod compare;
 mod exec;
 mod files;
 mod health;

@@ -197,6 +197,11 @@ impl App {
         self.inner.streams.open(StreamOf::Project(caller.owner().clone()))
     }
 
+    /// Counts a stream about the files of the caller's project for as long as the slot lives.
+    pub(crate) fn open_files_stream(&self, caller: &Caller) -> Result<StreamSlot, ApiError> {
+        self.inner.streams.open(StreamOf::Files(caller.owner().clone()))
+    }
+
     pub(crate) fn version(&self) -> &str {
         &self.inner.version
     }

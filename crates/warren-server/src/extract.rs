@@ -158,6 +158,15 @@ impl Parameters {
         text.parse().map(Some).map_err(|_not_one| ApiError::invalid(name, "expected a number"))
     }
 
+    /// Whether a parameter says `true`; it does not where absent.
+    pub(crate) fn flag(&mut self, name: &str) -> Result<bool, ApiError> {
+        match self.one(name)?.as_deref() {
+            Some("true") => Ok(true),
+            None | Some("false") => Ok(false),
+            Some(_) => Err(ApiError::invalid(name, "expected true or false")),
+        }
+    }
+
     /// Refuses what nobody took.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         match self.0.first() {

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 mod arriving;
+pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod exec_socket;

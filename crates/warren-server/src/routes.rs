@@ -77,6 +77,8 @@ routes! {
     "/v1/sandboxes/{id}/files/glob" => get trees::glob_files;
     "/v1/sandboxes/{id}/files/archive" => get trees::read_archive, put trees::write_archive;
     "/v1/sandboxes/{id}/files/watch" => get watch::watch_files;
+    // How files differ.
+    "/v1/diff" => get diff::compare_files;
     // What happens.
     "/v1/events" => get events::follow_events;
     // Who may, and how much; for the host alone.

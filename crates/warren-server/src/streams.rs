@@ -17,6 +17,8 @@ pub(crate) enum StreamOf {
     Sandbox(SandboxId),
     /// The events of a project.
     Project(Owner),
+    /// Files of a project's sandboxes and snapshots, read from outside.
+    Files(Owner),
 }
 
 /// The streams that are open.
@@ -46,6 +48,7 @@ impl Streams {
             let what = match of {
                 StreamOf::Sandbox(_) => "sandbox",
                 StreamOf::Project(_) => "project's events",
+                StreamOf::Files(_) => "project's files",
             };
             let message = format!("there are {count} streams of this {what}, which is the limit");
             return Err(ApiError::new(Code::ResourceExhausted, message));

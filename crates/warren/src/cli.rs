@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use crate::{
     commands::{
         attach::AttachArgs, backup::BackupArgs, completion::CompletionArgs, cp::CpArgs,
-        create::CreateArgs, doctor::DoctorArgs, events::EventsArgs, exec::ExecArgs,
+        create::CreateArgs, diff::DiffArgs, doctor::DoctorArgs, events::EventsArgs, exec::ExecArgs,
         extend::ExtendArgs, files::FilesArgs, fork::ForkArgs, info::InfoArgs, keep::KeepArgs,
         key::KeyArgs, kill::KillArgs, list::ListArgs, logs::LogsArgs, pause::PauseArgs,
         ports::PortsArgs, project::ProjectArgs, ps::PsArgs, resume::ResumeArgs, rm::RmArgs,
@@ -57,6 +57,7 @@ pub(crate) enum Command {
     Attach(AttachArgs),
     Kill(KillArgs),
     Logs(LogsArgs),
+    Diff(DiffArgs),
     Rm(RmArgs),
     Pause(PauseArgs),
     Resume(ResumeArgs),

@@ -5,6 +5,7 @@ pub(crate) mod backup;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -167,6 +168,7 @@ pub(crate) fn run(
         Command::Extend(args) => setup.client(&loaded?, async |cx| extend::extend(cx, args).await),
         Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),
         Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
+        Command::Diff(args) => setup.client(&loaded?, async |cx| diff::diff(cx, args).await),
         Command::Logs(args) => setup.client(&loaded?, async |cx| logs::logs(cx, args).await),
         Command::Selftest(args) => {
             setup.client(&loaded?, async |cx| selftest::selftest(cx, args).await)

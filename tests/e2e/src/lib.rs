@@ -23,6 +23,8 @@ mod files;
 
 mod trees;
 
+mod diff;
+
 mod images;
 
 mod lifecycle;

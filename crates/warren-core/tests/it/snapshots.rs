@@ -293,3 +293,34 @@ fn a_stack_does_not_grow_without_end() {
     }
     world.until("what was merged is gone", |world| on_host(world).len() == 6);
 }
+
+#[test]
+fn sandboxes_and_snapshots_are_compared() {
+    use warren_core::{compare::Comparison, fake::Failure};
+    let world = World::start();
+    let sandbox = world.create();
+    let saved = snapshot(&world, &sandbox, "base").unwrap();
+    let other = world.create_as(Wanted { name: Some("other".into()), ..from_snapshot("base") });
+    let compare = |before: Option<&str>, after: &str| -> Result<String, SandboxError> {
+        let options = Comparison::default();
+        world.run(async {
+            let mut changes = world.sandboxes.compare(&world.caller, before, after, options)?;
+            let first = changes.next().await?.unwrap();
+            assert!(changes.next().await?.is_none());
+            Ok(first.path)
+        })
+    };
+    let (one, two) = (sandbox.id.as_str(), other.id.as_str());
+    let base = saved.id.as_str();
+    assert_eq!(compare(Some(one), two).unwrap(), format!("{one} {two}"));
+    assert_eq!(compare(Some("base"), "other").unwrap(), format!("{base} {two}"));
+    assert_eq!(compare(Some("sandbox:other"), "snapshot:base").unwrap(), format!("{two} {base}"));
+    assert_eq!(compare(None, "other").unwrap(), format!("{base} {two}"));
+    assert_eq!(compare(None, base).unwrap(), format!("image {base}"));
+    let error = |before: &str| compare(Some(before), one).unwrap_err().to_string();
+    assert_eq!(error("gone"), "there is no sandbox or snapshot gone");
+    assert_eq!(error("snapshot:other"), "there is no snapshot other");
+    assert_eq!(error("sandbox:base"), "there is no sandbox base");
+    world.runtime.fail_next(Failure::Compare);
+    assert!(matches!(compare(None, "other").unwrap_err(), SandboxError::Runtime { .. }));
+}

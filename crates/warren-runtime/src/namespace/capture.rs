@@ -135,7 +135,7 @@ impl Host {
     }
 
     /// How overlayfs marks directories here.
-    fn marks(&self) -> Marks {
+    pub(super) fn marks(&self) -> Marks {
         if self.nested.is_some() { Marks::User } else { Marks::Trusted }
     }
 

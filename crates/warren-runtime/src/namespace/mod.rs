@@ -21,6 +21,7 @@
 //! | `again` | guests on the files of stopped ones |
 //! | `capture` | saving what guests have written, and giving it up |
 //! | `space` | room for files: watched, made, and kept |
+//! | `compare` | how the files of two guests or images differ |
 //! | `ports` | what guests listen on |
 //! | `volumes` | directories of the host inside guests |
 
@@ -29,6 +30,7 @@ mod again;
 mod blank;
 mod capture;
 mod cgroup;
+mod compare;
 pub mod config;
 mod host;
 mod janitor;
@@ -47,8 +49,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{net::UnixStream, sync::broadcast, task::spawn_blocking};
+use tokio::{
+    net::UnixStream,
+    sync::{broadcast, mpsc},
+    task::spawn_blocking,
+};
 use warren_core::{
+    compare::{Change, Comparison, Files},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
@@ -438,6 +445,18 @@ impl Runtime for NamespaceRuntime {
         let guest = self.host.guest(id)?;
         let cgroup = self.host.cgroups.of(guest.slot);
         blocking(move || cgroup.thaw().map_err(RuntimeError::host("thaw the guest"))).await
+    }
+
+    async fn compare(
+        &self,
+        before: &Files,
+        after: &Files,
+        comparison: Comparison,
+        changes: mpsc::Sender<Change>,
+    ) -> Result<(), RuntimeError> {
+        let (before, after) = (before.clone(), after.clone());
+        let this = self.clone();
+        blocking(move || this.compare_now(&before, &after, comparison, &changes)).await
     }
 
     async fn usage(&self, id: &SandboxId) -> Result<Usage, RuntimeError> {

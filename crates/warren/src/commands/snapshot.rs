@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, process::ExitCode};
 
 use warren_api::snapshot::{ChangeSnapshot, CreateSnapshot, ListSnapshots, Snapshot, SnapshotKind};
 
-use super::Context;
+use super::{Context, diff};
 use crate::{clock, error::CliError};
 
 /// Save what sandboxes' files are, and look after what was saved
@@ -21,6 +21,7 @@ enum SnapshotCommand {
     #[command(visible_alias = "ls")]
     List(ListArgs),
     Info(InfoArgs),
+    Diff(DiffArgs),
     Tag(TagArgs),
     Rename(RenameArgs),
     Rm(RmArgs),
@@ -66,6 +67,22 @@ struct InfoArgs {
     snapshot: String,
 }
 
+/// Show how the files of two snapshots differ
+///
+/// With one alone, what was changed since the snapshot that it was made on. A line is `A` for what
+/// was added, `M` for what was changed and `D` for what was removed.
+#[derive(clap::Args, Debug)]
+struct DiffArgs {
+    /// The snapshot to start from, by id or name, or the only one
+    #[arg(value_name = "FROM")]
+    from: String,
+    /// The snapshot to compare it with
+    #[arg(value_name = "TO")]
+    to: Option<String>,
+    #[command(flatten)]
+    how: diff::HowArgs,
+}
+
 /// Give a snapshot tags, or take them away
 #[derive(clap::Args, Debug)]
 struct TagArgs {
@@ -108,6 +125,14 @@ pub(crate) async fn snapshot(cx: &Context<'_>, args: SnapshotArgs) -> Result<Exi
                 true => cx.output.value(&snapshot)?,
                 false => show(cx, &snapshot)?,
             }
+        }
+        SnapshotCommand::Diff(args) => {
+            let named = |name: String| format!("snapshot:{name}");
+            let (from, to) = match args.to {
+                Some(to) => (Some(named(args.from)), named(to)),
+                None => (None, named(args.from)),
+            };
+            return diff::compare(cx, from, to, &args.how).await;
         }
         SnapshotCommand::Tag(args) => tag(cx, args).await?,
         SnapshotCommand::Rename(args) => {
