@@ -5,10 +5,11 @@ mod text;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Stat, fstat, readlinkat};
+use rustix::fs::{SeekFrom, Stat, fstat, readlinkat, seek};
+use rustix::io::Errno;
 
 use crate::attributes::{Attributes, Xattr};
 use crate::copy::Copied;
@@ -259,19 +260,60 @@ pub(crate) fn describe(found: &Found, opened: Option<&OwnedFd>) -> Result<Entry,
 }
 
 /// The digest of a file's content.
+///
+/// Of a file with holes it is that of its size and of where there is what: a hole of a terabyte
+/// costs whoever makes it nothing, and must not cost more to whoever notes it.
 pub(crate) fn digest_of(found: &Found) -> Result<Digest, FileError> {
     let fail = |operation| FileError::new(operation, &found.path);
     let file = found.open().map_err(fail("open"))?;
+    let size = u64::try_from(found.stat.st_size).unwrap_or_default();
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; BUFFER];
+    let first_hole = match seek(&file, SeekFrom::Hole(0)) {
+        Ok(place) => place,
+        // It is empty, or the file system knows of no holes.
+        Err(_unknown) => u64::MAX,
+    };
+    if first_hole >= size {
+        seek(&file, SeekFrom::Start(0)).map_err(fail("read"))?;
+        digest_range(&file, u64::MAX, &mut buffer, &mut hasher).map_err(fail("read"))?;
+        return Ok(hasher.finish());
+    }
+    hasher.update(&size.to_le_bytes());
+    let mut place = 0;
     loop {
-        let count = match rustix::io::read(&file, buffer.as_mut_slice()) {
-            Err(rustix::io::Errno::INTR) => continue,
-            result => result.map_err(fail("read"))?,
+        let data = match seek(&file, SeekFrom::Data(place)) {
+            Err(Errno::NXIO) => return Ok(hasher.finish()),
+            found => found.map_err(fail("read"))?,
+        };
+        let end = seek(&file, SeekFrom::Hole(data)).map_err(fail("read"))?;
+        seek(&file, SeekFrom::Start(data)).map_err(fail("read"))?;
+        hasher.update(&data.to_le_bytes());
+        hasher.update(&(end - data).to_le_bytes());
+        digest_range(&file, end - data, &mut buffer, &mut hasher).map_err(fail("read"))?;
+        place = end;
+    }
+}
+
+/// Adds the next `left` bytes of a file to a digest, or all up to its end.
+fn digest_range(
+    file: impl AsFd,
+    mut left: u64,
+    buffer: &mut [u8],
+    hasher: &mut Hasher,
+) -> Result<(), Errno> {
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..most).unwrap_or_default();
+        let count = match rustix::io::read(&file, &mut *piece) {
+            Err(Errno::INTR) => continue,
+            count => count?,
         };
         if count == 0 {
-            return Ok(hasher.finish());
+            return Ok(());
         }
-        hasher.update(buffer.get(..count).unwrap_or_default());
+        hasher.update(piece.get(..count).unwrap_or_default());
+        left -= u64::try_from(count).unwrap_or_default();
     }
+    Ok(())
 }

@@ -318,7 +318,15 @@ impl Sandboxes {
                 it.stack = capture.stack.clone();
                 it.parent = capture.previous;
             })?;
-            put(shared, &[&hidden], false).await?;
+            // Nobody waits for it: a row that still says that it is being made becomes hidden at
+            // the next start, which is what this one says.
+            let writing = Arc::clone(shared);
+            shared.store.tasks().spawn(async move {
+                if let Err(error) = put(&writing, &[&hidden], false).await {
+                    let cause = &error as &dyn std::error::Error;
+                    tracing::warn!(error = cause, "the row of a hidden snapshot is not up to date");
+                }
+            });
             Ok((capture, hold))
         };
         let captured = captured.await;

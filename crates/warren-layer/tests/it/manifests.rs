@@ -121,3 +121,23 @@ fn a_damaged_one_is_not_read() {
     fs::remove_file(&path).unwrap();
     assert!(matches!(Manifest::read(&path), Err(ManifestError::Io { .. })));
 }
+
+#[test]
+fn a_hole_of_a_terabyte_costs_nothing() {
+    use std::os::unix::fs::FileExt as _;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("large");
+    let file = File::create(&path).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let digest = || build(place.path()).entries.get(b"large".as_slice()).unwrap().digest;
+    let empty = digest();
+    file.write_all_at(b"words", 1 << 39).unwrap();
+    let words = digest();
+    assert_eq!(digest(), words);
+    file.write_all_at(b"word!", 1 << 39).unwrap();
+    let other = digest();
+    file.set_len(1 << 41).unwrap();
+    let larger = digest();
+    let all = std::collections::BTreeSet::from([empty, words, other, larger]);
+    assert_eq!(all.len(), 4);
+}
