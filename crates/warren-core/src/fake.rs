@@ -201,6 +201,11 @@ impl FakeRuntime {
         self.events.send(RuntimeEvent::Exited { id: *id, exit }).ok();
     }
 
+    /// Tells of an exit that was none, as when news are late.
+    pub fn tell_exit(&self, id: &SandboxId, exit: Exit) {
+        self.events.send(RuntimeEvent::Exited { id: *id, exit }).ok();
+    }
+
     /// Counts a process of a guest that was killed for want of memory.
     pub fn count_oom_kill(&self, id: &SandboxId) {
         if let Some(guest) = self.lock().get_mut(id) {

@@ -54,6 +54,12 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
     /// Every guest of ours that exists on this host, for reconciling after a restart.
     async fn list(&self) -> Result<Vec<Found>, RuntimeError>;
 
+    /// What one guest is doing now.
+    async fn state(&self, id: &SandboxId) -> Result<GuestState, RuntimeError> {
+        let found = self.list().await?.into_iter().find(|it| it.id == *id);
+        found.map(|it| it.state).ok_or(RuntimeError::NotFound { id: *id })
+    }
+
     /// Exits and other things that happen to guests without being asked for.
     ///
     /// A receiver that lags must call [`Runtime::list`] to catch up.

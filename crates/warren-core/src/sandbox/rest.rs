@@ -8,7 +8,7 @@ use crate::{
     events::EventKind,
     id::SnapshotId,
     runtime::DeadlineAction,
-    runtime::{Exit, ExitReason},
+    runtime::{Exit, ExitReason, GuestState},
     state::{Event, Refused, State},
 };
 
@@ -57,6 +57,11 @@ impl Driver {
     /// unless its lifetime was over and it was to go with that.
     pub(super) async fn exited(&mut self, exit: &Exit) {
         if !self.sandbox.state.is_living() {
+            return;
+        }
+        let now = self.shared.runtime.state(&self.sandbox.id).await;
+        if matches!(now, Ok(GuestState::Running | GuestState::Paused)) {
+            // News of the guest before this one, which was stopped to be started again.
             return;
         }
         let end = End::from_exit(self.now(), exit, &self.sandbox.spec.limits);

@@ -8,6 +8,7 @@ use warren_core::{
     events::EventKind,
     fake::Failure,
     id::{SandboxId, SnapshotId},
+    runtime::{Exit, ExitReason},
     sandbox::{Sandbox, Wanted},
     sandboxes::{Forked, WantedFork, WantedSnapshot},
     snapshots::Snapshot,
@@ -323,4 +324,17 @@ fn sandboxes_and_snapshots_are_compared() {
     assert_eq!(error("sandbox:base"), "there is no sandbox base");
     world.runtime.fail_next(Failure::Compare);
     assert!(matches!(compare(None, "other").unwrap_err(), SandboxError::Runtime { .. }));
+}
+
+#[test]
+fn late_news_of_a_guest_do_not_end_the_next_one() {
+    let world = World::start();
+    let sandbox = world.create();
+    snapshot(&world, &sandbox, "one").unwrap();
+    world.run(world.sandboxes.roll_back(&world.caller, sandbox.id.as_str(), "one")).unwrap();
+    let exit = Exit { reason: ExitReason::Killed, oom_kills: 0 };
+    world.runtime.tell_exit(&sandbox.id, exit);
+    // What is asked after the news is answered after it.
+    world.run(world.sandboxes.pause(&world.caller, sandbox.id.as_str())).unwrap();
+    assert_eq!(world.get(&sandbox).state, State::Paused);
 }

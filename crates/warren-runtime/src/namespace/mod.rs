@@ -399,6 +399,10 @@ impl Runtime for NamespaceRuntime {
         .await
     }
 
+    async fn state(&self, id: &SandboxId) -> Result<GuestState, RuntimeError> {
+        Ok(self.host.state(&*self.host.guest(id)?))
+    }
+
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
         self.host.events.subscribe()
     }
