@@ -147,7 +147,7 @@ fn forks_are_independent_and_the_best_is_kept() {
         inside(&home, &last, &format!("echo {depth} >> depth"));
     }
     assert_eq!(inside(&home, &last, "cat depth result"), "0\n1\n2\n3\n4\n4\n");
-    home.warren(&["rm", "--all"]).good();
+    home.warren(&["rm", "--all", "--force"]).good();
     let places = || std::fs::read_dir(home.data().join("snapshots")).unwrap().count();
     wait_until("the files of all forks are gone", || places() == 0);
 }
