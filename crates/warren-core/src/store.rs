@@ -40,7 +40,10 @@ mod row;
 mod snapshot;
 mod sql;
 pub(crate) mod templates;
+mod transaction;
 mod writer;
+
+pub(crate) use transaction::transaction;
 
 pub(crate) use access::AccessChange;
 pub use access::Backup;

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use sqlx::{
-    ConnectOptions, Connection, Row, SqliteConnection,
+    ConnectOptions, Row, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -18,7 +18,7 @@ use super::{LogEntry, LogQuery, LogSource};
 use crate::{
     clock::Timestamp,
     id::{ExecId, SandboxId},
-    store::StoreError,
+    store::{StoreError, transaction},
 };
 
 /// How many requests may wait; whoever writes more waits with them.
@@ -203,7 +203,10 @@ async fn work(
 }
 
 async fn append(connection: &mut SqliteConnection, portion: &Portion) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
+    transaction(connection, async |connection| add(connection, portion).await).await
+}
+
+async fn add(connection: &mut SqliteConnection, portion: &Portion) -> Result<(), sqlx::Error> {
     let sandbox = portion.sandbox.as_str();
     let mut bytes = 0;
     for (source, data) in &portion.pieces {
@@ -215,7 +218,7 @@ async fn append(connection: &mut SqliteConnection, portion: &Portion) -> Result<
         .bind(portion.exec.as_str())
         .bind(source.number())
         .bind(&data[..])
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
         bytes += data.len() as u64 + OVERHEAD_BYTES;
     }
@@ -228,7 +231,7 @@ async fn append(connection: &mut SqliteConnection, portion: &Portion) -> Result<
         }
         None => sqlx::query("DELETE FROM followed WHERE exec = ?").bind(portion.exec.as_str()),
     }
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await?;
     let size: i64 = sqlx::query(
         "INSERT INTO sizes (sandbox, bytes) VALUES (?, ?)
@@ -236,14 +239,14 @@ async fn append(connection: &mut SqliteConnection, portion: &Portion) -> Result<
     )
     .bind(sandbox)
     .bind(signed(bytes))
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *connection)
     .await?
     .get(0);
     let most = portion.most_bytes;
     if size > signed(most.saturating_add(most / SLACK)) {
-        shorten(&mut transaction, sandbox, signed(most)).await?;
+        shorten(connection, sandbox, signed(most)).await?;
     }
-    transaction.commit().await
+    Ok(())
 }
 
 /// Removes the oldest entries of a sandbox until at most `most` bytes are left.
@@ -308,15 +311,17 @@ fn entry(row: &SqliteRow) -> Option<LogEntry> {
 }
 
 async fn forget(connection: &mut SqliteConnection, sandbox: &str) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin().await?;
-    for statement in [
-        "DELETE FROM entries WHERE sandbox = ?",
-        "DELETE FROM followed WHERE sandbox = ?",
-        "DELETE FROM sizes WHERE sandbox = ?",
-    ] {
-        sqlx::query(statement).bind(sandbox).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await
+    let forgotten = transaction(connection, async |connection| {
+        for statement in [
+            "DELETE FROM entries WHERE sandbox = ?",
+            "DELETE FROM followed WHERE sandbox = ?",
+            "DELETE FROM sizes WHERE sandbox = ?",
+        ] {
+            sqlx::query(statement).bind(sandbox).execute(&mut *connection).await?;
+        }
+        Ok(())
+    });
+    forgotten.await
 }
 
 async fn retain(

@@ -12,7 +12,7 @@ use std::{
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{StoreError, row::timestamp, sql::integer};
+use super::{StoreError, row::timestamp, sql::integer, transaction::transaction};
 use crate::{
     access::{ApiKey, KeyHash, KeyScope, Project, ProjectName, ProjectQuota, StoredKey},
     clock::Timestamp,
@@ -101,18 +101,17 @@ async fn apply(connection: &mut SqliteConnection, change: AccessChange) -> Resul
 }
 
 async fn remove_project(connection: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
-    use sqlx::Connection as _;
-    let fail = StoreError::query;
-    let mut transaction = connection.begin().await.map_err(fail("write"))?;
-    for text in [
-        "UPDATE events SET owner = '' WHERE owner = ?",
-        "DELETE FROM idempotency_keys WHERE owner = ?",
-        "DELETE FROM projects WHERE name = ?",
-    ] {
-        let query = sqlx::query(text).bind(name.to_owned());
-        query.execute(&mut *transaction).await.map_err(fail("write"))?;
-    }
-    transaction.commit().await.map_err(fail("write"))
+    let removed = transaction(connection, async |connection| {
+        for text in [
+            "UPDATE events SET owner = '' WHERE owner = ?",
+            "DELETE FROM idempotency_keys WHERE owner = ?",
+            "DELETE FROM projects WHERE name = ?",
+        ] {
+            sqlx::query(text).bind(name.to_owned()).execute(&mut *connection).await?;
+        }
+        Ok(())
+    });
+    removed.await.map_err(StoreError::query("write"))
 }
 
 /// Writes down when a key was used.

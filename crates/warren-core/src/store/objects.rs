@@ -1,9 +1,9 @@
 //! What is kept beside sandboxes: rows that the server holds in memory as well, each of a kind
 //! that knows the form of its document.
 
-use sqlx::{Connection as _, Row, SqliteConnection};
+use sqlx::{Row, SqliteConnection};
 
-use super::{StoreError, access::synced};
+use super::{StoreError, access::synced, transaction::transaction};
 use crate::caller::Owner;
 
 /// What a row is.
@@ -65,27 +65,28 @@ pub(super) async fn change(
 }
 
 async fn apply(connection: &mut SqliteConnection, change: ObjectChange) -> Result<(), StoreError> {
-    let fail = StoreError::query;
-    let mut transaction = connection.begin().await.map_err(fail("write"))?;
+    let written = transaction(connection, async |connection| rows(connection, change).await);
+    written.await.map_err(StoreError::query("write"))
+}
+
+async fn rows(connection: &mut SqliteConnection, change: ObjectChange) -> Result<(), sqlx::Error> {
     for Object { kind, id, owner, record } in change.put {
         sqlx::query("INSERT OR REPLACE INTO objects (kind, id, owner, record) VALUES (?, ?, ?, ?)")
             .bind(kind.name())
             .bind(id)
             .bind(owner.as_str().to_owned())
             .bind(record)
-            .execute(&mut *transaction)
-            .await
-            .map_err(fail("write"))?;
+            .execute(&mut *connection)
+            .await?;
     }
     for (kind, id) in change.remove {
         sqlx::query("DELETE FROM objects WHERE kind = ? AND id = ?")
             .bind(kind.name())
             .bind(id)
-            .execute(&mut *transaction)
-            .await
-            .map_err(fail("write"))?;
+            .execute(&mut *connection)
+            .await?;
     }
-    transaction.commit().await.map_err(fail("write"))
+    Ok(())
 }
 
 /// Every row. One of a kind that this version does not know is left alone.
