@@ -31,6 +31,8 @@ mod server;
 
 mod access;
 
+mod images;
+
 use std::{io, path::Path, sync::Mutex, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -42,6 +44,7 @@ pub use endpoint::{ApiKey, Authority, Endpoint, InvalidApiKey, InvalidEndpoint};
 pub use events::EventStream;
 pub use exec::{ExecMessage, ExecReceiver, ExecSender, ExecStream};
 pub use files::{FileStream, WatchStream};
+pub use images::{Transfer, TransferStream};
 pub use logs::LogStream;
 pub use remote::{Remote, RemoteError};
 

@@ -17,7 +17,8 @@ use crate::{Base64, Timestamp, error::ErrorBody};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"command": ["echo", "hello"]})))]
 #[serde(deny_unknown_fields)]
 pub struct ExecRequest {
-    /// The program, found along `PATH` inside, and its arguments. No shell is involved.
+    /// The program, found along `PATH` inside, and its arguments. No shell is involved. Empty for
+    /// the command that the sandbox's image names.
     pub command: Vec<String>,
     /// Added to the environment of the sandbox.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -28,6 +28,8 @@ pub mod access;
 
 pub mod usage;
 
+pub mod images;
+
 pub mod logs;
 
 pub mod diff;

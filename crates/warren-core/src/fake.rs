@@ -20,6 +20,7 @@ use crate::{
     clock::{Clock, Timestamp},
     compare::{Change, Comparison, Files},
     id::{SandboxId, SnapshotId},
+    images::ImageStore,
     runtime::{
         Capabilities, Captured, Cost, Created, Deadline, Duplex, Exit, ExitReason, Found,
         GuestState, Haste, Port, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
@@ -30,10 +31,12 @@ use crate::{
 
 mod agent;
 mod files;
+mod images;
 mod process;
 
 pub use agent::FakeAgent;
 pub use files::FakeFiles;
+pub use images::FakeImages;
 
 /// A runtime whose guests live in this process.
 #[derive(Debug)]
@@ -43,6 +46,7 @@ pub struct FakeRuntime {
     /// What the files of a guest were, in an agent that nobody talks to.
     snapshots: Mutex<HashMap<SnapshotId, Arc<FakeAgent>>>,
     files: Arc<FakeFiles>,
+    images: Arc<FakeImages>,
     script: Mutex<VecDeque<Failure>>,
     capabilities: Mutex<Capabilities>,
     created: AtomicU32,
@@ -94,6 +98,7 @@ impl Default for FakeRuntime {
             events: broadcast::channel(64).0,
             snapshots: Mutex::default(),
             files: Arc::default(),
+            images: Arc::default(),
             script: Mutex::default(),
             capabilities: Mutex::new(Capabilities {
                 pause: true,
@@ -143,6 +148,11 @@ impl FakeRuntime {
     /// The guests that exist, in no order.
     pub fn guests(&self) -> Vec<SandboxId> {
         self.lock().keys().copied().collect()
+    }
+
+    /// Its images.
+    pub fn image_store(&self) -> &FakeImages {
+        &self.images
     }
 
     /// The trees of files that builds copy from.
@@ -383,6 +393,10 @@ impl Runtime for FakeRuntime {
 
     async fn snapshots(&self) -> Result<Vec<SnapshotId>, RuntimeError> {
         Ok(self.saved())
+    }
+
+    fn images(&self) -> Option<Arc<dyn ImageStore>> {
+        Some(Arc::clone(&self.images) as Arc<dyn ImageStore>)
     }
 
     fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {

@@ -5,10 +5,13 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    path::PathBuf,
     sync::Arc,
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use crate::clock::Timestamp;
@@ -48,6 +51,30 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug + 'static {
 
     /// Removes images that nobody uses.
     async fn prune(&self, which: Prune, in_use: &InUse) -> Result<Removed, ImageError>;
+
+    /// Takes images out of an archive or another program. Those without a name in it get `name`.
+    async fn import(
+        &self,
+        source: ImportSource,
+        name: Option<&Reference>,
+        progress: &Progress,
+    ) -> Result<Vec<Held>, ImageError>;
+
+    /// An image as a tar archive, piece by piece.
+    async fn export(
+        &self,
+        image: &Held,
+        name: Option<&Reference>,
+        format: ExportFormat,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, ImageError>;
+
+    /// Sends an image to a registry under a name there. Gives the digest of its manifest.
+    async fn push(
+        &self,
+        image: &Held,
+        target: &Reference,
+        progress: &Progress,
+    ) -> Result<Digest, ImageError>;
 
     /// Gives an image one more name; one that another image has goes over to it.
     async fn tag(&self, image: &Held, name: &Reference) -> Result<(), ImageError>;
@@ -167,6 +194,40 @@ pub struct Removed {
     pub images: Vec<Digest>,
     /// How many bytes came free.
     pub bytes: u64,
+}
+
+/// Where images are imported from.
+pub enum ImportSource {
+    /// A directory of this machine in OCI's layout, or a tar archive: in the same layout, or what
+    /// `docker save` writes.
+    Path(PathBuf),
+    /// An archive, as it arrives.
+    Stream(BoxStream<'static, std::io::Result<Bytes>>),
+    /// The image of this name in the Docker of this machine.
+    Docker(String),
+    /// The image of this name in the containerd of this machine.
+    Containerd(String),
+}
+
+impl std::fmt::Debug for ImportSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+            Self::Docker(name) => f.debug_tuple("Docker").field(name).finish(),
+            Self::Containerd(name) => f.debug_tuple("Containerd").field(name).finish(),
+        }
+    }
+}
+
+/// How an image is written as an archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// OCI's layout, which Podman, Skopeo and newer Dockers read.
+    #[default]
+    Oci,
+    /// With what `docker load` of any version wants beside it.
+    Docker,
 }
 
 /// Tells which images are in use: asked while the store stands still, so that no image that a

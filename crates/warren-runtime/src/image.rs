@@ -6,9 +6,12 @@
 mod archive;
 mod arrive;
 mod document;
+mod export;
 mod host;
+mod import;
 mod program;
 mod pull;
+mod push;
 mod registry;
 mod service;
 mod settings;

@@ -15,6 +15,7 @@ use warren_core::{
 use crate::{error::ApiError, extract::Parameters};
 
 mod access;
+pub(crate) mod images;
 mod snapshots;
 
 pub(crate) use access::{key, key_scope, project, quota};

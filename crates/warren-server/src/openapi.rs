@@ -55,6 +55,7 @@ WebSocket; each says so, and which schema one of its messages has.";
         (name = "exec", description = "Commands inside a sandbox"),
         (name = "ports", description = "What listens inside a sandbox, and streams to it"),
         (name = "files", description = "Files inside a sandbox"),
+        (name = "images", description = "What sandboxes are made from"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "access", description = "Projects and API keys; for the user who runs the server, on its unix socket"),
         (name = "server", description = "The server itself"),

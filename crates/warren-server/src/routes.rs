@@ -79,6 +79,16 @@ routes! {
     "/v1/sandboxes/{id}/files/watch" => get watch::watch_files;
     // How files differ.
     "/v1/diff" => get diff::compare_files;
+    // Images.
+    "/v1/images" => get images::list_images;
+    "/v1/images/pull" => post images::pull_image;
+    "/v1/images/push" => post images::push_image;
+    "/v1/images/import" => post images::import_image;
+    "/v1/images/archive" => put images::import_archive;
+    "/v1/images/tag" => post images::tag_image;
+    "/v1/images/prune" => post images::prune_images;
+    "/v1/images/{name}" => get images::get_image, delete images::remove_image;
+    "/v1/images/{name}/archive" => get images::export_image;
     // What happens.
     "/v1/events" => get events::follow_events;
     // Who may, and how much; for the host alone.

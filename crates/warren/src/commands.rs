@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod files;
 pub(crate) mod fork;
+pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod keep;
 pub(crate) mod key;
@@ -41,6 +42,8 @@ mod copying;
 mod making;
 
 mod mounts;
+
+mod pulling;
 
 mod variables;
 
@@ -151,6 +154,7 @@ pub(crate) fn run(
         Command::Attach(args) => setup.client(&loaded?, async |cx| attach::attach(cx, args).await),
         Command::Kill(args) => setup.client(&loaded?, async |cx| kill::kill(cx, args).await),
         Command::Events(args) => setup.client(&loaded?, async |cx| events::events(cx, args).await),
+        Command::Image(args) => setup.client(&loaded?, async |cx| image::image(cx, args).await),
         Command::Completion(args) => completion::completion(&setup, &args),
         Command::Rm(args) => setup.client(&loaded?, async |cx| rm::rm(cx, args).await),
         Command::Pause(args) => setup.client(&loaded?, async |cx| pause::pause(cx, args).await),

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-pub(crate) use spinner::waiting;
+pub(crate) use spinner::{telling, waiting};
 
 use crate::{
     config::Environment,

@@ -27,6 +27,8 @@ mod diff;
 
 mod images;
 
+mod pulled;
+
 mod lifecycle;
 
 mod limits;

@@ -68,7 +68,7 @@ impl Client {
     }
 
     /// Sends a body as it is read.
-    async fn upload<T: DeserializeOwned>(
+    pub(super) async fn upload<T: DeserializeOwned>(
         &self,
         target: String,
         content_type: &'static str,

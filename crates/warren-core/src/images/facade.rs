@@ -6,8 +6,12 @@ use std::{
 };
 
 use super::{
-    Digest, Held, Image, ImageError, ImageStore, InUse, Progress, Prune, Pull, Reference, Removed,
+    Digest, ExportFormat, Held, Image, ImageError, ImageStore, ImportSource, InUse, Progress,
+    Prune, Pull, Reference, Removed,
 };
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
 use crate::{caller::Caller, error::SandboxError, shared::Shared, spec, spec::OciImage};
 
 /// The shortest beginning of an image's digits that names it.
@@ -172,6 +176,61 @@ impl Images {
     pub async fn prune(&self, caller: &Caller, which: Prune) -> Result<Removed, SandboxError> {
         caller.require_host("remove images")?;
         Ok(self.store.prune(which, &self.in_use()).await?)
+    }
+
+    /// Takes images out of an archive, a directory or another program of this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Denied`], [`SandboxError::Invalid`], [`SandboxError::Image`].
+    pub async fn import(
+        &self,
+        caller: &Caller,
+        source: ImportSource,
+        name: Option<&str>,
+        progress: &Progress,
+    ) -> Result<Vec<Held>, SandboxError> {
+        caller.require_host("import images")?;
+        let name = name.map(|name| parse("name", name)).transpose()?;
+        let held = self.store.import(source, name.as_ref(), progress).await?;
+        self.keep_within_limit();
+        Ok(held)
+    }
+
+    /// An image as a tar archive, piece by piece, and its name in it.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Denied`], [`SandboxError::Image`].
+    pub async fn export(
+        &self,
+        caller: &Caller,
+        name: &str,
+        format: ExportFormat,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, SandboxError> {
+        caller.require_host("export images")?;
+        let held = self.find(name)?;
+        let reference = name.parse().ok().filter(|it| held.image.references.contains(it));
+        Ok(self.store.export(&held, reference.as_ref(), format).await?)
+    }
+
+    /// Sends an image to the registry that `target` names; to the one of its own name where
+    /// absent. Gives the digest that it has there.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Denied`], [`SandboxError::Invalid`], [`SandboxError::Image`].
+    pub async fn push(
+        &self,
+        caller: &Caller,
+        name: &str,
+        target: Option<&str>,
+        progress: &Progress,
+    ) -> Result<Digest, SandboxError> {
+        caller.require_host("push images")?;
+        let held = self.find(name)?;
+        let target = parse("target", target.unwrap_or(name))?;
+        Ok(self.store.push(&held, &target, progress).await?)
     }
 
     /// Gives an image one more name.

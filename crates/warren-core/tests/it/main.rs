@@ -10,6 +10,7 @@ mod access;
 mod driver;
 mod events;
 mod health;
+mod images;
 mod pool;
 mod rest;
 mod restart;

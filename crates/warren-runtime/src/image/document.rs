@@ -22,9 +22,7 @@ const MOST_IMAGES: usize = 1024;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-#[allow(dead_code, reason = "pushing and importing need it")]
 pub(super) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-#[allow(dead_code, reason = "pushing and importing need it")]
 pub(super) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -32,6 +30,17 @@ const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+j
 /// What is asked for where a manifest is wanted.
 pub(super) const MANIFEST_TYPES: [&str; 4] =
     [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+
+/// The manifest of an image that comes without one.
+pub(super) fn manifest_of(config: &Blob, layers: &[Blob]) -> Vec<u8> {
+    let written = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.written(),
+        "layers": layers.iter().map(Blob::written).collect::<Vec<_>>(),
+    });
+    written.to_string().into_bytes()
+}
 
 /// Content by its digest and size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +54,7 @@ pub(super) struct Blob {
 #[derive(Debug)]
 pub(super) enum Manifest {
     /// One image.
-    Image {
-        #[allow(dead_code, reason = "pushing and importing need it")]
-        media_type: String,
-        config: Blob,
-        layers: Vec<Blob>,
-    },
+    Image { media_type: String, config: Blob, layers: Vec<Blob> },
     /// Images for several platforms.
     Index(Vec<Listed>),
 }
@@ -61,7 +65,6 @@ pub(super) struct Listed {
     pub(super) blob: Blob,
     pub(super) platform: Option<Platform>,
     /// The name it has in an archive.
-    #[allow(dead_code, reason = "pushing and importing need it")]
     pub(super) name: Option<String>,
 }
 
@@ -176,7 +179,9 @@ impl Manifest {
         }
         let listed = |written: WrittenListed| {
             let notes = &written.blob.annotations;
-            let name = notes.get(NAME_OF_IMAGE).or(notes.get(NAME_OF_REFERENCE)).cloned();
+            // Of the second, many programs write the tag alone.
+            let whole = notes.get(NAME_OF_REFERENCE).filter(|it| it.contains(['/', ':']));
+            let name = notes.get(NAME_OF_IMAGE).or(whole).cloned();
             Ok(Listed { platform: written.platform, name, blob: written.blob.try_into()? })
         };
         let images = written.manifests.into_iter().take(MOST_IMAGES).map(listed);

@@ -8,6 +8,7 @@
 //! | `auth` | tokens |
 //! | `credentials` | what Docker knows of users and passwords |
 //! | `download` | blobs that come in pieces, and go on where they stopped |
+//! | `upload` | the other direction |
 //!
 //! # Source
 //!
@@ -17,6 +18,7 @@
 mod auth;
 pub(super) mod credentials;
 mod download;
+mod upload;
 
 use std::{collections::HashMap, fmt, sync::Mutex, time::Duration};
 
@@ -64,7 +66,6 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Access {
     Pull,
-    #[allow(dead_code, reason = "pushing and importing need it")]
     Push,
 }
 

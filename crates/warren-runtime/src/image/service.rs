@@ -6,8 +6,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use warren_core::images::{
-    Digest, Held, Image, ImageError, ImageStore, InUse, Progress, Prune, Pull, Reference, Removed,
+    Digest, ExportFormat, Held, Image, ImageError, ImageStore, ImportSource, InUse, Progress,
+    Prune, Pull, Reference, Removed,
 };
 
 use super::{arrive::Rules, registry::Client, settings::Settings, store::Store};
@@ -71,6 +74,33 @@ impl ImageStore for ImageService {
 
     async fn prune(&self, which: Prune, in_use: &InUse) -> Result<Removed, ImageError> {
         self.store.prune(which, in_use).await
+    }
+
+    async fn import(
+        &self,
+        source: ImportSource,
+        name: Option<&Reference>,
+        progress: &Progress,
+    ) -> Result<Vec<Held>, ImageError> {
+        self.import_now(source, name, progress).await
+    }
+
+    async fn export(
+        &self,
+        image: &Held,
+        name: Option<&Reference>,
+        format: ExportFormat,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, ImageError> {
+        self.export_now(image, name, format).await
+    }
+
+    async fn push(
+        &self,
+        image: &Held,
+        target: &Reference,
+        progress: &Progress,
+    ) -> Result<Digest, ImageError> {
+        self.push_now(image, target, progress).await
     }
 
     async fn tag(&self, image: &Held, name: &Reference) -> Result<(), ImageError> {

@@ -17,6 +17,7 @@ use warren_test_registry::{Blob, Image, Layer, Proxy, Registry, RegistryError, T
 use super::{ImageService, settings::Settings};
 
 mod gc;
+mod passing;
 mod plain;
 mod pulling;
 

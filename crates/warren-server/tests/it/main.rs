@@ -12,6 +12,7 @@ mod bad_input;
 mod events;
 mod exec;
 mod files;
+mod images;
 mod logs;
 mod openapi;
 mod routes;

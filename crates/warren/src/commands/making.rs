@@ -2,7 +2,7 @@
 
 use warren_api::sandbox::{CreateSandbox, Sandbox};
 
-use super::Context;
+use super::{Context, pulling::present};
 use crate::{error::CliError, session::Signals};
 
 /// Makes the sandbox. Asked to end meanwhile, it waits for it to be made and removes it: its id is
@@ -12,6 +12,7 @@ pub(super) async fn made(
     wanted: &CreateSandbox,
     signals: &mut Signals,
 ) -> Result<Sandbox, CliError> {
+    present(cx, wanted.image.as_deref(), signals).await?;
     let creation = cx.wait("making the sandbox", cx.client.create_sandbox(wanted));
     let mut creation = std::pin::pin!(creation);
     let end = tokio::select! {

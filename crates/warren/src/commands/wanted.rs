@@ -15,7 +15,8 @@ use crate::{
 #[derive(clap::Args, Debug, Default)]
 #[command(next_help_heading = "Sandbox")]
 pub(crate) struct WantedArgs {
-    /// What the root filesystem is made from: `host`, `dir:PATH` or `tar:PATH`
+    /// What the root filesystem is made from: `host`, `dir:PATH`, `tar:PATH`, or an image of a
+    /// registry such as `python:3.12`, which is pulled where it is not there
     #[arg(long)]
     image: Option<String>,
     /// The snapshot that it is made from in place of an image

@@ -75,7 +75,7 @@ settings! {
     /// How new sandboxes are isolated.
     runtime: Runtime = Some("namespace"),
     /// What the root filesystem of a sandbox is made from where the request does not say: `host`,
-    /// `dir:PATH` or `tar:PATH`.
+    /// `dir:PATH`, `tar:PATH` or an image of a registry such as `python:3.12`.
     image: String = Some("host"),
     /// How long a sandbox lives where the request does not say.
     lifetime: Lasting = Some("24h"),

@@ -25,6 +25,15 @@ static SHOWN: AtomicBool = AtomicBool::new(false);
 /// Waits for `work`; where a terminal is at standard error it says `text` when that takes longer
 /// than half a second, and leaves nothing of it.
 pub(crate) async fn waiting<T>(output: Output, text: &str, work: impl Future<Output = T>) -> T {
+    telling(output, || text.to_owned(), work).await
+}
+
+/// As [`waiting`], with a text that changes.
+pub(crate) async fn telling<T>(
+    output: Output,
+    text: impl Fn() -> String,
+    work: impl Future<Output = T>,
+) -> T {
     if output.quiet || output.json || !output.lively || !io::stderr().is_terminal() {
         return work.await;
     }
@@ -37,7 +46,7 @@ pub(crate) async fn waiting<T>(output: Output, text: &str, work: impl Future<Out
             result = &mut work => return result,
             () = tokio::time::sleep(pause) => {}
         }
-        sign.get_or_insert_with(Sign::default).show(*picture, text);
+        sign.get_or_insert_with(Sign::default).show(*picture, &text());
         pause = STEP;
     }
     unreachable!("the pictures repeat for ever")
