@@ -106,10 +106,33 @@ pub fn copy(
     target: &Path,
     previous: Option<Previous<'_>>,
 ) -> Result<Copied, FileError> {
+    first_pass(source, target, previous, false)
+}
+
+/// As [`copy()`], while nothing writes to the source: it need not be written back, and the copy is
+/// exact.
+///
+/// # Errors
+///
+/// [`FileError`]; what was copied so far stays.
+pub fn copy_frozen(
+    source: &Path,
+    target: &Path,
+    previous: Option<Previous<'_>>,
+) -> Result<Copied, FileError> {
+    first_pass(source, target, previous, true)
+}
+
+fn first_pass(
+    source: &Path,
+    target: &Path,
+    previous: Option<Previous<'_>>,
+    is_frozen: bool,
+) -> Result<Copied, FileError> {
     let made = rustix::fs::mkdir(target, Mode::from_raw_mode(0o700));
     made.map_err(FileError::new("make", target.as_os_str().as_encoded_bytes()))?;
     let mut copied = Copied { seen: BTreeMap::new(), amount: Amount::default() };
-    copied.amount = pass(&mut copied, source, target, previous, false)?;
+    copied.amount = pass(&mut copied, source, target, previous, is_frozen)?;
     Ok(copied)
 }
 

@@ -269,11 +269,8 @@ pub(crate) fn digest_of(found: &Found) -> Result<Digest, FileError> {
     let size = u64::try_from(found.stat.st_size).unwrap_or_default();
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; BUFFER];
-    let first_hole = match seek(&file, SeekFrom::Hole(0)) {
-        Ok(place) => place,
-        // It is empty, or the file system knows of no holes.
-        Err(_unknown) => u64::MAX,
-    };
+    // None where it is empty, or the file system knows of no holes.
+    let first_hole = seek(&file, SeekFrom::Hole(0)).unwrap_or(u64::MAX);
     if first_hole >= size {
         seek(&file, SeekFrom::Start(0)).map_err(fail("read"))?;
         digest_range(&file, u64::MAX, &mut buffer, &mut hasher).map_err(fail("read"))?;

@@ -84,7 +84,7 @@ impl Host {
         }
         let earlier = previous.and_then(|id| self.snapshots.earlier(id));
         // Everything that can be done while the guest runs.
-        let copying = self.pool.begin_copy(&disk, place, earlier.as_ref(), haste);
+        let copying = self.pool.begin_copy(&disk, place, earlier, haste);
         let copying = copying.map_err(failed())?;
         let still = living.map(|guest| Standstill::begin(self, guest)).transpose()?;
         let origin = copying.finish().map_err(failed())?;

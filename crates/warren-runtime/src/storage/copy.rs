@@ -8,7 +8,7 @@ use std::{
 use warren_core::runtime::Haste;
 use warren_layer::{
     Moment,
-    copy::{Copied, Previous, catch_up, copy},
+    copy::{Copied, Previous, catch_up, copy, copy_frozen},
     manifest::{Manifest, Sources},
 };
 use warren_sys::btrfs;
@@ -23,6 +23,12 @@ pub(crate) struct Earlier {
     pub(crate) upper: PathBuf,
 }
 
+impl Earlier {
+    fn previous(&self) -> Previous<'_> {
+        Previous { manifest: &self.manifest, directory: &self.upper }
+    }
+}
+
 /// A copy under way, of a disk that may be written to until [`Copying::finish`].
 #[derive(Debug)]
 pub(crate) struct Copying {
@@ -33,8 +39,12 @@ pub(crate) struct Copying {
 
 #[derive(Debug)]
 enum By {
-    Sharing { written_back: Moment },
+    Sharing {
+        written_back: Moment,
+    },
     Files(Copied),
+    /// All of it while nobody writes.
+    AtOnce(Option<Earlier>),
 }
 
 /// What is known about the files of a copy: where they come from.
@@ -63,7 +73,7 @@ impl Pool {
         &self,
         from: &Path,
         to: &Path,
-        earlier: Option<&Earlier>,
+        earlier: Option<Earlier>,
         haste: Haste,
     ) -> io::Result<Copying> {
         let by = if self.btrfs {
@@ -76,15 +86,18 @@ impl Pool {
             }
         } else {
             make_open(to)?;
-            let earlier =
-                earlier.map(|it| Previous { manifest: &it.manifest, directory: &it.upper });
-            let (source, target) = (from.join("upper"), to.join("upper"));
-            let mut copied = copy(&source, &target, earlier).map_err(io::Error::other)?;
-            if haste == Haste::Guest {
-                // What changed during the first pass is little.
-                catch_up(&mut copied, &source, &target, false).map_err(io::Error::other)?;
+            match haste {
+                // Writing back and going over everything twice is what takes the time.
+                Haste::Caller => By::AtOnce(earlier),
+                Haste::Guest => {
+                    let earlier = earlier.as_ref().map(Earlier::previous);
+                    let (source, target) = (from.join("upper"), to.join("upper"));
+                    let mut copied = copy(&source, &target, earlier).map_err(io::Error::other)?;
+                    // What changed during the first pass is little.
+                    catch_up(&mut copied, &source, &target, false).map_err(io::Error::other)?;
+                    By::Files(copied)
+                }
             }
-            By::Files(copied)
         };
         Ok(Copying { from: from.to_owned(), to: to.to_owned(), by })
     }
@@ -97,6 +110,12 @@ impl Copying {
             By::Sharing { written_back } => {
                 btrfs::snapshot_subvolume(&self.from, &self.to)?;
                 Ok(Origin::Shared(written_back))
+            }
+            By::AtOnce(earlier) => {
+                let (source, target) = (self.from.join("upper"), self.to.join("upper"));
+                let earlier = earlier.as_ref().map(Earlier::previous);
+                let copied = copy_frozen(&source, &target, earlier).map_err(io::Error::other)?;
+                Ok(Origin::Copied(copied))
             }
             By::Files(mut copied) => {
                 let (source, target) = (self.from.join("upper"), self.to.join("upper"));
