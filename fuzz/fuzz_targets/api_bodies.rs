@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use warren_api::{ErrorBody, event, exec, files, sandbox, server};
+use warren_api::{ErrorBody, event, exec, files, sandbox, server, template};
 
 fuzz_target!(|bytes: &[u8]| {
     round_trip::<sandbox::CreateSandbox>(bytes);
@@ -14,6 +14,9 @@ fuzz_target!(|bytes: &[u8]| {
     round_trip::<files::ChmodFile>(bytes);
     round_trip::<files::WatchEvent>(bytes);
     round_trip::<files::ArchiveUnpacked>(bytes);
+    round_trip::<template::BuildTemplate>(bytes);
+    round_trip::<template::UpdateTemplate>(bytes);
+    round_trip::<template::Template>(bytes);
     round_trip::<sandbox::Sandbox>(bytes);
     round_trip::<exec::ExecOutcome>(bytes);
     round_trip::<event::Event>(bytes);

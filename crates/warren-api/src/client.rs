@@ -27,6 +27,8 @@ mod events;
 mod diff;
 mod logs;
 
+mod templates;
+
 mod server;
 
 mod access;
@@ -47,6 +49,7 @@ pub use files::{FileStream, WatchStream};
 pub use images::{Transfer, TransferStream};
 pub use logs::LogStream;
 pub use remote::{Remote, RemoteError};
+pub use templates::BuildStream;
 
 use crate::{Code, ErrorBody, IDEMPOTENCY_KEY};
 use link::{Body, Link, Reply, SendError};

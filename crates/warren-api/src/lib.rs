@@ -34,6 +34,8 @@ pub mod logs;
 
 pub mod diff;
 
+pub mod template;
+
 pub mod error;
 
 pub mod text;

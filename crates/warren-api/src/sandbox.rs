@@ -18,6 +18,10 @@ pub struct CreateSandbox {
     /// The id or name of a snapshot that it is made from, in place of `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The template that it is made from, in place of `image`: its name, `NAME:TAG`,
+    /// `PROJECT/NAME` for another project's public one, or its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// A name, unique among the caller's living sandboxes: `[a-z0-9][a-z0-9._-]{0,62}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -17,13 +17,22 @@ use crate::{
 /// How often.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// Every how many times old files of builds are looked for.
+const HOURLY: u32 = 60;
+
+/// For how long files of builds are kept that nobody asks for.
+const FILES: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Reaps, until dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+    for tick in 0_u32.. {
         ticks.tick().await;
         reap(&shared);
+        if tick % HOURLY == 0 {
+            forget_files(&shared).await;
+        }
     }
 }
 
@@ -49,6 +58,15 @@ pub(crate) fn reap(shared: &Shared) {
             .saturating_sub(u64::try_from(retention.keys.as_millis()).unwrap_or(u64::MAX)),
     );
     shared.store.prune(Prune { events: retention.events, keys_before });
+}
+
+/// Removes files that no build has asked for since long ago.
+async fn forget_files(shared: &Shared) {
+    let Some(files) = shared.runtime.build_files() else { return };
+    if let Err(error) = files.prune(FILES).await {
+        let cause = &error as &dyn std::error::Error;
+        tracing::warn!(error = cause, "old files of builds are not removed: {error}");
+    }
 }
 
 fn stopped_too_long(sandbox: &Sandbox, now: Timestamp, retention: &Retention) -> bool {

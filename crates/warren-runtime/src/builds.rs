@@ -3,7 +3,7 @@
 //! ```text
 //! <data>/builds/<id>/      a tree, whole
 //! <data>/builds/new-<n>/   one that is being taken in; removed at the next start
-//! <data>/builds/empty/     what is in an image with nothing in it
+//! <data>/builds/empty/     an image with nothing in it but an empty `/usr`
 //! ```
 //!
 //! Archives are strangers': they are unpacked by the rules of `warren-archive`, links are kept and
@@ -58,11 +58,8 @@ impl BuildTrees {
                 tracing::warn!(%error, "what is left of an upload is not removed");
             }
         }
-        let empty = root.join("empty");
-        match fs::create_dir(&empty) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        // What has neither of the two usual directories is taken for no root filesystem.
+        fs::create_dir_all(root.join("empty/usr"))?;
         Ok(Self { root, next: AtomicU64::new(0) })
     }
 

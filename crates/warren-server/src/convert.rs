@@ -17,9 +17,11 @@ use crate::{error::ApiError, extract::Parameters};
 mod access;
 pub(crate) mod images;
 mod snapshots;
+mod templates;
 
 pub(crate) use access::{key, key_scope, project, quota};
 pub(crate) use snapshots::{check_snapshot_kind, made, snapshot, wanted_fork, wanted_snapshot};
+pub(crate) use templates::{build, build_log_entry, build_request, template};
 
 /// How many sandboxes a page has where the request does not say, and at most.
 const PAGE: (usize, usize) = (100, 1000);
@@ -28,7 +30,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
     Ok(Wanted {
         image: request.image.as_deref().map(image).transpose()?,
         snapshot: request.snapshot,
-        template: None,
+        template: request.template,
         name: request.name,
         labels: request.labels,
         env: request.env,

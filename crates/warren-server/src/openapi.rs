@@ -56,6 +56,7 @@ WebSocket; each says so, and which schema one of its messages has.";
         (name = "ports", description = "What listens inside a sandbox, and streams to it"),
         (name = "files", description = "Files inside a sandbox"),
         (name = "images", description = "What sandboxes are made from"),
+        (name = "templates", description = "Named images with what belongs to them, and the builds that make them"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "access", description = "Projects and API keys; for the user who runs the server, on its unix socket"),
         (name = "server", description = "The server itself"),

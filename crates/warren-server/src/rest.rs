@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 mod arriving;
+pub(crate) mod builds;
 pub(crate) mod diff;
 pub(crate) mod events;
 pub(crate) mod exec;
@@ -14,6 +15,7 @@ pub(crate) mod logs;
 pub(crate) mod sandboxes;
 pub(crate) mod server;
 pub(crate) mod snapshots;
+pub(crate) mod templates;
 pub(crate) mod trees;
 pub(crate) mod usage;
 pub(crate) mod watch;

@@ -89,6 +89,20 @@ routes! {
     "/v1/images/prune" => post images::prune_images;
     "/v1/images/{name}" => get images::get_image, delete images::remove_image;
     "/v1/images/{name}/archive" => get images::export_image;
+    // Templates and their builds.
+    "/v1/templates" => get templates::list_templates;
+    "/v1/templates/{template}" =>
+        get templates::get_template, patch templates::update_template,
+        delete templates::delete_template;
+    "/v1/templates/{template}/tags" => post templates::tag_template;
+    "/v1/templates/{template}/tags/{tag}" => delete templates::untag_template;
+    "/v1/templates/{template}/builds" => get templates::list_builds;
+    "/v1/builds" => post builds::build_template;
+    "/v1/builds/{build}" => get builds::get_build;
+    "/v1/builds/{build}/cancel" => post builds::cancel_build;
+    "/v1/builds/{build}/logs" => get builds::read_build_logs;
+    "/v1/build-files" => put builds::upload_build_files;
+    "/v1/build-cache" => delete builds::forget_build_cache;
     // What happens.
     "/v1/events" => get events::follow_events;
     // Who may, and how much; for the host alone.

@@ -35,6 +35,7 @@ pub(crate) mod snapshot;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+pub(crate) mod template;
 pub(crate) mod version;
 
 mod copying;
@@ -178,6 +179,9 @@ pub(crate) fn run(
             setup.client(&loaded?, async |cx| selftest::selftest(cx, args).await)
         }
         Command::Key(args) => setup.client(&loaded?, async |cx| key::key(cx, args).await),
+        Command::Template(args) => {
+            setup.client(&loaded?, async |cx| template::template(cx, args).await)
+        }
         Command::Project(args) => {
             setup.client(&loaded?, async |cx| project::project(cx, args).await)
         }

@@ -28,6 +28,7 @@ mod diff;
 mod images;
 
 mod pulled;
+mod templates;
 
 mod lifecycle;
 

@@ -17,6 +17,9 @@ impl Sandboxes {
     /// The command that the image of a sandbox names; empty where it names none.
     pub(super) fn command_of_image(&self, handle: &Handle) -> Vec<String> {
         let sandbox = handle.sandbox();
+        if let Some(command) = self.command_of_template(&sandbox.spec.image) {
+            return command;
+        }
         let held = self.images().ok().and_then(|images| images.of_spec(&sandbox.spec.image));
         held.map(|held| held.image.config.command()).unwrap_or_default()
     }

@@ -88,6 +88,15 @@ impl Sandboxes {
         let id = Some(held.image.id.to_string());
         Ok((Image::Oci(OciImage { reference, id }), config, Some(held)))
     }
+
+    /// The command that the template of an image names; none where no template has it.
+    pub(crate) fn command_of_template(&self, image: &Image) -> Option<Vec<String>> {
+        // Most images are no template's: those are not looked for.
+        image.layers().first()?;
+        let templates = self.shared.templates.every();
+        let mut versions = templates.iter().flat_map(|template| &template.versions);
+        versions.find(|version| version.image == *image).map(|version| version.config.command())
+    }
 }
 
 impl Shared {

@@ -109,6 +109,19 @@ const TABLE: &[Row] = &[
     row("post /v1/images/prune", For::Host, PLAIN, NO_BODY),
     row("delete /v1/images/{name}", For::Host, PLAIN, None),
     row("get /v1/images/{name}/archive", For::Host, PLAIN, NO_QUERY),
+    row("get /v1/templates", For::Owners, PLAIN, None),
+    row("get /v1/templates/{template}", For::Owners, PLAIN, None),
+    row("patch /v1/templates/{template}", For::Owners, PLAIN, NO_BODY),
+    row("delete /v1/templates/{template}", For::Owners, PLAIN, None),
+    row("post /v1/templates/{template}/tags", For::Owners, ("", r#"{"tags":["x"]}"#), NO_BODY),
+    row("delete /v1/templates/{template}/tags/{tag}", For::Owners, PLAIN, None),
+    row("get /v1/templates/{template}/builds", For::Owners, PLAIN, None),
+    row("post /v1/builds", For::Owners, ("", r#"{"name":"t","dockerfile":"FROM host"}"#), NO_BODY),
+    row("get /v1/builds/{build}", For::Owners, PLAIN, None),
+    row("post /v1/builds/{build}/cancel", For::Owners, PLAIN, None),
+    row("get /v1/builds/{build}/logs", For::Owners, PLAIN, NO_QUERY),
+    row("put /v1/build-files", For::Owners, PLAIN, NO_QUERY),
+    row("delete /v1/build-cache", For::Owners, PLAIN, None),
     row("get /v1/events", For::Owners, PLAIN, NO_QUERY),
     row("get /v1/keys", For::Host, PLAIN, None),
     row("post /v1/keys", For::Host, ("", r#"{"name":"k"}"#), NO_BODY),
@@ -136,6 +149,7 @@ impl Row {
     fn target(&self, id: &str, query: &str) -> String {
         let path = self.route.split_once(' ').unwrap().1;
         let path = path.replace("{exec_id}", "ex-aaaaaaaaaaaaaaaa").replace("{port}", "80");
+        let path = path.replace("{template}", id).replace("{tag}", "x").replace("{build}", id);
         format!("{}{query}", path.replace("{id}", id).replace("{name}", id))
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct WantedArgs {
     /// The snapshot that it is made from in place of an image
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "image")]
     snapshot: Option<String>,
+    /// The template that it is made from instead: `NAME[:TAG]`
+    #[arg(long, value_name = "NAME[:TAG]", conflicts_with_all = ["image", "snapshot"])]
+    template: Option<String>,
     /// A name for it, by which every command finds it
     #[arg(long)]
     name: Option<String>,
@@ -107,6 +110,7 @@ impl WantedArgs {
         Ok(CreateSandbox {
             image: self.image.map(|image| image_text(&image, cx.is_local())).transpose()?,
             snapshot: self.snapshot,
+            template: self.template,
             name: self.name,
             labels: pairs("--label", &self.labels)?,
             cpu_millis: self.cpus.map(|cpus| cpus.0),
