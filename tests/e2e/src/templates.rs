@@ -182,6 +182,6 @@ fn nothing_at_all_and_tar_archives_can_be_built_on() {
     let built = build(&home, folder.path(), &[]);
     assert_eq!(built["status"], "ready", "{built}");
     let sandbox = home.create(&json!({"template": "t", "user": "root"}));
-    let listed = home.warren(&["files", "ls", &format!("{}:/bin", sandbox.id)]);
+    let listed = home.warren(&["files", "ls", &sandbox.id, "/bin"]);
     assert!(listed.good().text().contains("run.sh"));
 }
