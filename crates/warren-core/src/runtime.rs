@@ -1,8 +1,10 @@
 //! The seam to what makes guests: one [`Runtime`] per way of isolating.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{broadcast, mpsc},
@@ -12,7 +14,7 @@ use crate::{
     compare::{Change, Comparison, Files},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
-    spec::{Limits, Spec},
+    spec::{Limits, Spec, Stack},
     templates::files::BuildFiles,
 };
 
@@ -182,6 +184,22 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Ok(Vec::new())
     }
 
+    /// Packs a snapshot with what is below it as an OCI image in one file, which has no name and
+    /// is at its start.
+    async fn pack_snapshot(&self, _packing: &Packing) -> Result<File, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "export snapshots" })
+    }
+
+    /// Makes the files of `snapshot` of what [`Runtime::pack_snapshot`] packed somewhere. On an
+    /// error nothing of it is left; [`RuntimeError::Image`] says what is wrong with the archive.
+    async fn unpack_snapshot(
+        &self,
+        _snapshot: &SnapshotId,
+        _archive: Arriving,
+    ) -> Result<Imported, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "import snapshots" })
+    }
+
     /// Compares files and gives what differs, in the order of paths, until all is compared or
     /// nobody takes any more.
     async fn compare(
@@ -277,6 +295,57 @@ pub struct Sealed {
     pub bytes: u64,
     /// How many there are, of whatever kind.
     pub files: u64,
+}
+
+/// A file that comes piece by piece.
+pub type Arriving = BoxStream<'static, io::Result<Bytes>>;
+
+/// A snapshot that is to be packed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Packing {
+    /// Its files.
+    pub stack: Stack,
+    /// What it is called.
+    pub name: String,
+    /// Environment of commands.
+    pub env: BTreeMap<String, String>,
+    /// Who commands run as.
+    pub user: String,
+    /// Where commands start.
+    pub workdir: String,
+}
+
+impl std::fmt::Debug for Packing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packing")
+            .field("stack", &self.stack)
+            .field("env", &format_args!("{} variables", self.env.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an archive says about the snapshot in it: words of whoever made it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// What lies below its own files: `host`, or an image's reference.
+    pub base_name: String,
+    /// That image's identity.
+    pub base_digest: Option<String>,
+    /// Environment of commands.
+    pub env: BTreeMap<String, String>,
+    /// Who commands run as; nothing where it does not say.
+    pub user: String,
+    /// Where commands start; nothing where it does not say.
+    pub workdir: String,
+}
+
+impl std::fmt::Debug for Imported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Imported")
+            .field("base_name", &self.base_name)
+            .field("env", &format_args!("{} variables", self.env.len()))
+            .finish_non_exhaustive()
+    }
 }
 
 /// What [`Runtime::create`] did.

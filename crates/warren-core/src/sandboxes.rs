@@ -45,6 +45,7 @@ mod files;
 mod health;
 mod images;
 mod snapshots;
+mod transfer;
 
 pub use files::{
     At, ChangeKind, Download, FileChange, FileInfo, FileKind, FileWatch, Matches, Range, Unpacked,
@@ -52,6 +53,7 @@ pub use files::{
 };
 pub use health::{Statistics, Unready};
 pub use snapshots::{Forked, WantedFork, WantedSnapshot};
+pub use transfer::Exported;
 
 /// All sandboxes of this server. A clone is another handle to the same ones.
 #[derive(Clone, Debug)]

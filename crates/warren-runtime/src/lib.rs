@@ -14,6 +14,7 @@ pub mod rootless;
 mod snapshots;
 pub mod storage;
 pub mod traces;
+mod transfer;
 
 /// Settings of the image store.
 pub mod images {

@@ -32,6 +32,11 @@ impl Snapshots {
         Ok(Self { directory, origins: Mutex::default() })
     }
 
+    /// Where all are, and what is on its way.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where a snapshot is.
     pub(crate) fn place(&self, id: &SnapshotId) -> PathBuf {
         self.directory.join(id.as_str())

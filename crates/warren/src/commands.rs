@@ -32,6 +32,7 @@ pub(crate) mod serve;
 pub(crate) mod setup;
 pub(crate) mod shell;
 pub(crate) mod snapshot;
+mod snapshot_transfer;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;

@@ -25,6 +25,8 @@ mod trees;
 
 mod diff;
 
+mod travel;
+
 mod images;
 
 mod pulled;

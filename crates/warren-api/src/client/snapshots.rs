@@ -1,8 +1,9 @@
 //! Snapshots, forks, and going back.
 
 use http::Method;
+use tokio::io::AsyncRead;
 
-use super::{Call, Client, ClientError, Query, encoded};
+use super::{Call, Client, ClientError, Query, encoded, files::FileStream};
 use crate::{
     sandbox::Sandbox,
     snapshot::{
@@ -48,6 +49,36 @@ impl Client {
     /// As [`Client::create_sandbox`].
     pub async fn get_snapshot(&self, snapshot: &str) -> Result<Snapshot, ClientError> {
         self.json(Call::get(path(snapshot))).await
+    }
+
+    /// A snapshot as an OCI image in one file, with what is below it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn export_snapshot(&self, snapshot: &str) -> Result<FileStream, ClientError> {
+        let mut call = Call::get(format!("{}/archive", path(snapshot)));
+        call.accept = "*/*";
+        Ok(FileStream(self.send(&call).await?))
+    }
+
+    /// Makes a snapshot of what [`Client::export_snapshot`] gave, here or elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`]. It is never repeated by itself: the stream is used up.
+    pub async fn import_snapshot(
+        &self,
+        name: Option<&str>,
+        tags: &[String],
+        archive: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<Snapshot, ClientError> {
+        let mut query = Query::default().with("name", name);
+        for tag in tags {
+            query = query.with("tag", Some(tag));
+        }
+        let target = format!("/v1/snapshots{}", query.0);
+        self.upload(target, "application/x-tar", archive).await
     }
 
     /// Gives a snapshot another name, other tags, or both.

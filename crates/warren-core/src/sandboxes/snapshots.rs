@@ -354,7 +354,7 @@ impl Sandboxes {
         first.unwrap_or(SandboxError::Broken("a fork failed without a reason"))
     }
 
-    fn require_snapshots(&self) -> Result<(), SandboxError> {
+    pub(super) fn require_snapshots(&self) -> Result<(), SandboxError> {
         match self.shared.runtime.capabilities().snapshot {
             Some(_) => Ok(()),
             None => Err(SandboxError::Unsupported { operation: "make snapshots" }),
@@ -362,7 +362,7 @@ impl Sandboxes {
     }
 
     /// Does something to its end, also when nobody waits for it any more.
-    async fn to_the_end<T: Send + 'static>(
+    pub(super) async fn to_the_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, SandboxError>> + Send + 'static,
     ) -> Result<T, SandboxError> {
@@ -444,7 +444,7 @@ async fn save(
 }
 
 /// Removes what there is of a snapshot that could not be made.
-async fn undo(shared: &Shared, id: SnapshotId) {
+pub(super) async fn undo(shared: &Shared, id: SnapshotId) {
     shared.snapshots.forget(id);
     remove(shared, id).await;
 }
@@ -469,7 +469,11 @@ async fn remove(shared: &Shared, id: SnapshotId) {
 }
 
 /// Writes rows of snapshots.
-async fn put(shared: &Shared, all: &[&Snapshot], durable: bool) -> Result<(), SandboxError> {
+pub(super) async fn put(
+    shared: &Shared,
+    all: &[&Snapshot],
+    durable: bool,
+) -> Result<(), SandboxError> {
     let put = all.iter().map(|snapshot| snapshot_object(snapshot)).collect();
     let change = ObjectChange { put, durable, ..ObjectChange::default() };
     let written = shared.store.change_objects(change).await;
@@ -530,7 +534,7 @@ fn fork_name(wanted: &WantedFork, number: u32) -> Option<String> {
     Some(if wanted.count == 1 { name.clone() } else { format!("{name}-{number}") })
 }
 
-fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
+pub(super) fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
     plan::check_name(name)?;
     match name {
         Some(name) if name.parse::<SnapshotId>().is_ok() => {
@@ -540,7 +544,7 @@ fn check_name(name: Option<&str>) -> Result<(), SandboxError> {
     }
 }
 
-fn check_tags(tags: &BTreeSet<String>) -> Result<(), SandboxError> {
+pub(super) fn check_tags(tags: &BTreeSet<String>) -> Result<(), SandboxError> {
     if tags.len() > MOST_TAGS {
         return Err(SandboxError::invalid("tags", format!("at most {MOST_TAGS} are allowed")));
     }

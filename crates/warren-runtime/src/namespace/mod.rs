@@ -22,6 +22,7 @@
 //! | `capture` | saving what guests have written, and giving it up |
 //! | `space` | room for files: watched, made, and kept |
 //! | `compare` | how the files of two guests or images differ |
+//! | `transfer` | snapshots on their way to somewhere else, and from there |
 //! | `ports` | what guests listen on |
 //! | `volumes` | directories of the host inside guests |
 
@@ -39,10 +40,12 @@ mod ports;
 mod root;
 mod slots;
 mod space;
+mod transfer;
 mod volumes;
 
 use std::{
     collections::HashSet,
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -59,8 +62,9 @@ use warren_core::{
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
-        Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found, GuestState,
-        Haste, Port, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
+        Arriving, Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found,
+        GuestState, Haste, Imported, Packing, Port, Runtime, RuntimeError, RuntimeEvent, Sealed,
+        Service, Usage,
     },
     spec::{self, Limits, Spec},
     templates::files::BuildFiles,
@@ -449,6 +453,20 @@ impl Runtime for NamespaceRuntime {
         let guest = self.host.guest(id)?;
         let cgroup = self.host.cgroups.of(guest.slot);
         blocking(move || cgroup.thaw().map_err(RuntimeError::host("thaw the guest"))).await
+    }
+
+    async fn pack_snapshot(&self, packing: &Packing) -> Result<File, RuntimeError> {
+        let (host, packing) = (Arc::clone(&self.host), packing.clone());
+        blocking(move || host.pack_snapshot(&packing).map_err(space::name_shortage)).await
+    }
+
+    async fn unpack_snapshot(
+        &self,
+        snapshot: &SnapshotId,
+        archive: Arriving,
+    ) -> Result<Imported, RuntimeError> {
+        let taken = transfer::take(Arc::clone(&self.host), *snapshot, archive).await;
+        taken.map_err(space::name_shortage)
     }
 
     async fn compare(

@@ -2,8 +2,19 @@
 
 use std::time::Instant;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body as ResponseBody,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio_util::io::ReaderStream;
 use warren_api::{sandbox, snapshot as api};
+use warren_core::sandboxes::WantedSnapshot;
+
+use super::arriving::Arriving;
 
 use crate::{
     app::App,
@@ -12,6 +23,9 @@ use crate::{
     error::ApiError,
     extract::{Body, Named, Parameters, SandboxPath},
 };
+
+/// Bytes of an exported file that are read at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Save what a sandbox's files are
 ///
@@ -58,6 +72,65 @@ pub(crate) async fn list_snapshots(
     let found = app.sandboxes.snapshots(&caller, sandbox, tag.as_deref());
     let snapshots = found.iter().map(|it| convert::snapshot(it)).collect();
     Ok(Json(api::SnapshotList { snapshots }))
+}
+
+/// Export a snapshot
+///
+/// An OCI image in one file: the layers of the snapshot, of those below it, and of its image, so
+/// that any program that runs containers can load it. The host's own image is not in it. What says
+/// which sandbox it was is left out; the environment that came with the image, and more where the
+/// snapshot was made with it, is in it.
+#[utoipa::path(
+    get, path = "/v1/snapshots/{id}/archive", tag = "snapshots", params(("id" = String, Path, description = "A snapshot's id or name")),
+    responses((status = 200, description = "The image", body = [u8], content_type = "application/x-tar")),
+)]
+pub(crate) async fn export_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    Named(name): Named,
+) -> Result<Response, ApiError> {
+    let slot = app.open_files_stream(&caller)?;
+    let exported = app.sandboxes.export_snapshot(&caller, &name).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(exported.length));
+    let file = tokio::fs::File::from_std(exported.file);
+    let pieces = ReaderStream::with_capacity(file, PIECE_BYTES).inspect(move |_| {
+        // The slot is the stream's: it goes when the stream does.
+        let _held = &slot;
+    });
+    Ok((headers, ResponseBody::from_stream(pieces)).into_response())
+}
+
+/// Import a snapshot
+///
+/// The body is what an export gave, here or on another server. Only the snapshot's own layers are
+/// taken; what lies below them has to be here: the host's image always is, an OCI image where it
+/// was pulled.
+#[utoipa::path(
+    put, path = "/v1/snapshots", tag = "snapshots",
+    params(
+        ("name" = Option<String>, Query, description = "A name, unique among the caller's snapshots"),
+        ("tag" = Option<Vec<String>>, Query, description = "Words for finding it again; may be repeated"),
+    ),
+    request_body(content = [u8], content_type = "application/x-tar"),
+    responses((status = 201, description = "It is saved", body = api::Snapshot)),
+)]
+pub(crate) async fn import_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    mut parameters: Parameters,
+    request: Request,
+) -> Result<(StatusCode, Json<api::Snapshot>), ApiError> {
+    let name = parameters.one("name")?;
+    let tags = parameters.all("tag").into_iter().collect();
+    parameters.finish()?;
+    let _slot = app.open_files_stream(&caller)?;
+    let wanted = WantedSnapshot { name, tags, with_env: false };
+    let archive = Arriving::new(request.into_body(), app.tasks());
+    let archive = archive.map_err(std::io::Error::other).boxed();
+    let snapshot = app.sandboxes.import_snapshot(&caller, wanted, archive).await?;
+    Ok((StatusCode::CREATED, Json(convert::snapshot(&snapshot))))
 }
 
 /// Look at one snapshot

@@ -38,7 +38,7 @@ pub(crate) async fn backup(cx: &Context<'_>, args: BackupArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> CliError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> CliError {
     move |error| {
         let exists = error.kind() == io::ErrorKind::AlreadyExists;
         let error = CliError::new(Kind::Local, MakeFailed { path: path.into(), source: error });
@@ -66,14 +66,14 @@ async fn copy(cx: &Context<'_>, mut target: &File) -> Result<u64, CliError> {
 
 /// The file under way. It has no name until it is whole, so that nothing is left of one that
 /// fails, or whose making is killed.
-struct Target<'a> {
-    file: File,
+pub(super) struct Target<'a> {
+    pub(super) file: File,
     path: &'a Path,
     directory: &'a Path,
 }
 
 impl<'a> Target<'a> {
-    fn make(path: &'a Path) -> io::Result<Self> {
+    pub(super) fn make(path: &'a Path) -> io::Result<Self> {
         if path.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -85,7 +85,7 @@ impl<'a> Target<'a> {
     }
 
     /// Gives it its name, where nothing has it meanwhile.
-    fn finish(self) -> io::Result<()> {
+    pub(super) fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
         let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let follow = AtFlags::SYMLINK_FOLLOW;

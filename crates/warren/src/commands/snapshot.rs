@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, process::ExitCode};
 
 use warren_api::snapshot::{ChangeSnapshot, CreateSnapshot, ListSnapshots, Snapshot, SnapshotKind};
 
-use super::{Context, diff};
+use super::{Context, diff, snapshot_transfer};
 use crate::{clock, error::CliError};
 
 /// Save what sandboxes' files are, and look after what was saved
@@ -22,6 +22,8 @@ enum SnapshotCommand {
     List(ListArgs),
     Info(InfoArgs),
     Diff(DiffArgs),
+    Export(snapshot_transfer::ExportArgs),
+    Import(snapshot_transfer::ImportArgs),
     Tag(TagArgs),
     Rename(RenameArgs),
     Rm(RmArgs),
@@ -134,6 +136,8 @@ pub(crate) async fn snapshot(cx: &Context<'_>, args: SnapshotArgs) -> Result<Exi
             };
             return diff::compare(cx, from, to, &args.how).await;
         }
+        SnapshotCommand::Export(args) => snapshot_transfer::export(cx, args).await?,
+        SnapshotCommand::Import(args) => snapshot_transfer::import(cx, args).await?,
         SnapshotCommand::Tag(args) => tag(cx, args).await?,
         SnapshotCommand::Rename(args) => {
             let change = ChangeSnapshot { name: Some(args.name), tags: None };
@@ -258,7 +262,7 @@ fn show(cx: &Context<'_>, snapshot: &Snapshot) -> Result<(), CliError> {
 }
 
 /// A number of bytes for people.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     match count {
         0..1024 => format!("{count} B"),
         1024..1_048_576 => format!("{:.1} KiB", count as f64 / 1024.0),
