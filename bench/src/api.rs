@@ -97,9 +97,25 @@ pub(crate) fn remove_image(client: &mut Client, reference: &str) -> Result<()> {
     client.send("DELETE", &format!("/v1/images/{name}"), b"")?.good()
 }
 
-/// Builds a template from an archive with a Dockerfile in it.
-pub(crate) fn build(client: &mut Client, archive: &[u8], cold: bool) -> Result<()> {
-    client.send("POST", &format!("/v1/templates?name=bench&cold={cold}"), archive)?.good()
+/// Builds a template from a Dockerfile and an archive with the files it copies; without the results
+/// of earlier builds where it is to be cold.
+pub(crate) fn build(
+    client: &mut Client,
+    dockerfile: &str,
+    archive: &[u8],
+    cold: bool,
+) -> Result<()> {
+    let files = client.send("PUT", "/v1/build-files", archive)?.json()?;
+    let body = json!({
+        "name": "bench", "dockerfile": dockerfile, "no_cache": cold, "context": files.get("id"),
+    });
+    let build = client.send("POST", "/v1/builds", body.to_string().as_bytes())?.json()?;
+    let id = build.get("id").and_then(Value::as_str).context("a build without an id")?;
+    // It follows the log to its end, which is the build's.
+    client.send("GET", &format!("/v1/builds/{id}/logs?follow=true"), b"")?.good()?;
+    let build = client.send("GET", &format!("/v1/builds/{id}"), b"")?.json()?;
+    anyhow::ensure!(build.get("status").is_some_and(|it| it == "ready"), "the build: {build}");
+    Ok(())
 }
 
 /// A snapshot, and for how long the sandbox stood still.

@@ -37,7 +37,8 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<()> {
     let reference = format!("{}/bench/small:1", registry.address());
     let directory = bench.scratch.join("build");
     fs::create_dir_all(&directory)?;
-    fs::write(directory.join("Dockerfile"), format!("FROM {reference}\n{STEPS}"))?;
+    let dockerfile = format!("FROM {reference}\n{STEPS}");
+    fs::write(directory.join("Dockerfile"), &dockerfile)?;
     fs::write(directory.join("one"), "one\n")?;
     let note = "base image there already; the network is not used";
     bench.figures.declare(COLD, Unit::Time, "", note);
@@ -54,7 +55,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<()> {
         for (name, cold) in [(COLD, true), (CHANGED, false)] {
             fs::write(directory.join("app"), format!("round {round}, cold {cold}\n"))?;
             let archive = pack(&directory, bench.scratch)?;
-            let (took, ()) = timed(|| api::build(&mut client, &archive, cold))?;
+            let (took, ()) = timed(|| api::build(&mut client, &dockerfile, &archive, cold))?;
             bench.figures.time(name, took);
             for engine in &engines {
                 let took = engine.build(&directory, tag, cold)?;

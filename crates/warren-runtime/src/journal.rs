@@ -135,15 +135,17 @@ impl Journal {
 
     /// Puts the disk of a guest that has ended aside, out of its entry. Done before is no error.
     pub(crate) fn shelve(&self, entry: &Path, id: &SandboxId) -> io::Result<()> {
+        // A server that died while it started this guest again has left them there: what is in
+        // the entry is the blank's that was to take them.
+        if self.is_shelved(id) {
+            return Ok(());
+        }
         let shelf = self.shelf(id);
         match fs::create_dir(&shelf) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        match fs::rename(entry.join("disk"), shelf.join("disk")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_shelved(id) => Ok(()),
-            other => other,
-        }
+        fs::rename(entry.join("disk"), shelf.join("disk"))
     }
 
     /// Puts a stopped guest's disk into the entry of the guest that is made on it, which has none.
@@ -266,6 +268,23 @@ mod tests {
         let place = journal.discard(&entry).unwrap();
         assert!(journal.sandboxes().unwrap().is_empty());
         assert_eq!(journal.trash().unwrap(), [place]);
+    }
+
+    #[test]
+    fn a_blanks_disk_does_not_take_the_place_of_files_that_are_aside() {
+        let data = tempfile::tempdir().unwrap();
+        let journal = Journal::open(data.path()).unwrap();
+        let id = SandboxId::mint();
+        for content in ["kept", "a blank's"] {
+            let entry = journal.begin(7).unwrap();
+            fs::create_dir(entry.join("disk")).unwrap();
+            fs::write(entry.join("disk/file"), content).unwrap();
+            let entry = journal.assign(7, &id).unwrap();
+            journal.shelve(&entry, &id).unwrap();
+            let kept = fs::read_to_string(journal.shelf(&id).join("disk/file")).unwrap();
+            assert_eq!(kept, "kept");
+            journal.discard(&entry).unwrap();
+        }
     }
 
     #[test]

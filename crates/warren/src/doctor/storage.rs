@@ -50,10 +50,11 @@ fn pool(host: &Host<'_>, on_btrfs: bool) -> Check {
 fn snapshots(host: &Host<'_>, subvolumes: bool) -> Check {
     const NAME: &str = "snapshots and forks";
     if subvolumes {
-        let found = "btrfs: the same cost whatever a sandbox holds, milliseconds";
+        let found = "of files, without processes; btrfs: the same cost whatever a sandbox holds, milliseconds";
         return Check::works(AREA, NAME, found);
     }
-    let found = "files are copied: the cost grows with what a sandbox has written";
+    let found =
+        "of files, without processes; copied: the cost grows with what a sandbox has written";
     Check::weaker(AREA, NAME, found).mend(mend(host))
 }
 

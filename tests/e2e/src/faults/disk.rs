@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::{image, images, kept, registry};
 use crate::harness::{Home, Sandbox, http::Answer, skip, wait_until};
 
 /// A data directory with so many megabytes, none of which is held back.
-fn home(megabytes: u64) -> Option<Home> {
+pub(super) fn home(megabytes: u64) -> Option<Home> {
     let settings = [("WARREN_BLANKS", "0"), ("WARREN_PARKED", "0"), ("WARREN_DISK_RESERVE", "0")];
     Home::on_disk(megabytes << 20, &settings)
 }
@@ -16,6 +17,50 @@ fn full(home: &Home, answer: &Answer) {
     let text = answer.text();
     assert_eq!(answer.error_code(), "resource_exhausted", "{text}\n{}", home.log());
     assert!(text.contains("space") || text.contains("full"), "{text}");
+}
+
+#[test]
+fn an_image_that_does_not_fit_is_refused_and_leaves_nothing() {
+    let Some(registry) = registry() else { return };
+    registry.put("team/large", "1", &image(18 << 20)).unwrap();
+    registry.put("team/tool", "1", &image(1_000)).unwrap();
+    let Some(home) = home(16) else { skip!("only root can mount") };
+    let sandbox = home.create(&json!({}));
+    let before = kept(&home);
+    let error = images::refused(&home, &format!("{}/team/large:1", registry.address()));
+    assert!(error.contains("space") || error.contains("full"), "{error}");
+    home.warren(&["image", "prune", "--all"]).good();
+    let left: Vec<_> = kept(&home).difference(&before).filter(|it| it.is_file()).cloned().collect();
+    assert!(left.is_empty(), "{left:?}");
+    // Nobody else is harmed, and what fits goes on.
+    assert_eq!(sandbox.root("echo on > /root/x; cat /root/x"), "on\n");
+    images::works(&home, &format!("{}/team/tool:1", registry.address()));
+}
+
+#[test]
+fn snapshots_and_forks_that_do_not_fit_are_refused_and_leave_nothing() {
+    let Some(home) = home(64) else { skip!("only root can mount") };
+    let sandbox = home.create(&json!({}));
+    sandbox.root("head -c 36000000 /dev/urandom > /root/half; sha256sum /root/half > /root/sum");
+    let before = kept(&home);
+    full(&home, &sandbox.api("POST", "/snapshots", b"{}"));
+    full(&home, &sandbox.api("POST", "/fork", br#"{"count": 2}"#));
+    assert_eq!(snapshots(&home), 0);
+    wait_until("nothing is left", || kept(&home).difference(&before).next().is_none());
+    assert_eq!(sandbox.get()["state"], "running");
+    sandbox.root("sha256sum --check /root/sum");
+    // As soon as there is room, it is done.
+    sandbox.root("rm /root/half; echo small > /root/file");
+    let made = sandbox.api("POST", "/snapshots", b"{}");
+    assert_eq!(made.status, 201, "{}\n{}", made.text(), home.log());
+    let made = made.json();
+    let child = home.create(&json!({"snapshot": made["id"]}));
+    assert_eq!(child.root("cat /root/file"), "small\n");
+}
+
+fn snapshots(home: &Home) -> usize {
+    let list = home.api("GET", "/v1/snapshots", b"").json();
+    list["snapshots"].as_array().unwrap_or_else(|| panic!("{list}")).len()
 }
 
 #[test]
