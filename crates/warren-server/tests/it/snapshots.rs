@@ -35,7 +35,7 @@ async fn a_snapshot_is_made_found_changed_used_and_removed() {
     assert_eq!(child["image"], format!("snapshot:{snapshot}"));
     assert_eq!(child["snapshot"], snapshot);
     let both = app.post("/v1/sandboxes", r#"{"snapshot":"old","image":"host"}"#).await;
-    assert!(both.refused(400, "invalid_argument").contains("not from both"));
+    assert!(both.refused(400, "invalid_argument").contains("expected one"));
     let missing = app.post("/v1/sandboxes", r#"{"snapshot":"new"}"#).await;
     assert_eq!(missing.refused(404, "not_found"), "there is no snapshot new");
     app.ask("DELETE", "/v1/snapshots/old", "").await.expect(204);
