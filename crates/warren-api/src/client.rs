@@ -34,6 +34,7 @@ mod server;
 mod access;
 
 mod images;
+mod volumes;
 
 use std::{io, path::Path, sync::Mutex, time::Duration};
 

@@ -29,6 +29,7 @@ pub mod access;
 pub mod usage;
 
 pub mod images;
+pub mod volume;
 
 pub mod logs;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
+use crate::{Timestamp, volume::VolumeMount};
 
 /// `POST /v1/sandboxes`: what is wanted. Everything has a default of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,10 @@ pub struct CreateSandbox {
     /// Open files of one process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u32>,
+    /// What it may write to its root filesystem, in bytes. Refused where the server's storage has
+    /// no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     /// How long it lives, in seconds from its creation; 0 for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifetime_seconds: Option<u64>,
@@ -68,6 +72,9 @@ pub struct CreateSandbox {
     /// these are the caller's own, else what the server's setting `mounts` gives to everybody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Volumes that it sees; at most 10, with mounts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
     /// Whether it may come from the warm pool; true where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<bool>,
@@ -184,6 +191,9 @@ pub struct Sandbox {
     /// Directories of the server's machine that it sees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Volumes that it sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
     /// The sandbox that it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -253,6 +263,9 @@ pub struct Limits {
     pub pids: u32,
     /// Open files of one process.
     pub open_files: u32,
+    /// Bytes written to its root filesystem; absent without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
 }
 
 /// How a sandbox ended.

@@ -20,6 +20,10 @@ pub struct Metrics {
     pub pids: u64,
     /// Processes that were killed for want of memory since it was started.
     pub oom_kills: u64,
+    /// What it has written to its root filesystem and not removed, in bytes; absent where the
+    /// storage does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     /// What it may use.
     pub limits: Limits,
 }

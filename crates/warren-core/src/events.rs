@@ -57,6 +57,8 @@ pub enum EventKind {
     Snapshotted,
     /// It went back to a snapshot.
     RolledBack,
+    /// It has written as much to its disk as it may, or nearly.
+    DiskFull,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -64,7 +66,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Created,
         Self::Running,
         Self::Paused,
@@ -74,6 +76,7 @@ impl EventKind {
         Self::Extended,
         Self::Snapshotted,
         Self::RolledBack,
+        Self::DiskFull,
         Self::Failed,
         Self::Deleted,
     ];
@@ -91,6 +94,7 @@ impl EventKind {
             Self::Extended => "extended",
             Self::Snapshotted => "snapshotted",
             Self::RolledBack => "rolled_back",
+            Self::DiskFull => "disk_full",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }

@@ -33,10 +33,12 @@ mod agent;
 mod files;
 mod images;
 mod process;
+mod volumes;
 
 pub use agent::FakeAgent;
 pub use files::FakeFiles;
 pub use images::FakeImages;
+pub use volumes::FakeVolumes;
 
 /// A runtime whose guests live in this process.
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub struct FakeRuntime {
     snapshots: Mutex<HashMap<SnapshotId, Arc<FakeAgent>>>,
     files: Arc<FakeFiles>,
     images: Arc<FakeImages>,
+    volumes: Arc<FakeVolumes>,
     script: Mutex<VecDeque<Failure>>,
     capabilities: Mutex<Capabilities>,
     created: AtomicU32,
@@ -99,6 +102,7 @@ impl Default for FakeRuntime {
             snapshots: Mutex::default(),
             files: Arc::default(),
             images: Arc::default(),
+            volumes: Arc::default(),
             script: Mutex::default(),
             capabilities: Mutex::new(Capabilities {
                 pause: true,
@@ -163,6 +167,11 @@ impl FakeRuntime {
     /// The snapshots whose files exist, in no order.
     pub fn saved(&self) -> Vec<SnapshotId> {
         lock(&self.snapshots).keys().copied().collect()
+    }
+
+    /// The files of volumes.
+    pub fn fake_volumes(&self) -> Arc<FakeVolumes> {
+        Arc::clone(&self.volumes)
     }
 
     /// The agent of a guest.
@@ -258,6 +267,10 @@ impl FakeRuntime {
 impl Runtime for FakeRuntime {
     fn name(&self) -> &'static str {
         "fake"
+    }
+
+    fn volumes(&self) -> Option<Arc<dyn crate::volumes::VolumeFiles>> {
+        Some(Arc::clone(&self.volumes) as _)
     }
 
     fn capabilities(&self) -> Capabilities {

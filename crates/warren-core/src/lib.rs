@@ -15,6 +15,7 @@
 //! | [`templates`] | named images with what belongs to them, and the builds that make them |
 //! | [`images`] | what root filesystems are made from, and the store of them |
 //! | [`sandbox`] | one sandbox and the task that owns it |
+//! | [`volumes`] | directories that outlive sandboxes |
 //! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exec`], [`events`], [`logs`] | what streams |
 //! | `guest` | the client of the guest agent |
@@ -44,6 +45,7 @@ pub mod sandbox;
 pub mod snapshots;
 pub mod store;
 pub mod templates;
+pub mod volumes;
 
 mod guest;
 mod plan;

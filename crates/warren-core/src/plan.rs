@@ -16,6 +16,8 @@ use crate::{
 
 mod mounts;
 
+pub(crate) use mounts::check_volume_targets;
+
 /// A sandbox that can be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -60,7 +62,7 @@ impl Plan {
             cpu_millis: wanted.cpu_millis.unwrap_or(based.cpu_millis),
             pids: wanted.pids.unwrap_or(based.pids),
             open_files: wanted.open_files.unwrap_or(based.open_files),
-            disk_bytes: based.disk_bytes,
+            disk_bytes: wanted.disk_bytes.or(based.disk_bytes),
         };
         check_limits(&limits, defaults.most_memory)?;
         let mounts = mounts::grant(wanted.mounts, caller, &config.mounts)?;
@@ -239,6 +241,9 @@ pub(crate) fn check_limits(limits: &Limits, most_memory: Option<u64>) -> Result<
     }
     if limits.memory_bytes < 16 << 20 {
         return refuse("memory_bytes", "at least 16777216 (16 MiB) are needed");
+    }
+    if limits.disk_bytes.is_some_and(|it| it < 16 << 20) {
+        return refuse("disk_bytes", "at least 16777216 (16 MiB) are needed");
     }
     if !(10..=1_024_000).contains(&limits.cpu_millis) {
         return refuse("cpu_millis", "expected 10 to 1024000");

@@ -15,6 +15,7 @@ use crate::{
     id::SandboxId,
     runtime::{GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
+    sandboxes::volumes,
     shared::Shared,
     snapshots::Status,
     spec::Image,
@@ -62,6 +63,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     }
     let noted = shared.store.change_objects(change).await;
     noted.map_err(SandboxError::store("note the end of builds"))?;
+    volumes::restore(shared, &loaded.objects).await;
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
     shared.restore_keys(loaded.keys.into_iter().filter(|key| rows.contains(&key.sandbox)));
@@ -316,10 +318,23 @@ pub(crate) async fn follow_exits(
                     handle.tell_exit(exit, shared.store.tasks());
                 }
             }
+            Ok(RuntimeEvent::DiskFull { id, used_bytes, limit_bytes }) => {
+                tell_full(&shared, id, used_bytes, limit_bytes);
+            }
             Err(RecvError::Lagged(_)) => catch_up(&shared).await,
             Err(RecvError::Closed) => return,
         }
     }
+}
+
+/// Adds to the events that a sandbox's disk is full.
+fn tell_full(shared: &Shared, id: SandboxId, used_bytes: u64, limit_bytes: u64) {
+    let Some(handle) = shared.any(id) else { return };
+    let sandbox = handle.sandbox();
+    let mut full = draft(shared, &sandbox, EventKind::DiskFull);
+    full.detail.insert("used_bytes".to_owned(), used_bytes.to_string());
+    full.detail.insert("limit_bytes".to_owned(), limit_bytes.to_string());
+    shared.store.announce(vec![full]);
 }
 
 /// Finds the exits whose news were lost.

@@ -16,6 +16,7 @@ use crate::{
     images::ImageStore,
     spec::{Limits, Spec, Stack},
     templates::files::BuildFiles,
+    volumes::VolumeFiles,
 };
 
 /// A byte stream to a guest.
@@ -210,6 +211,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         _changes: mpsc::Sender<Change>,
     ) -> Result<(), RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "compare files" })
+    }
+
+    /// The files of volumes, where this backend keeps any.
+    fn volumes(&self) -> Option<Arc<dyn VolumeFiles>> {
+        None
     }
 
     /// The TCP ports on which something in the guest listens, in order.
@@ -413,6 +419,15 @@ pub enum RuntimeEvent {
         /// How.
         exit: Exit,
     },
+    /// Its disk is full, or nearly. Told again only after it was not.
+    DiskFull {
+        /// Which.
+        id: SandboxId,
+        /// What it has written, in bytes.
+        used_bytes: u64,
+        /// What it may.
+        limit_bytes: u64,
+    },
 }
 
 /// When a guest must end at the latest.
@@ -457,6 +472,8 @@ pub struct Usage {
     pub pids: u64,
     /// Processes killed for want of memory since it started.
     pub oom_kills: u64,
+    /// What it has written to its disk and not removed, in bytes; none where nothing counts.
+    pub disk_bytes: Option<u64>,
 }
 
 /// Why a runtime could not do what it was asked.

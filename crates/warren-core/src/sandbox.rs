@@ -234,6 +234,8 @@ pub struct Wanted {
     pub pids: Option<u32>,
     /// Open files of one process, at least 64.
     pub open_files: Option<u32>,
+    /// What it may write to its root filesystem, in bytes, at least 16 MiB.
+    pub disk_bytes: Option<u64>,
     /// How long it lives; zero for no limit.
     pub lifetime: Option<Duration>,
     /// What happens then.
@@ -246,8 +248,21 @@ pub struct Wanted {
     pub hostname: Option<String>,
     /// Directories of the host that it sees.
     pub mounts: Vec<WantedMount>,
+    /// Volumes that it sees.
+    pub volumes: Vec<WantedVolume>,
     /// Whether it must be made anew, although a parked one would do.
     pub cold: bool,
+}
+
+/// A volume that is wanted inside.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WantedVolume {
+    /// Its id or name.
+    pub volume: String,
+    /// Where it goes inside: an absolute path.
+    pub target: String,
+    /// Whether it may only be read.
+    pub read_only: bool,
 }
 
 /// A directory of the host that is wanted inside.

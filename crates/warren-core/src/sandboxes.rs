@@ -33,7 +33,7 @@ use crate::{
     },
     shared::{KeyUse, Shared},
     snapshots::Hold,
-    spec::{Image, OciImage},
+    spec::{Image, NO_DISK_LIMITS, OciImage},
     state::{Event, Refused, State},
     store::{Key, Store},
     templates::{self, model::Start},
@@ -46,6 +46,7 @@ mod health;
 mod images;
 mod snapshots;
 mod transfer;
+pub(crate) mod volumes;
 
 pub use files::{
     At, ChangeKind, Download, FileChange, FileInfo, FileKind, FileWatch, Matches, Range, Unpacked,
@@ -54,6 +55,7 @@ pub use files::{
 pub use health::{Statistics, Unready};
 pub use snapshots::{Forked, WantedFork, WantedSnapshot};
 pub use transfer::Exported;
+pub use volumes::{InVolume, NewVolume};
 
 /// All sandboxes of this server. A clone is another handle to the same ones.
 #[derive(Clone, Debug)]
@@ -168,7 +170,12 @@ impl Sandboxes {
         let Based { base, start, _kept } = self.base(caller, &wanted).await?;
         // An image may have had to be pulled before this, for minutes perhaps.
         let _creating = self.shared.creating();
-        let plan = Plan::new(wanted, base, caller, &self.shared.config)?;
+        let volumes = wanted.volumes.clone();
+        if wanted.disk_bytes.is_some() && !self.shared.runtime.capabilities().disk_limit {
+            return Err(SandboxError::invalid("disk_bytes", NO_DISK_LIMITS));
+        }
+        let mut plan = Plan::new(wanted, base, caller, &self.shared.config)?;
+        let _volumes = self.mount_volumes(caller, volumes, &mut plan)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
             return self.make(caller, id, (plan, start), cold, None).await;

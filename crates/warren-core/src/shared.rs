@@ -24,6 +24,7 @@ use crate::{
     spec::Limits,
     store::{Key, Store},
     templates,
+    volumes::Volumes,
 };
 
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) api_keys: KeyTable,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) templates: templates::Table,
+    pub(crate) volumes: Arc<Volumes>,
     registry: Mutex<Registry>,
 }
 
@@ -136,6 +138,7 @@ impl Shared {
         let creating = watch::Sender::new(0);
         let (api_keys, registry) = (KeyTable::default(), Mutex::default());
         let (snapshots, templates) = (Arc::default(), templates::Table::default());
+        let volumes = Arc::default();
         Self {
             runtime,
             store,
@@ -146,6 +149,7 @@ impl Shared {
             api_keys,
             snapshots,
             templates,
+            volumes,
             registry,
         }
     }

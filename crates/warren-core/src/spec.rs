@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use crate::id::{SnapshotId, VolumeId};
 
+/// What is told to whoever asks for a limit of disk space where the storage has none.
+pub(crate) const NO_DISK_LIMITS: &str =
+    "the storage of this server has no limits; `warren setup storage` makes one that has";
+
 /// Everything a [`crate::runtime::Runtime`] needs to make one guest.
 ///
 /// Environment, default user and secrets are not here: they reach the guest agent later, over its

@@ -41,6 +41,7 @@ mod snapshot;
 mod sql;
 pub(crate) mod templates;
 mod transaction;
+mod volume;
 mod writer;
 
 pub(crate) use transaction::transaction;
@@ -49,6 +50,7 @@ pub(crate) use access::AccessChange;
 pub use access::Backup;
 pub(crate) use objects::{Object, ObjectChange, ObjectKind};
 pub(crate) use snapshot::{object_snapshot, snapshot_object};
+pub(crate) use volume::{object_volume, volume_object};
 
 /// How many events a slow subscriber may be behind before it must read the table again.
 const BROADCAST: usize = 1024;

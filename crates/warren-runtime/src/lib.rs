@@ -20,3 +20,4 @@ mod transfer;
 pub mod images {
     pub use crate::image::{Proxy, Settings};
 }
+mod volumes;

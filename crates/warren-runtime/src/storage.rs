@@ -6,10 +6,16 @@
 pub mod backing;
 pub(crate) mod copy;
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
 
 use warren_core::runtime::Cost;
-use warren_sys::btrfs;
+use warren_sys::btrfs::{self, quota};
 
 /// How disks are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +30,11 @@ pub enum Driver {
 }
 
 /// An opened storage pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Pool {
     btrfs: bool,
+    /// The identity of the filesystem, where it counts what each subvolume has.
+    counting: Option<Arc<str>>,
 }
 
 impl Pool {
@@ -38,14 +46,27 @@ impl Pool {
     pub fn open(driver: Driver, directory: &Path) -> io::Result<Self> {
         let on_btrfs = btrfs::is_btrfs(directory)?;
         match driver {
-            Driver::Directory => Ok(Self { btrfs: false }),
-            Driver::Auto => Ok(Self { btrfs: on_btrfs }),
-            Driver::Btrfs if on_btrfs => Ok(Self { btrfs: true }),
+            Driver::Directory => Ok(Self { btrfs: false, counting: None }),
+            Driver::Auto if !on_btrfs => Ok(Self { btrfs: false, counting: None }),
+            Driver::Auto => Self::with_subvolumes(directory),
+            Driver::Btrfs if on_btrfs => Self::with_subvolumes(directory),
             Driver::Btrfs => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!("{} is not on btrfs, expected for this driver", directory.display()),
             )),
         }
+    }
+
+    fn with_subvolumes(directory: &Path) -> io::Result<Self> {
+        let opened = File::open(directory)?;
+        // Counting is looked up in sysfs, which is not everywhere: then there are no limits.
+        let counts = quota::mode(opened.as_fd()).unwrap_or(None).is_some();
+        // Limits are the business of whoever owns the filesystem.
+        let counting = match counts && rustix::process::geteuid().is_root() {
+            true => Some(quota::filesystem_id(opened.as_fd())?.into()),
+            false => None,
+        };
+        Ok(Self { btrfs: true, counting })
     }
 
     /// The driver's name: `dir` or `btrfs`.
@@ -60,17 +81,60 @@ impl Pool {
         if self.btrfs { Cost::Constant } else { Cost::Bytes }
     }
 
+    /// Whether copies share what is equal.
+    pub(crate) fn shares(&self) -> bool {
+        self.btrfs
+    }
+
+    /// Whether [`Pool::limit`] limits.
+    #[must_use]
+    pub fn limits(&self) -> bool {
+        self.counting.is_some()
+    }
+
+    /// Limits what is at `place`, which this pool has made; none takes a limit back, also where
+    /// there can be none.
+    ///
+    /// # Errors
+    ///
+    /// The system's error; `Unsupported` for a limit where nothing counts.
+    pub fn limit(&self, place: &Path, bytes: Option<u64>) -> io::Result<()> {
+        match (&self.counting, bytes) {
+            (Some(_), bytes) => quota::limit(File::open(place)?.as_fd(), bytes),
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// What the disk or volume at `place` has and may have; none where nothing counts.
+    #[must_use]
+    pub fn used(&self, place: &Path) -> Option<quota::Group> {
+        let filesystem = self.counting.as_ref()?;
+        let number = quota::subvolume(File::open(place).ok()?.as_fd()).ok()?;
+        quota::usage(filesystem, number).ok()
+    }
+
+    /// Makes an empty directory at `place`, that can be limited where that is possible.
+    pub(crate) fn make_directory(&self, place: &Path) -> io::Result<()> {
+        if self.btrfs { btrfs::create_subvolume(place) } else { fs::create_dir(place) }
+    }
+
+    /// Makes a copy of the directory at `source`, which this pool has made, that shares everything
+    /// with it; false where that cannot be.
+    pub(crate) fn share(&self, source: &Path, place: &Path) -> io::Result<bool> {
+        if !self.btrfs || !btrfs::is_subvolume(source) {
+            return Ok(false);
+        }
+        btrfs::snapshot_subvolume(source, place).map(|()| true)
+    }
+
     /// Makes an empty disk at `place`, which must not exist.
     ///
     /// # Errors
     ///
     /// The system's error; nothing is left at `place` then.
     pub fn create(&self, place: &Path) -> io::Result<()> {
-        if self.btrfs {
-            btrfs::create_subvolume(place)?;
-        } else {
-            fs::create_dir(place)?;
-        }
+        self.make_directory(place)?;
         let made = ["upper", "work"].iter().try_for_each(|name| make_open(&place.join(name)));
         if made.is_err() {
             // The first error is the one to tell.

@@ -6,7 +6,7 @@ use warren_api::{Timestamp, event, exec, files, logs, sandbox as api, server, us
 use warren_core::{
     clock, events, exec as core_exec, logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
-    sandbox::{EndReason, Sandbox, Wanted, WantedMount},
+    sandbox::{EndReason, Sandbox, Wanted, WantedMount, WantedVolume},
     sandboxes::{ChangeKind, FileChange, FileInfo, FileKind, Filter, Page, Unpacked},
     spec::{HostDirectory, Image, Limits, Network, OciImage, Profile},
     state::State,
@@ -18,6 +18,9 @@ mod access;
 pub(crate) mod images;
 mod snapshots;
 mod templates;
+mod volumes;
+
+pub(crate) use volumes::volume;
 
 pub(crate) use access::{key, key_scope, project, quota};
 pub(crate) use snapshots::{check_snapshot_kind, made, snapshot, wanted_fork, wanted_snapshot};
@@ -40,6 +43,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
         memory_bytes: request.memory_bytes,
         pids: request.pids,
         open_files: request.open_files,
+        disk_bytes: request.disk_bytes,
         lifetime: request.lifetime_seconds.map(Duration::from_secs),
         on_deadline: request.on_deadline.map(|action| match action {
             api::OnDeadline::Kill => DeadlineAction::Kill,
@@ -60,6 +64,15 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
             .into_iter()
             .map(|mount| WantedMount {
                 source: PathBuf::from(mount.source),
+                target: mount.target,
+                read_only: mount.read_only,
+            })
+            .collect(),
+        volumes: request
+            .volumes
+            .into_iter()
+            .map(|mount| WantedVolume {
+                volume: mount.volume,
                 target: mount.target,
                 read_only: mount.read_only,
             })
@@ -115,6 +128,7 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         warm: sandbox.warm,
         startable: sandbox.kept,
         mounts: sandbox.spec.mounts.iter().map(mount).collect(),
+        volumes: sandbox.spec.volumes.iter().map(volumes::mount).collect(),
         parent: sandbox.history.parent.map(|id| id.to_string()),
         snapshot: sandbox.history.snapshot.map(|id| id.to_string()),
         timing: None,
@@ -180,6 +194,7 @@ fn limits(limits: &Limits) -> api::Limits {
         memory_bytes: limits.memory_bytes,
         pids: limits.pids,
         open_files: limits.open_files,
+        disk_bytes: limits.disk_bytes,
     }
 }
 
@@ -214,6 +229,7 @@ pub(crate) fn metrics(sandbox: &Sandbox, usage: &Usage, now: clock::Timestamp) -
         cpu_us: micros(usage.cpu),
         pids: usage.pids,
         oom_kills: usage.oom_kills,
+        disk_bytes: usage.disk_bytes,
         limits: limits(&sandbox.spec.limits),
     }
 }
@@ -414,6 +430,7 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::Extended => event::EventKind::Extended,
             events::EventKind::Snapshotted => event::EventKind::Snapshotted,
             events::EventKind::RolledBack => event::EventKind::RolledBack,
+            events::EventKind::DiskFull => event::EventKind::DiskFull,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

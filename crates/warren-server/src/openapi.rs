@@ -57,6 +57,7 @@ WebSocket; each says so, and which schema one of its messages has.";
         (name = "files", description = "Files inside a sandbox"),
         (name = "images", description = "What sandboxes are made from"),
         (name = "templates", description = "Named images with what belongs to them, and the builds that make them"),
+        (name = "volumes", description = "Directories that outlive sandboxes, and their files"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "access", description = "Projects and API keys; for the user who runs the server, on its unix socket"),
         (name = "server", description = "The server itself"),

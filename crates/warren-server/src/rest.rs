@@ -18,4 +18,5 @@ pub(crate) mod snapshots;
 pub(crate) mod templates;
 pub(crate) mod trees;
 pub(crate) mod usage;
+pub(crate) mod volumes;
 pub(crate) mod watch;

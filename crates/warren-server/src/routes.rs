@@ -104,6 +104,17 @@ routes! {
     "/v1/builds/{build}/logs" => get builds::read_build_logs;
     "/v1/build-files" => put builds::upload_build_files;
     "/v1/build-cache" => delete builds::forget_build_cache;
+    // Volumes.
+    "/v1/volumes" => get volumes::list_volumes, post volumes::create_volume;
+    "/v1/volumes/{name}" => get volumes::get_volume, delete volumes::delete_volume;
+    "/v1/volumes/{name}/resize" => post volumes::resize_volume;
+    "/v1/volumes/{name}/snapshot" => post volumes::snapshot_volume;
+    "/v1/volumes/{name}/clone" => post volumes::clone_volume;
+    "/v1/volumes/{name}/files" => get volumes::read_volume_file,
+        put volumes::write_volume_file, delete volumes::remove_volume_file;
+    "/v1/volumes/{name}/files/stat" => get volumes::stat_volume_file;
+    "/v1/volumes/{name}/files/list" => get volumes::list_volume_files;
+    "/v1/volumes/{name}/files/mkdir" => post volumes::make_volume_directory;
     // What happens.
     "/v1/events" => get events::follow_events;
     // Who may, and how much; for the host alone.

@@ -28,6 +28,13 @@ pub enum Action {
         /// The admitted values.
         values: &'static [u32],
     },
+    /// It runs unless the 32 low bits of the argument are one of these: then it fails with `EPERM`.
+    AllowBut {
+        /// Which argument, 0 to 5.
+        argument: u8,
+        /// The refused values.
+        values: &'static [u32],
+    },
 }
 
 /// A compiled filter, at most 4,096 instructions.
@@ -180,6 +187,9 @@ fn leaf(action: Action) -> Vec<libc::sock_filter> {
         Action::AllowOnly { argument, values } => {
             by_value(argument_at(argument), values, allow, refuse)
         }
+        Action::AllowBut { argument, values } => {
+            by_value(argument_at(argument), values, refuse, allow)
+        }
     }
 }
 
@@ -259,6 +269,7 @@ mod tests {
             (1, Action::AllowWithout { argument: 0, mask: 0b110 }),
             (2, Action::AllowOnly { argument: 1, values: &[2, 10, 16] }),
             (3, Action::AllowOnly { argument: 0, values: &[0, 8] }),
+            (4, Action::AllowBut { argument: 1, values: &[7, 9] }),
         ];
         let filter = Filter::compile(&rules, Action::Fail(1)).unwrap();
         let check = |number, arguments, expected| {
@@ -271,6 +282,8 @@ mod tests {
         check(2, [0, 3, 0, 0, 0, 0], EPERM);
         check(3, [8, 0, 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW);
         check(3, [9, 0, 0, 0, 0, 0], EPERM);
+        check(4, [7, 8, 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW);
+        check(4, [0, 9, 0, 0, 0, 0], EPERM);
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod template;
 pub(crate) mod version;
+pub(crate) mod volume;
 
 mod copying;
 
@@ -186,6 +187,7 @@ pub(crate) fn run(
         Command::Project(args) => {
             setup.client(&loaded?, async |cx| project::project(cx, args).await)
         }
+        Command::Volume(args) => setup.client(&loaded?, async |cx| volume::volume(cx, args).await),
         Command::Backup(args) => setup.client(&loaded?, async |cx| backup::backup(cx, args).await),
         Command::Version(args) => version::version(&setup, &args, &loaded?),
     }

@@ -211,7 +211,7 @@ mod tests {
             ("runtime = \"magic\"", "one of namespace"),
             ("pids = -1", "a whole number"),
             ("subnet = \"10.0.0.0/33\"", "a private IPv4 network"),
-            ("disk = \"1 GiB\"", "nothing: disk limits"),
+            ("disk = \"much\"", "a size"),
         ] {
             let error = with_file(text, &[], &[]).unwrap_err();
             assert!(error.contains(expected), "{error}");

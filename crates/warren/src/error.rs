@@ -106,6 +106,9 @@ fn hint(code: Code, message: &str) -> Option<&'static str> {
         Code::NotFound if message.contains("no sandbox") => {
             Some("`warren list` shows the sandboxes there are")
         }
+        Code::NotFound if message.contains("no volume") => {
+            Some("`warren volume list` shows the volumes there are")
+        }
         Code::NotFound if message.contains("no command") => {
             Some("`warren ps SANDBOX` shows the commands there are")
         }

@@ -9,7 +9,7 @@ mod receive;
 mod send;
 
 pub(crate) use receive::{Target, receive_file, receive_tree};
-pub(crate) use send::{Source, reader, send};
+pub(crate) use send::{Source, open_file, reader, send};
 
 use warren_api::{
     Code,

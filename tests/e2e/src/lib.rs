@@ -40,6 +40,8 @@ mod snapshots;
 
 mod storage;
 
+mod volumes;
+
 mod mistakes;
 
 mod crash;

@@ -53,11 +53,18 @@ const PERSONALITIES: &[u32] = &[0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// the host load the kernel module that has it, and the seldom used ones are where the holes are.
 const FAMILIES: &[u32] = &[1, 2, 10, 16];
 
-fn by_argument() -> [(i64, Action); 4] {
+/// `BTRFS_IOC_SNAP_CREATE`, `SUBVOL_CREATE`, `SNAP_DESTROY`, and their second versions. Anybody who
+/// may write to a directory may make a subvolume there, which counts for no limit of the volume
+/// that it is in, and keeps that from being removed.
+const SUBVOLUMES: &[u32] =
+    &[0x5000_9401, 0x5000_940e, 0x5000_940f, 0x5000_9417, 0x5000_9418, 0x5000_943f];
+
+fn by_argument() -> [(i64, Action); 5] {
     [
         (libc::SYS_clone, Action::AllowWithout { argument: 0, mask: NAMESPACE_FLAGS }),
         (libc::SYS_clone3, Action::Fail(errno(rustix::io::Errno::NOSYS))),
         (libc::SYS_personality, Action::AllowOnly { argument: 0, values: PERSONALITIES }),
+        (libc::SYS_ioctl, Action::AllowBut { argument: 1, values: SUBVOLUMES }),
         (libc::SYS_socket, Action::AllowOnly { argument: 0, values: FAMILIES }),
     ]
 }

@@ -14,6 +14,9 @@ use crate::{
 /// How many a sandbox may have.
 const MOST: usize = 8;
 
+/// How many it may have with volumes: each is a descriptor of one message to the guest.
+const MOST_TOGETHER: usize = 10;
+
 /// How long a place inside may be in bytes.
 const TARGET_BYTES: usize = 200;
 
@@ -35,7 +38,7 @@ pub(crate) fn grant(
         return refuse("mounts", &format!("at most {MOST} are possible"));
     }
     for (index, mount) in wanted.iter().enumerate() {
-        check_target(&mount.target)?;
+        check_target("mounts", &mount.target)?;
         if wanted.iter().take(index).any(|it| it.target == mount.target) {
             return refuse("mounts", &format!("two go to {}", mount.target));
         }
@@ -75,17 +78,43 @@ fn is_clean(path: &Path) -> bool {
         && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
-fn check_target(target: &str) -> Result<(), SandboxError> {
+/// Checks the places of volumes, beside those of directories of the host.
+///
+/// # Errors
+///
+/// [`SandboxError::Invalid`].
+pub(crate) fn check_volume_targets(
+    mounts: &[HostDirectory],
+    targets: &[&str],
+) -> Result<(), SandboxError> {
+    if targets.len() + mounts.len() > MOST_TOGETHER {
+        let reason = format!("at most {MOST_TOGETHER} are possible, with mounts");
+        return Err(SandboxError::invalid("volumes", reason));
+    }
+    for (index, target) in targets.iter().enumerate() {
+        check_target("volumes", target)?;
+        let before = targets.iter().take(index);
+        if before
+            .chain(&mounts.iter().map(|it| it.target.as_str()).collect::<Vec<_>>())
+            .any(|it| it == target)
+        {
+            return Err(SandboxError::invalid("volumes", format!("two go to {target}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_target(field: &'static str, target: &str) -> Result<(), SandboxError> {
     let path = Path::new(target);
     if !is_clean(path) || path == Path::new("/") || target.len() > TARGET_BYTES {
         let expected = format!(
             "`{target}` is no place inside: expected an absolute path below / without `..`, at \
              most {TARGET_BYTES} bytes"
         );
-        return refuse("mounts", &expected);
+        return refuse(field, &expected);
     }
     match OWN.iter().find(|own| path.starts_with(own)) {
-        Some(own) => refuse("mounts", &format!("nothing can be mounted at or below {own}")),
+        Some(own) => refuse(field, &format!("nothing can be mounted at or below {own}")),
         None => Ok(()),
     }
 }

@@ -135,6 +135,10 @@ impl Shared {
         if name.as_str() == access::DEFAULT {
             return Err(in_use("is always there".to_owned()));
         }
+        let volumes = self.volumes.count(&owner);
+        if volumes > 0 {
+            return Err(in_use(format!("has {volumes} volumes")));
+        }
         let handles = registry.handles.values();
         let sandboxes = handles.filter(|handle| handle.sandbox().owner == owner).count();
         let sandboxes = sandboxes.max(project.sandboxes as usize);

@@ -18,4 +18,5 @@ mod snapshots;
 mod store;
 mod templates;
 mod upgrade;
+mod volumes;
 mod world;

@@ -71,9 +71,12 @@ fn begin_again(
     steps: &mut Steps,
 ) -> Result<(), RuntimeError> {
     let disk = owner.entry.join("disk");
-    let taken = || -> io::Result<()> {
+    let mut taken = || -> io::Result<()> {
         host.pool.remove(&disk)?;
         host.journal.unshelve(owner.id, owner.entry)?;
+        // One that is full must be startable all the same: its limit comes back below.
+        host.pool.limit(&disk, None)?;
+        blank.limits.disk_bytes = None;
         crate::storage::renew_work(&disk)?;
         renew_identity(&disk, host.resolver(), owner.hostname())
     };

@@ -100,6 +100,7 @@ fn try_make(
     let entry = host.journal.begin(slot).map_err(RuntimeError::host("begin a journal entry"))?;
     let disk = entry.join("disk");
     host.pool.create(&disk).map_err(RuntimeError::host("make a disk"))?;
+    host.limit_disk(&disk, &host.limits)?;
     write_identity(&disk, host.resolver()).map_err(RuntimeError::host("write to a disk"))?;
     let network = host.attach_network(slot, reach)?;
     let limits = host.limits.clone();
@@ -175,7 +176,9 @@ impl Blank {
             None => self.mounts(host, image)?,
         };
         let base = host.nested.is_none().then(|| ids_of(host, self.slot).base);
-        let own = volumes::open(&spec.mounts, base)?;
+        let mut own = volumes::open(&spec.mounts, base)?;
+        let users = host.nested.is_none().then_some(&self.user_namespace);
+        own.extend(volumes::open_kept(host, &spec.volumes, users)?);
         let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
         let mounts: Mounts = mounts.into_iter().chain(own).collect();
         let (places, descriptors) = super::root::borrow(&mounts);

@@ -383,6 +383,7 @@ impl Cgroup {
             cpu,
             pids: number(read("pids", "pids.current", "pids.current")?),
             oom_kills: field(&oom, "oom_kill"),
+            disk_bytes: None,
         })
     }
 

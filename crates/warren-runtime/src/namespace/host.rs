@@ -38,10 +38,14 @@ use crate::{
     net::Net,
     snapshots::Snapshots,
     storage::Pool,
+    volumes::Volumes,
 };
 
 /// Exits that a slow listener may fall behind by.
 const EVENT_BACKLOG: usize = 4096;
+
+/// What cannot be done where the storage counts nothing.
+const NO_DISK_LIMITS: &str = "limit disk space (`warren setup storage` makes storage that can)";
 
 /// Stands for a slot where a guest has only files left.
 pub(super) const NO_SLOT: u32 = u32::MAX;
@@ -57,6 +61,7 @@ pub(crate) struct Host {
     pub(crate) slots: Slots,
     pub(crate) journal: Journal,
     pub(crate) pool: Pool,
+    pub(crate) volumes: Arc<Volumes>,
     pub(super) space: Space,
     pub(crate) images: Images,
     pub(crate) snapshots: Snapshots,
@@ -157,7 +162,13 @@ impl Host {
         let images = step("open the images", Images::open(&config.data_dir, config.images))?;
         let snapshots = Snapshots::open(&config.data_dir);
         let snapshots = step("open the snapshots", snapshots)?;
-        let space = Space::new(config.data_dir, config.backing, config.disk_reserve_bytes);
+        if config.limits.disk_bytes.is_some() && !pool.limits() {
+            return Err(RuntimeError::Unsupported { operation: NO_DISK_LIMITS });
+        }
+        let reserve = config.disk_reserve_bytes;
+        let volumes =
+            step("open the volumes", Volumes::open(&config.data_dir, pool.clone(), reserve))?;
+        let space = Space::new(config.data_dir, config.backing, reserve);
         let mounter = step("start the mounting threads", mounter)?;
         let host = Arc::new_cyclic(|me| Self {
             run_dir: config.run_dir,
@@ -167,6 +178,7 @@ impl Host {
             slots,
             journal,
             pool,
+            volumes,
             space,
             images,
             snapshots,
@@ -244,6 +256,18 @@ impl Host {
             }
             _ => Ok(wanted),
         }
+    }
+
+    /// Limits a disk; where that cannot be, nobody may have asked.
+    pub(crate) fn limit_disk(
+        &self,
+        disk: &Path,
+        limits: &spec::Limits,
+    ) -> Result<(), RuntimeError> {
+        if limits.disk_bytes.is_some() && !self.pool.limits() {
+            return Err(RuntimeError::Unsupported { operation: NO_DISK_LIMITS });
+        }
+        self.pool.limit(disk, limits.disk_bytes).map_err(RuntimeError::host("limit a disk"))
     }
 
     /// The network namespace of a new guest.

@@ -24,7 +24,7 @@
 //! | `compare` | how the files of two guests or images differ |
 //! | `transfer` | snapshots on their way to somewhere else, and from there |
 //! | `ports` | what guests listen on |
-//! | `volumes` | directories of the host inside guests |
+//! | `volumes` | directories of the host inside guests, and volumes |
 
 mod adopt;
 mod again;
@@ -68,6 +68,7 @@ use warren_core::{
     },
     spec::{self, Limits, Spec},
     templates::files::BuildFiles,
+    volumes::VolumeFiles,
 };
 use warren_proto::keeper::Request;
 
@@ -234,6 +235,10 @@ fn finish(
     }
     steps.done("disk and limits");
     blank.bind(host, &disk, image, spec, owner.hostname())?;
+    // After its mounts: overlayfs takes a full disk read-only.
+    if spec.limits.disk_bytes != blank.limits.disk_bytes {
+        host.limit_disk(&disk, &spec.limits)?;
+    }
     steps.done("guest");
     Ok(())
 }
@@ -256,7 +261,7 @@ impl Runtime for NamespaceRuntime {
             pids_limit: limited,
             usage: limited,
             snapshot: Some(self.host.pool.snapshot_cost()),
-            disk_limit: false,
+            disk_limit: self.host.pool.limits(),
             users: self.host.nested != Some(1),
             warnings: self.host.warnings(),
         }
@@ -379,6 +384,10 @@ impl Runtime for NamespaceRuntime {
         blocking(list).await
     }
 
+    fn volumes(&self) -> Option<Arc<dyn VolumeFiles>> {
+        Some(Arc::clone(&self.host.volumes) as _)
+    }
+
     async fn ports(&self, id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
         let guest = self.host.guest(id)?;
         let process = guest.process.ok_or(RuntimeError::NotFound { id: *id })?;
@@ -487,7 +496,9 @@ impl Runtime for NamespaceRuntime {
             return Err(RuntimeError::Unsupported { operation: "measure usage" });
         }
         let cgroup = self.host.cgroups.of(guest.slot);
-        cgroup.usage().map_err(RuntimeError::host("read the guest's usage"))
+        let usage = cgroup.usage().map_err(RuntimeError::host("read the guest's usage"))?;
+        let disk = self.host.pool.used(&guest.entry.join("disk"));
+        Ok(Usage { disk_bytes: disk.map(|it| it.used_bytes), ..usage })
     }
 
     async fn update_limits(&self, id: &SandboxId, limits: &Limits) -> Result<(), RuntimeError> {
@@ -496,7 +507,8 @@ impl Runtime for NamespaceRuntime {
             return Err(RuntimeError::Unsupported { operation: "change limits" });
         }
         let cgroup = self.host.cgroups.of(guest.slot);
-        cgroup.set_limits(limits).map_err(RuntimeError::host("set limits"))
+        cgroup.set_limits(limits).map_err(RuntimeError::host("set limits"))?;
+        self.host.limit_disk(&guest.entry.join("disk"), limits)
     }
 }
 

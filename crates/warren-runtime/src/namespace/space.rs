@@ -4,6 +4,7 @@
 //! free than the reserve: those that live can go on writing, and be removed.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     os::fd::AsFd,
@@ -16,7 +17,10 @@ use std::{
     time::Duration,
 };
 
-use warren_core::runtime::RuntimeError;
+use warren_core::{
+    id::SandboxId,
+    runtime::{RuntimeError, RuntimeEvent},
+};
 use warren_sys::btrfs::quota;
 
 use super::host::{Host, lock};
@@ -120,6 +124,50 @@ impl Space {
     }
 }
 
+/// The disks of guests that have a limit, as they were when they were looked at last.
+#[derive(Debug, Default)]
+struct Disks {
+    /// Whether each is full; none for one without a limit.
+    known: HashMap<SandboxId, Option<bool>>,
+}
+
+impl Disks {
+    /// Looks at every disk with a limit, and tells of those that have become full.
+    fn tick(&mut self, host: &Host) {
+        if !host.pool.limits() {
+            return;
+        }
+        let guests = host.guests();
+        self.known.retain(|id, _| guests.iter().any(|(known, _)| known == id));
+        for (id, guest) in guests {
+            // What has no limit gets none by itself.
+            if self.known.get(&id) == Some(&None) {
+                continue;
+            }
+            let group = host.pool.used(&guest.entry.join("disk"));
+            let limited = group.and_then(|it| Some((it.used_bytes, it.limit_bytes?)));
+            let Some((used_bytes, limit_bytes)) = limited else {
+                self.known.insert(id, None);
+                continue;
+            };
+            let was_full = self.known.get(&id).copied().flatten().unwrap_or(false);
+            let is_full = is_full(used_bytes, limit_bytes, was_full);
+            self.known.insert(id, Some(is_full));
+            if is_full && !was_full {
+                tracing::info!(sandbox.id = %id, used_bytes, limit_bytes, "a disk is full");
+                // Nobody listening is no error.
+                host.events.send(RuntimeEvent::DiskFull { id, used_bytes, limit_bytes }).ok();
+            }
+        }
+    }
+}
+
+/// Whether a disk counts as full: a fiftieth is left, and once it was, until a tenth is.
+fn is_full(used: u64, limit: u64, was_full: bool) -> bool {
+    let left = limit.saturating_sub(used);
+    left <= if was_full { limit / 10 } else { limit / 50 }
+}
+
 /// Says of a step that failed for want of space that it was that.
 pub(super) fn name_shortage(error: RuntimeError) -> RuntimeError {
     let RuntimeError::Host { source, .. } = &error else { return error };
@@ -141,10 +189,11 @@ pub(super) fn watch(host: &Arc<Host>) -> io::Result<()> {
     *lock(&host.space.watched) = Some(held);
     let host = Arc::downgrade(host);
     let watch = move || {
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut disks) = (Duration::ZERO, Disks::default());
         while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             let Some(host) = host.upgrade() else { return };
             pause = host.space.tick();
+            disks.tick(&host);
         }
     };
     std::thread::Builder::new().name("space".to_owned()).spawn(watch)?;
@@ -163,6 +212,16 @@ mod tests {
         let other = io::Error::from(io::ErrorKind::NotFound);
         let named = name_shortage(RuntimeError::host("make a disk")(other));
         assert!(matches!(named, RuntimeError::Host { .. }), "{named}");
+    }
+
+    #[test]
+    fn a_disk_is_full_once_until_it_has_room_again() {
+        assert!(!is_full(900, 1000, false));
+        assert!(
+            is_full(985, 1000, false) && is_full(1000, 1000, false) && is_full(1001, 1000, false)
+        );
+        assert!(is_full(950, 1000, true), "a little less is not worth a second word");
+        assert!(!is_full(850, 1000, true));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Directories of the host inside a guest.
+//! Directories of the host inside a guest, and volumes.
 //!
 //! Everything is checked on one descriptor: the directory that is found is the one that is looked
 //! at and the one that is mounted, whatever its path leads to a moment later. What the guest writes
@@ -13,12 +13,14 @@ use std::{
 use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
 use warren_core::{
     runtime::RuntimeError,
-    spec::{Grant, HostDirectory},
+    spec::{Grant, HostDirectory, VolumeMount},
 };
 use warren_sys::{
     idmap::{self, Pair},
     mount::{self, Attributes},
 };
+
+use super::host::Host;
 
 /// The user inside whose files these are, as every image of this product has it.
 const USER: u32 = 1000;
@@ -33,6 +35,18 @@ pub(super) fn open(
     base: Option<u32>,
 ) -> Result<Vec<Volume>, RuntimeError> {
     wanted.iter().map(|it| Ok((open_one(it, base)?, it.target.clone()))).collect()
+}
+
+/// Opens the volumes that a sandbox wants, shown under the ids of its user namespace; none where
+/// ids are the same inside and outside.
+pub(super) fn open_kept(
+    host: &Host,
+    wanted: &[VolumeMount],
+    user_namespace: Option<&OwnedFd>,
+) -> Result<Vec<Volume>, RuntimeError> {
+    let open =
+        |it: &VolumeMount| Ok((host.volumes.detached(it, user_namespace)?, it.target.clone()));
+    wanted.iter().map(open).collect()
 }
 
 fn open_one(wanted: &HostDirectory, base: Option<u32>) -> Result<OwnedFd, RuntimeError> {

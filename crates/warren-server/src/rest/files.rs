@@ -210,7 +210,7 @@ pub(super) fn mode(text: &str) -> Result<u32, ApiError> {
 }
 
 /// Reads a `Range` with one range. As HTTP has it, one that cannot be read is as good as none.
-fn range(value: &HeaderValue) -> Option<Range> {
+pub(super) fn range(value: &HeaderValue) -> Option<Range> {
     let (first, last) = value.to_str().ok()?.strip_prefix("bytes=")?.split_once('-')?;
     if first.is_empty() {
         return Some(Range::Last(last.parse().ok()?));

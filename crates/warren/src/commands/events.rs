@@ -84,6 +84,7 @@ fn text(event: &Event) -> String {
         EventKind::Extended => "extended",
         EventKind::Snapshotted => "snapshotted",
         EventKind::RolledBack => "rolled back",
+        EventKind::DiskFull => "disk full",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",

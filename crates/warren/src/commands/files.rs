@@ -1,6 +1,6 @@
 //! `warren files`
 
-mod list;
+pub(super) mod list;
 mod watch;
 
 use std::{io, process::ExitCode};

@@ -59,6 +59,11 @@ fn facts(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
     add("memory", Some(Size(sandbox.limits.memory_bytes).to_string()));
     add("pids", Some(sandbox.limits.pids.to_string()));
     add("open files", Some(sandbox.limits.open_files.to_string()));
+    add("disk", sandbox.limits.disk_bytes.map(|bytes| Size(bytes).to_string()));
+    for volume in &sandbox.volumes {
+        let only = if volume.read_only { ", read-only" } else { "" };
+        add("volume", Some(format!("{} at {}{only}", volume.volume, volume.target)));
+    }
     add("user", Some(sandbox.user.clone()));
     add("workdir", Some(sandbox.workdir.clone()));
     let labels: Vec<_> =

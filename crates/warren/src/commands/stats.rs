@@ -43,13 +43,24 @@ pub(crate) async fn stats(cx: &Context<'_>, args: StatsArgs) -> Result<ExitCode,
     } else {
         let rows: Vec<_> =
             measured.iter().map(|(sandbox, metrics)| row(sandbox, metrics)).collect();
-        let head = ["SANDBOX", "MEMORY", "PEAK", "LIMIT", "CPU TIME", "CPUS", "PIDS", "OOM KILLS"];
+        let head =
+            ["SANDBOX", "MEMORY", "PEAK", "LIMIT", "CPU TIME", "CPUS", "PIDS", "DISK", "OOM KILLS"];
         cx.output.table(head, &rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(sandbox: &str, metrics: &Metrics) -> [String; 8] {
+/// What is on its disk, and the limit of that; where neither is known, nothing.
+fn disk(metrics: &Metrics) -> String {
+    let used = metrics.disk_bytes.map(|it| format!("{:.1} MiB", it as f64 / f64::from(1 << 20)));
+    match (used, metrics.limits.disk_bytes) {
+        (Some(used), Some(limit)) => format!("{used}/{}", Size(limit)),
+        (Some(used), None) => used,
+        (None, _) => "-".to_owned(),
+    }
+}
+
+fn row(sandbox: &str, metrics: &Metrics) -> [String; 9] {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let cpu = Duration::from_micros(metrics.cpu_us);
     [
@@ -60,6 +71,7 @@ fn row(sandbox: &str, metrics: &Metrics) -> [String; 8] {
         format!("{:.2} s", cpu.as_secs_f64()),
         Cpus(metrics.limits.cpu_millis).to_string(),
         format!("{}/{}", metrics.pids, metrics.limits.pids),
+        disk(metrics),
         metrics.oom_kills.to_string(),
     ]
 }

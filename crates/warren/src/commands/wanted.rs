@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, Network, OnDeadline, Profile};
 
-use super::{Context, mounts};
+use super::{Context, mounts, volume};
 use crate::{
     config::{Cpus, Lasting, Size},
     error::CliError,
@@ -43,6 +43,9 @@ pub(crate) struct WantedArgs {
     /// How many files one process may have open
     #[arg(long, value_name = "NUMBER")]
     open_files: Option<u32>,
+    /// How much it may write to its root filesystem, such as `10GiB`; needs storage with limits
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<Size>,
     /// How long it lives at most, such as `10m`; `0` for no limit
     #[arg(long, value_name = "DURATION")]
     ttl: Option<Lasting>,
@@ -52,6 +55,9 @@ pub(crate) struct WantedArgs {
     /// A directory of this machine to see inside, by default at `/workspace`; may be repeated
     #[arg(long = "mount", value_name = "SRC[:DST][:ro]")]
     mounts: Vec<String>,
+    /// A volume to see inside; may be repeated
+    #[arg(long = "volume", value_name = "NAME:PATH[:ro]")]
+    volumes: Vec<String>,
     /// What it may reach
     #[arg(long, value_name = "open|none")]
     network: Option<NetworkArg>,
@@ -127,6 +133,12 @@ impl WantedArgs {
                 .mounts
                 .iter()
                 .map(|text| mounts::mount(text, cx.is_local()))
+                .collect::<Result<_, _>>()?,
+            disk_bytes: self.disk.map(|disk| disk.0),
+            volumes: self
+                .volumes
+                .iter()
+                .map(|text| volume::mount(text))
                 .collect::<Result<_, _>>()?,
             network: self.network.map(|network| match network {
                 NetworkArg::Open => Network::Open,

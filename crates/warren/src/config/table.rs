@@ -7,7 +7,7 @@ use warren_api::sandbox::{Network, Profile};
 use super::{
     listen::{Addresses, Origins},
     registries::{Mirrors, Names, Proxy},
-    value::{Cpus, Directories, Disk, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
+    value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
 };
 
 /// One row of the table, for the reference page and for messages.
@@ -89,8 +89,9 @@ settings! {
     pids: u32 = Some("512"),
     /// Open files of one process where the request does not say.
     open_files: u32 = Some("4096"),
-    /// Disk space of a sandbox. Reserved.
-    disk: Option<Disk> = None,
+    /// What a sandbox may write to its root filesystem where the request does not say. It needs
+    /// storage with limits (`warren setup storage`); without, the server does not start.
+    disk: Option<Size> = None,
     /// How much the root of a sandbox may do where the request does not say.
     profile: Profile = Some("default"),
     /// What a sandbox may reach where the request does not say.

@@ -135,19 +135,13 @@ impl std::str::FromStr for Cpus {
     }
 }
 
-/// A limit that is reserved: no value of it is taken, so that nobody relies on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Disk;
-
-impl Value for Option<Disk> {
+impl Value for Option<Size> {
     fn kind() -> String {
-        "nothing: disk limits need the storage pool, which this version does not have, so the \
-         setting is refused and not ignored"
-            .into()
+        Size::kind()
     }
 
-    fn read(_text: &str) -> Option<Self> {
-        None
+    fn read(text: &str) -> Option<Self> {
+        Size::read(text).map(Some)
     }
 
     fn initial(_default: Option<&str>) -> Self {

@@ -182,7 +182,7 @@ fn limits(config: &Config) -> Limits {
         cpu_millis: config.cpus.0,
         pids: config.pids,
         open_files: config.open_files,
-        disk_bytes: None,
+        disk_bytes: config.disk.map(|it| it.0),
     }
 }
 

@@ -124,6 +124,23 @@ pub(crate) async fn send(
     }
 }
 
+/// A file, or a pipe, as the body of a request; and its permission bits.
+///
+/// # Errors
+///
+/// When it is not there or cannot be read.
+pub(crate) fn open_file(path: &Path) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u32), CliError> {
+    match Source::open(path)?.content {
+        Content::File(file, mode) => Ok((Box::new(Reading::new(file)), mode)),
+        Content::Pipe(pieces) | Content::Input(pieces) => {
+            Ok((Box::new(Reading::new(pieces)), 0o644))
+        }
+        Content::Tree(_) => {
+            Err(CliError::usage(format!("{} is a directory, expected a file", path.display())))
+        }
+    }
+}
+
 /// Pieces as the body of a request.
 pub(crate) fn reader(pieces: mpsc::Receiver<Bytes>) -> impl AsyncRead + Send + Unpin + 'static {
     Reading::new(pieces)

@@ -1,6 +1,6 @@
 //! What is there: `ls`, `stat`, `glob`.
 
-use warren_api::files::{FileInfo, FileKind};
+use warren_api::files::{FileInfo, FileKind, FileList};
 
 use super::{Context, Place};
 use crate::{clock, config::Size, error::CliError};
@@ -12,8 +12,17 @@ pub(super) async fn list(
     depth: u32,
 ) -> Result<(), CliError> {
     let list = cx.client.list_files(&place.sandbox, &place.path, user, depth).await?;
+    show_list(cx, &list, depth)
+}
+
+/// Prints what is in a directory.
+pub(in crate::commands) fn show_list(
+    cx: &Context<'_>,
+    list: &FileList,
+    depth: u32,
+) -> Result<(), CliError> {
     if cx.output.json {
-        return cx.output.value(&list);
+        return cx.output.value(list);
     }
     if cx.output.quiet {
         return list.entries.iter().try_for_each(|it| cx.output.line(&printable(&it.path)));
@@ -31,8 +40,13 @@ pub(super) async fn stat(
     user: Option<&str>,
 ) -> Result<(), CliError> {
     let info = cx.client.stat_file(&place.sandbox, &place.path, user).await?;
+    show_info(cx, &info)
+}
+
+/// Prints what is at a path.
+pub(in crate::commands) fn show_info(cx: &Context<'_>, info: &FileInfo) -> Result<(), CliError> {
     if cx.output.json {
-        return cx.output.value(&info);
+        return cx.output.value(info);
     }
     let kind = match info.kind {
         FileKind::File => "file",
