@@ -128,7 +128,8 @@ async fn a_described_query_is_the_one_that_is_read() {
         let method = method.to_uppercase();
         let target = path.replace("{id}", "nobodys").replace("{exec_id}", "ex-aaaaaaaaaaaaaaaa");
         for name in &names {
-            let rest = if names.contains(&"path") && *name != "path" { "&path=a" } else { "" };
+            let needed = ["path", "to"].iter().filter(|it| names.contains(*it) && *it != name);
+            let rest: String = needed.map(|it| format!("&{it}=a")).collect();
             let answer = app.ask(&method, &format!("{target}?{name}=%00{rest}"), "").await;
             let text = String::from_utf8_lossy(&answer.body);
             assert!(
@@ -136,7 +137,8 @@ async fn a_described_query_is_the_one_that_is_read() {
                 "{method} {path} does not read {name}: {text}"
             );
         }
-        let required = if names.contains(&"path") { "path=a&" } else { "" };
+        let needed = ["path", "to"].iter().filter(|it| names.contains(*it));
+        let required: String = needed.map(|it| format!("{it}=a&")).collect();
         let answer = app.ask(&method, &format!("{target}?{required}no-such=1"), "").await;
         let message = answer.refused(400, "invalid_argument");
         assert!(message.contains("no-such"), "{method} {path}: {message}");
