@@ -32,7 +32,9 @@ async fn guests_outlive_their_server_and_blanks_do_not() {
     eventually("the blanks are gone", || std::fs::read_dir(&blanks).unwrap().count() == 0).await;
     let mut events = host.runtime().events();
     host.runtime().destroy(&id).await.unwrap();
-    let RuntimeEvent::Exited { id: ended, exit } = next_event(&mut events).await;
+    let RuntimeEvent::Exited { id: ended, exit } = next_event(&mut events).await else {
+        panic!("an exit comes first");
+    };
     assert_eq!((ended, exit.reason), (id, ExitReason::Killed));
     host.wait_until_clean().await;
 }
@@ -81,7 +83,9 @@ async fn guests_outlive_their_keeper() {
     assert_eq!(host.runtime().list().await.unwrap().len(), 2);
     // It ends without being asked to, which somebody must notice who is not its parent.
     kill(host.process(&one));
-    let RuntimeEvent::Exited { id, .. } = next_event(&mut events).await;
+    let RuntimeEvent::Exited { id, .. } = next_event(&mut events).await else {
+        panic!("an exit comes first");
+    };
     assert_eq!(id, one);
     for id in [&one, &two] {
         host.runtime().destroy(id).await.unwrap();
