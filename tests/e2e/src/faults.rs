@@ -4,6 +4,7 @@
 //! Whatever happens, there is the whole of a thing or nothing of it; the error says what to do, and
 //! the same request succeeds once the cause is gone.
 
+mod builds;
 mod disk;
 mod images;
 mod killed;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, wait_until};
+use crate::harness::{Home, command, wait_until};
 
 const DOCKERFILE: &str = "\
 FROM host AS build
@@ -94,11 +94,8 @@ fn a_secret_is_seen_by_its_step_and_is_nowhere_else() {
     let more = ["--secret", secrets[0].as_str(), "--secret", secrets[1].as_str()];
     let built = build(&home, folder.path(), &more);
     assert_eq!(built["status"], "ready", "{built}");
-    let found = std::process::Command::new("grep")
-        .args(["-rl", "correct-horse-battery"])
-        .arg(home.data())
-        .output()
-        .unwrap();
+    let found =
+        command("grep").args(["-rl", "correct-horse-battery"]).arg(home.data()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "the secret is on the disk");
 }
 
@@ -174,7 +171,7 @@ fn nothing_at_all_and_tar_archives_can_be_built_on() {
     let home = Home::new();
     let folder = context("FROM scratch\nADD tree.tar /\nCOPY bin/run.sh /bin/\n");
     let tree = folder.path().join("tree.tar");
-    let made = std::process::Command::new("tar")
+    let made = command("tar")
         .args(["-cf", tree.to_str().unwrap(), "-C", folder.path().to_str().unwrap(), "bin"])
         .status()
         .unwrap();
