@@ -8,8 +8,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`unpack`] | an image layer becomes a layer |
-//! | [`pack`] | a layer becomes an image layer |
+//! | [`mod@unpack`] | an image layer becomes a layer |
+//! | [`mod@pack`] | a layer becomes an image layer |
 //! | [`copy`] | a layer that is in use is copied, and the copy made exact |
 //! | [`manifest`] | what a layer holds, with checksums |
 //! | [`diff`] | what differs between two stacks of layers |
