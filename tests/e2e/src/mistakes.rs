@@ -11,7 +11,7 @@ fn a_mistake_leaves_nothing_on_the_host() {
         (&["create", "--image", "dir:/nowhere/root"], 1, "/nowhere/root"),
         (&["create", "--image", "dir:/proc/version"], 1, "/proc/version"),
         (&["create", "--image", "tar:/etc/passwd"], 1, "/etc/passwd"),
-        (&["create", "--image", "floppy:a"], 1, "floppy:a"),
+        (&["create", "--image", "No Image"], 1, "image"),
         (&["run", "--image", "tar:/nowhere.tar", "--", "true"], 125, "/nowhere.tar"),
         (&["run", "--user", "nobody-here", "--", "true"], 125, "nobody-here"),
         (&["run", "--workdir", "/nowhere", "--", "true"], 125, "/nowhere"),

@@ -163,7 +163,9 @@ fn what_is_started_is_ready_when_the_sandbox_is() {
     let sandbox = home.create(&json!({"template": "t", "warm": false}));
     let state = sandbox.exec(&["sh", "-c", "cat /tmp/state; test -e /tmp/ready && echo ready"]);
     assert_eq!(state["stdout"], "started with this\nready\n");
-    wait_until("one waits", || home.create(&json!({"template": "t"})).get()["warm"] == true);
+    let page = || home.api("GET", "/v1/metrics", b"").text();
+    wait_until("one waits", || page().lines().any(|line| line == "warren_sandboxes_parked 1"));
+    assert_eq!(home.create(&json!({"template": "t"})).get()["warm"], true);
 }
 
 #[test]

@@ -208,8 +208,13 @@ impl Worker {
         if writable.is_some() {
             // An upper layer may become a lower one, on any host: it must not say more than files
             // can, whatever this kernel's defaults are.
-            for feature in ["redirect_dir", "metacopy", "index"] {
-                fsconfig_set_string(context.as_fd(), feature, "off")?;
+            // With `userxattr` the first is never on, and not to be spoken of.
+            let features: &[&str] = match self.nested {
+                true => &["metacopy", "index"],
+                false => &["redirect_dir", "metacopy", "index"],
+            };
+            for feature in features {
+                fsconfig_set_string(context.as_fd(), *feature, "off")?;
             }
             // A sandbox outlives its server and not the machine, so nothing in it need reach the
             // disk before it is asked for: without this, taking a guest down would write back
