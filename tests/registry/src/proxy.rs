@@ -5,6 +5,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 /// Passes connections on, until it is told to lose them. Dropping it ends it.
@@ -82,6 +83,15 @@ impl Proxy {
         while matches!(*way, Way::Open | Way::Cuts(_) | Way::Stalls(_)) {
             way = self.state.changed.wait(way).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// As [`Proxy::wait_until_cut`], but for no longer than this: what a client has already it may
+    /// not ask for again.
+    pub fn wait_until_cut_for(&self, most: Duration) {
+        let way = self.state.way();
+        let waits = |way: &mut Way| matches!(way, Way::Open | Way::Cuts(_) | Way::Stalls(_));
+        let waited = self.state.changed.wait_timeout_while(way, most, waits);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Passes everything on again.

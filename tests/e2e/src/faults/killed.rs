@@ -45,7 +45,7 @@ fn a_pull_is_whole_or_nothing_whenever_the_server_is_killed() {
             let body = json!({"image": reference}).to_string();
             scope.spawn(move || attempt(&socket, "POST /v1/sandboxes HTTP/1.1", &body));
             if round % 2 == 0 {
-                proxy.wait_until_cut();
+                proxy.wait_until_cut_for(Duration::from_secs(1));
             } else {
                 pause(Duration::from_micros(random(400_000)));
             }
