@@ -10,7 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`recipe`] | what a parsed build is |
-//! | [`parse`] | a Dockerfile to a [`Recipe`] |
+//! | [`mod@parse`] | a Dockerfile to a [`Recipe`] |
 //! | [`steps`] | a list of steps to a [`Recipe`] |
 //! | [`scope`] | variables: `ARG`, `ENV`, and what `$NAME` means where |
 //! | [`plan`] | which stages a target needs, on what each stands |
