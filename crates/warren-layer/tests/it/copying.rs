@@ -186,7 +186,8 @@ pub(crate) fn mutate(root: &Path, (what, one, other): (u8, u8, u8)) {
         4 => fs::remove_file(&path),
         5 => fs::rename(&path, &other_path),
         6 => fs::hard_link(&path, &other_path),
-        7 => symlink(pick(other), &path),
+        // Relative: an absolute one would lead out of a mount, to what lies below it.
+        7 => symlink(pick(other).strip_prefix(root).unwrap(), &path),
         _ => fs::symlink_metadata(&path).and_then(|it| match it.is_symlink() {
             true => Ok(()),
             false => fs::set_permissions(&path, Permissions::from_mode(0o700 | u32::from(other))),
