@@ -50,7 +50,7 @@ fn unpack(bytes: &[u8], piece: usize) -> Option<Unpacked> {
     drop(fs::remove_dir_all(&inside));
     fs::create_dir_all(&inside).expect("a directory");
     let directory = File::open(&inside).expect("the directory").into();
-    let mut unpacker = Unpacker::new(directory, false, Limits { entries: 100 });
+    let mut unpacker = Unpacker::new(directory, false, Limits { entries: 100, bytes: 1 << 20 });
     let pushed = bytes.chunks(piece.max(1)).try_for_each(|piece| unpacker.push(piece));
     let done = match pushed {
         Ok(()) => unpacker.finish().ok(),
