@@ -228,6 +228,18 @@ impl Volumes {
         self.lock().all.values().filter(|it| it.owner == *owner).count()
     }
 
+    /// The owner's volume with this id or name, which stays as long as the hold.
+    pub(crate) fn hold_one(
+        self: &Arc<Self>,
+        owner: &Owner,
+        name: &str,
+    ) -> Result<(Arc<Volume>, VolumeHold), SandboxError> {
+        let mut table = self.lock();
+        let found = table.find(owner, name)?;
+        let hold = table.hold(self, vec![found.id]);
+        Ok((found, hold))
+    }
+
     /// The owner's volumes with these ids or names, which stay as long as the hold.
     pub(crate) fn hold(
         self: &Arc<Self>,
@@ -237,11 +249,8 @@ impl Volumes {
         let mut table = self.lock();
         let found = names.iter().map(|name| table.find(owner, name));
         let found: Vec<_> = found.collect::<Result<_, _>>()?;
-        let held: Vec<_> = found.iter().map(|volume| volume.id).collect();
-        for id in &held {
-            *table.held.entry(*id).or_default() += 1;
-        }
-        Ok((found, VolumeHold { volumes: Arc::clone(self), held }))
+        let hold = table.hold(self, found.iter().map(|volume| volume.id).collect());
+        Ok((found, hold))
     }
 
     /// Takes a volume out of sight that nothing is about to use: from here on it is being removed.
@@ -271,6 +280,13 @@ impl Volumes {
 }
 
 impl Table {
+    fn hold(&mut self, volumes: &Arc<Volumes>, held: Vec<VolumeId>) -> VolumeHold {
+        for id in &held {
+            *self.held.entry(*id).or_default() += 1;
+        }
+        VolumeHold { volumes: Arc::clone(volumes), held }
+    }
+
     fn insert(&mut self, volume: Volume) {
         self.names.insert((volume.owner.clone(), volume.name.clone()), volume.id);
         self.all.insert(volume.id, Arc::new(volume));

@@ -265,8 +265,7 @@ impl Sandboxes {
         T: Send + 'static,
         F: Future<Output = Result<T, SandboxError>> + Send + 'static,
     {
-        let change = change(Arc::clone(&self.shared));
-        self.shared.store.tasks().spawn(change).await.unwrap_or(Err(SandboxError::ShuttingDown))
+        self.to_the_end(change(Arc::clone(&self.shared))).await
     }
 }
 

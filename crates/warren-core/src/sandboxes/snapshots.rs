@@ -283,9 +283,13 @@ impl Sandboxes {
             SandboxError::invalid("sandbox", reason)
         })?;
         self.require_snapshots()?;
-        let (capture, hold) = self.capture_hidden(&child).await?;
-        let target = Target { stack: capture.stack, snapshot: capture.previous };
-        self.go_back(parent, target, hold).await
+        let this = self.clone();
+        self.to_the_end(async move {
+            let (capture, hold) = this.capture_hidden(&child).await?;
+            let target = Target { stack: capture.stack, snapshot: capture.previous };
+            this.go_back(parent, target, hold).await
+        })
+        .await
     }
 
     async fn go_back(
@@ -313,20 +317,12 @@ impl Sandboxes {
         let captured = async {
             let hold = shared.snapshots.hold(&[id])?;
             let capture = handle.ask(|reply| Command::Capture(id, Haste::Caller, reply)).await?;
-            let hidden = shared.snapshots.change(id, |it| {
+            // Its row goes on saying that it is being made: the next start takes that for hidden.
+            shared.snapshots.change(id, |it| {
                 it.status = Status::Hidden;
                 it.stack = capture.stack.clone();
                 it.parent = capture.previous;
             })?;
-            // Nobody waits for it: a row that still says that it is being made becomes hidden at
-            // the next start, which is what this one says.
-            let writing = Arc::clone(shared);
-            shared.store.tasks().spawn(async move {
-                if let Err(error) = put(&writing, &[&hidden], false).await {
-                    let cause = &error as &dyn std::error::Error;
-                    tracing::warn!(error = cause, "the row of a hidden snapshot is not up to date");
-                }
-            });
             Ok((capture, hold))
         };
         let captured = captured.await;
@@ -362,7 +358,7 @@ impl Sandboxes {
     }
 
     /// Does something to its end, also when nobody waits for it any more.
-    pub(super) async fn to_the_end<T: Send + 'static>(
+    pub(crate) async fn to_the_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, SandboxError>> + Send + 'static,
     ) -> Result<T, SandboxError> {

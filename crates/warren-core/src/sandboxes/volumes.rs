@@ -77,9 +77,7 @@ impl Sandboxes {
         wanted: NewVolume,
         read_only: bool,
     ) -> Result<Arc<Volume>, SandboxError> {
-        let (found, hold) = self.shared.volumes.hold(caller.owner(), &[source])?;
-        let source = found.into_iter().next();
-        let source = source.ok_or(SandboxError::Broken("a volume was found and is not there"))?;
+        let (source, hold) = self.shared.volumes.hold_one(caller.owner(), source)?;
         let wanted = NewVolume { size_bytes: wanted.size_bytes.or(source.size_bytes), ..wanted };
         self.make_volume(caller, wanted, Some((source, hold)), read_only).await
     }
@@ -161,12 +159,10 @@ impl Sandboxes {
     ) -> Result<Arc<Volume>, SandboxError> {
         let files = self.volume_files()?;
         check_size(size_bytes, files.abilities())?;
-        let (found, hold) = self.shared.volumes.hold(caller.owner(), &[name])?;
+        let (old, hold) = self.shared.volumes.hold_one(caller.owner(), name)?;
         let shared = Arc::clone(&self.shared);
         self.to_the_end(async move {
             let _hold = hold;
-            let old = found.into_iter().next();
-            let old = old.ok_or(SandboxError::Broken("a volume was found and is not there"))?;
             let new = Volume { size_bytes, ..(*old).clone() };
             let limited = files.limit(&new.id, size_bytes).await;
             limited.map_err(SandboxError::runtime("limit the volume"))?;
@@ -305,10 +301,8 @@ impl Sandboxes {
 
     fn open_volume(&self, caller: &Caller, at: InVolume<'_>) -> Result<Opened, SandboxError> {
         let files = self.volume_files()?;
-        let (found, hold) = self.shared.volumes.hold(caller.owner(), &[at.volume])?;
-        let found = found.into_iter().next();
-        let found = found.ok_or(SandboxError::Broken("a volume was found and is not there"))?;
-        Ok(Opened { volume: found, files, _hold: hold })
+        let (volume, hold) = self.shared.volumes.hold_one(caller.owner(), at.volume)?;
+        Ok(Opened { volume, files, _hold: hold })
     }
 
     fn volume_files(&self) -> Result<Arc<dyn VolumeFiles>, SandboxError> {
