@@ -21,21 +21,24 @@ use anyhow::{Context as _, Result, bail};
 
 use others::Others;
 use report::Results;
-use rows::Size;
+use rows::{Bench, Size};
 use samples::Figures;
 
 const USAGE: &str = "\
-Usage: cargo xtask bench [--samples N] [--held N] [--quick]
+Usage: cargo xtask bench [--samples N] [--held N] [--quick] [--only ROWS]
 
   --samples N   rounds of the short rows (200)
   --held N      sandboxes held at once for the memory row (1000)
   --quick       20 rounds, 50 held, a small image: to see that it works
+  --only ROWS   what is measured, by words of what is said while it is; the table is printed and
+                not kept
 ";
 
 struct Options {
     warren: PathBuf,
     results: PathBuf,
     size: Size,
+    only: Option<String>,
 }
 
 fn main() -> Result<()> {
@@ -54,19 +57,30 @@ fn main() -> Result<()> {
         println!("  without {name}: {reason}");
     }
     let mut figures = Figures::default();
-    let version =
-        rows::measure(&options.warren, &scratch.0, options.size, &mut others, &mut figures)?;
+    let mut bench = Bench {
+        warren: &options.warren,
+        scratch: &scratch.0,
+        size: options.size,
+        only: options.only.as_deref(),
+        others: &mut others,
+        figures: &mut figures,
+    };
+    let version = rows::measure(&mut bench)?;
     let load_after = machine::load();
     let results = Results { machine, load_after, version, figures, absent: others.absent };
-    let directory = results.write(&options.results)?;
+    // Part of a table must not take the place of a whole one.
+    let place = if options.only.is_some() { &scratch.0 } else { &options.results };
+    let directory = results.write(place)?;
     print!("{}", fs::read_to_string(directory.join("table.md"))?);
-    println!("\nraw samples: {}", directory.display());
+    if options.only.is_none() {
+        println!("\nraw samples: {}", directory.display());
+    }
     Ok(())
 }
 
 /// The options, or `None` when help was asked for.
 fn options() -> Result<Option<Options>> {
-    let (mut warren, mut results) = (None, None);
+    let (mut warren, mut results, mut only) = (None, None, None);
     let mut size = Size { samples: 200, held: 1000, image_bytes: 300_000_000, directories: 100 };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
@@ -76,6 +90,7 @@ fn options() -> Result<Option<Options>> {
             "--warren" => warren = Some(PathBuf::from(value()?)),
             "--results" => results = Some(PathBuf::from(value()?)),
             "--samples" => size.samples = value()?.parse().context("--samples needs a number")?,
+            "--only" => only = Some(value()?),
             "--held" => size.held = value()?.parse().context("--held needs a number")?,
             "--quick" => {
                 size = Size { samples: 20, held: 50, image_bytes: 15_000_000, directories: 10 };
@@ -86,7 +101,7 @@ fn options() -> Result<Option<Options>> {
     }
     let warren = warren.context("--warren names the binary to measure")?;
     let results = results.context("--results names the directory to write to")?;
-    Ok(Some(Options { warren, results, size }))
+    Ok(Some(Options { warren, results, size, only }))
 }
 
 /// A directory of this run, removed at its end.

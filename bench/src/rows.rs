@@ -42,65 +42,76 @@ pub(crate) struct Bench<'a> {
     /// A directory of this run.
     pub(crate) scratch: &'a Path,
     pub(crate) size: Size,
+    /// Words of the rows to measure; all where absent.
+    pub(crate) only: Option<&'a str>,
     pub(crate) others: &'a mut Others,
     pub(crate) figures: &'a mut Figures,
 }
 
+impl Bench<'_> {
+    /// Says what is measured next; false where it is not to be.
+    fn announce(&self, name: &str) -> bool {
+        let wanted = self.only.is_none_or(|only| name.contains(only));
+        if wanted {
+            println!("measuring: {name}");
+        }
+        wanted
+    }
+
+    /// Names a row that cannot be measured, with the reason.
+    fn tell(&mut self, name: &str, measured: Result<()>) {
+        if let Err(error) = measured {
+            self.others.absent.push((name.to_owned(), format!("{error:#}")));
+        }
+    }
+}
+
 /// Measures all rows; a row that cannot be measured is named with the reason.
-pub(crate) fn measure(
-    warren: &Path,
-    scratch: &Path,
-    size: Size,
-    others: &mut Others,
-    figures: &mut Figures,
-) -> Result<serde_json::Value> {
-    let server = Server::start(warren, &scratch.join("default"), Pool::default())?;
+pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<serde_json::Value> {
+    let place = bench.scratch.join("default");
+    let server = Server::start(bench.warren, &place, Pool::default())?;
     let version = server.version()?;
-    side_by_side::run(&server, size.samples, others, figures)?;
+    if bench.announce("side by side") {
+        side_by_side::run(&server, bench.size.samples, bench.others, bench.figures)?;
+    }
     let rows: [(&str, Row); 6] = [
         ("exec, ping, pause, resume", lifecycle::in_a_live_one),
         ("destroy", lifecycle::destroy),
-        ("files", files::run),
+        ("files in and out", files::run),
         ("sustained create and destroy", sustained::run),
         ("command line, server running", command_line::warm),
         ("memory per idle sandbox", memory::run),
     ];
     for (name, row) in rows {
-        println!("measuring: {name}");
-        if let Err(error) = row(&server, size, figures) {
-            others.absent.push((name.to_owned(), format!("{error:#}")));
+        if bench.announce(name) {
+            let measured = row(&server, bench.size, bench.figures);
+            bench.tell(name, measured);
         }
     }
     drop(server);
-    for (name, blanks) in [("with 100 blanks", 100), ("with none", 0)] {
-        println!("measuring: 100 creates at once, {name}");
-        let pool = Pool { blanks: Some(blanks), parked: Some(0) };
-        let server = Server::start(warren, &scratch.join(format!("burst-{blanks}")), pool)?;
-        if let Err(error) = burst::run(&server, name, blanks, figures) {
-            others.absent.push((format!("100 creates at once, {name}"), format!("{error:#}")));
+    for (number, blanks) in [("with 100 blanks", 100), ("with none", 0)] {
+        let name = format!("100 creates at once, {number}");
+        if bench.announce(&name) {
+            let pool = Pool { blanks: Some(blanks), parked: Some(0) };
+            let place = bench.scratch.join(format!("burst-{blanks}"));
+            let server = Server::start(bench.warren, &place, pool)?;
+            let measured = burst::run(&server, number, blanks, bench.figures);
+            bench.tell(&name, measured);
         }
     }
-    stored(&mut Bench { warren, scratch, size, others, figures });
-    println!("measuring: command line, no server");
-    if let Err(error) = command_line::cold(warren, &scratch.join("cold"), size, figures) {
-        others.absent.push(("command line, no server".to_owned(), format!("{error:#}")));
-    }
-    Ok(version)
-}
-
-/// The rows about images, builds, snapshots and forks.
-fn stored(bench: &mut Bench<'_>) {
-    let rows: [(&str, StoredRow); 3] = [
+    let rows: [(&str, StoredRow); 4] = [
         ("images from a registry", images::run),
         ("builds", builds::run),
         ("snapshots and forks", snapshots::run),
+        ("command line, no server", command_line::cold),
     ];
     for (name, row) in rows {
-        println!("measuring: {name}");
-        if let Err(error) = row(bench) {
-            bench.others.absent.push((name.to_owned(), format!("{error:#}")));
+        if bench.announce(name) {
+            let measured = row(bench);
+            bench.tell(name, measured);
         }
     }
+    Ok(version)
 }
 
 /// Requests of one client have pauses between them, in which pools are filled again.

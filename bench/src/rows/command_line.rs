@@ -1,10 +1,10 @@
 //! `warren run -- true` as a whole process.
 
-use std::{fs, path::Path, process::Stdio};
+use std::{fs, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Size;
+use super::{Bench, Size};
 use crate::{
     samples::{Figures, Unit, timed},
     server::{Server, remove_run_directory, warren_command},
@@ -22,10 +22,12 @@ pub(super) fn warm(server: &Server, size: Size, figures: &mut Figures) -> Result
 }
 
 /// With a fresh data directory and no server.
-pub(super) fn cold(warren: &Path, data: &Path, size: Size, figures: &mut Figures) -> Result<()> {
+pub(super) fn cold(bench: &mut Bench<'_>) -> Result<()> {
+    let (warren, data) = (bench.warren, &bench.scratch.join("cold"));
+    let figures = &mut *bench.figures;
     const NAME: &str = "`warren run -- true`, server not running";
     figures.declare(NAME, Unit::Time, "80 ms", "whole process, empty data directory");
-    for _ in 0..size.samples.div_ceil(10) {
+    for _ in 0..bench.size.samples.div_ceil(10) {
         fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
         let outcome = timed(|| run_true(&mut warren_command(warren, data)));
         let mut stop = warren_command(warren, data);
