@@ -109,7 +109,12 @@ impl Images {
         match &mut *cached {
             Some((looked, image)) if looked.elapsed() < HOST_FRESH => Ok(Arc::clone(image)),
             cached => {
-                let image = Arc::new(host::open(&self.directory)?);
+                let opened = host::open(&self.directory)?;
+                // One that is as it was stays the same: who holds it can tell.
+                let image = match cached {
+                    Some((_, image)) if **image == opened => Arc::clone(image),
+                    _ => Arc::new(opened),
+                };
                 *cached = Some((Instant::now(), Arc::clone(&image)));
                 Ok(image)
             }

@@ -31,7 +31,8 @@ impl NamespaceRuntime {
         let reach = host.allowed_reach(spec.network)?;
         let image = host.resolve(&spec.image)?;
         steps.done("image");
-        let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
+        let blank = self.blanks.take(reach, &image, false);
+        let (mut blank, entry) = self.claim(id, reach, blank, &mut steps)?;
         // Its mounts are of a disk that goes.
         blank.unprepare();
         let owner = Owner { id, spec, entry: &entry };

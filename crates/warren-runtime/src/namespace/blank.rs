@@ -2,11 +2,10 @@
 //!
 //! A blank has its slot, journal entry, network namespace, cgroups, sockets, disk, and a forked
 //! child that waits to be bound. What it takes to make one (2 ms, most of it the kernel's network
-//! lock) is spent before anybody asks. For the most wanted image its mounts are made as well; for
-//! any other they are made when it is bound.
+//! lock) is spent before anybody asks. Its mounts are made as well, for an image that is likely to be
+//! asked for (`blanks.rs`); for any other they are made when it is bound.
 
 use std::{
-    collections::VecDeque,
     fs, io,
     net::Ipv4Addr,
     os::{
@@ -14,11 +13,7 @@ use std::{
         unix::net::UnixListener,
     },
     path::{Path, PathBuf},
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex},
 };
 
 use warren_core::{runtime::RuntimeError, spec};
@@ -43,9 +38,6 @@ const FIRST_ID: u32 = 0x7000_0000;
 pub(crate) const IDS: u32 = 65_536;
 /// The guest's agent is killed after what it runs, but before the host's own services.
 const OOM_SCORE: u16 = 100;
-/// How long no create may have been under way before the pool is refilled: whoever got a sandbox
-/// is about to use it, and making the next blank would take a processor from them.
-const QUIET: Duration = Duration::from_millis(10);
 
 /// A guest that has no image yet.
 #[derive(Debug)]
@@ -166,7 +158,7 @@ impl Blank {
     ) -> Result<(), RuntimeError> {
         disk.clone_into(&mut self.disk);
         let mounts = match self.prepared.take() {
-            Some((prepared, mounts)) if prepared == *image => mounts,
+            Some((prepared, mounts)) if Arc::ptr_eq(&prepared, image) => mounts,
             Some((_other_image, mounts)) => {
                 drop(mounts);
                 crate::storage::renew_work(&self.disk)
@@ -194,6 +186,11 @@ impl Blank {
             volumes: count,
         };
         ask(&self.channel, &message, &descriptors)
+    }
+
+    /// The image that its mounts were made for.
+    pub(super) fn prepared(&self) -> Option<&Arc<Image>> {
+        self.prepared.as_ref().map(|(image, _)| image)
     }
 
     /// Lets go of the mounts that were made in advance.
@@ -299,117 +296,4 @@ pub(crate) fn write_hostname(disk: &Path, hostname: &str) -> io::Result<()> {
     let etc = disk.join("upper/etc");
     fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     fs::write(etc.join("hosts"), hosts(hostname))
-}
-
-/// Blanks that wait.
-#[derive(Debug, Default)]
-pub(crate) struct Blanks {
-    waiting: Mutex<VecDeque<Blank>>,
-    wake: Condvar,
-    /// Creates under way, which refilling gives way to.
-    busy: AtomicUsize,
-    last_busy: Mutex<Option<Instant>>,
-    stopped: AtomicBool,
-}
-
-impl Blanks {
-    /// A blank for this reach, if one waits.
-    pub(crate) fn take(&self, reach: spec::Network) -> Option<Blank> {
-        let mut waiting = self.lock();
-        let place = waiting.iter().position(|blank| blank.reach == reach)?;
-        let blank = waiting.remove(place);
-        drop(waiting);
-        self.wake.notify_one();
-        blank
-    }
-
-    /// Makes refilling give way for as long as the value lives.
-    pub(crate) fn busy(self: &Arc<Self>) -> Busy {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(self))
-    }
-
-    /// Ends refilling and gives what waits.
-    pub(crate) fn stop(&self) -> Vec<Blank> {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.wake.notify_all();
-        self.lock().drain(..).collect()
-    }
-
-    /// How many wait.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Blank>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps `wanted` blanks waiting; runs until [`Blanks::stop`], or until the host is gone.
-    pub(crate) fn refill(&self, host: &Weak<Host>, wanted: usize) {
-        let mut failures = 0_u32;
-        while !self.stopped.load(Ordering::Relaxed) {
-            if !self.wait_until_needed(wanted) {
-                return;
-            }
-            let Some(host) = host.upgrade() else { return };
-            let image = host.images.resolve(&spec::Image::Host).ok();
-            match make(&host, host.default_reach(), image.as_ref()) {
-                Ok(blank) => {
-                    failures = 0;
-                    let mut waiting = self.lock();
-                    if self.stopped.load(Ordering::Relaxed) {
-                        drop(waiting);
-                        host.discard_blank(blank);
-                        return;
-                    }
-                    waiting.push_back(blank);
-                }
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a blank failed");
-                    failures = (failures + 1).min(6);
-                    let pause = Duration::from_millis(100) * 2_u32.pow(failures);
-                    let waiting = self.lock();
-                    drop(self.wake.wait_timeout(waiting, pause));
-                }
-            }
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        let last = *self.last_busy.lock().unwrap_or_else(PoisonError::into_inner);
-        self.busy.load(Ordering::Relaxed) == 0 && last.is_none_or(|it| it.elapsed() >= QUIET)
-    }
-
-    /// Waits until a blank is wanted and making one disturbs nobody; false when stopped.
-    fn wait_until_needed(&self, wanted: usize) -> bool {
-        let mut waiting = self.lock();
-        loop {
-            if self.stopped.load(Ordering::Relaxed) {
-                return false;
-            }
-            let enough = waiting.len() >= wanted;
-            let give_way = !self.is_quiet() && waiting.len() * 2 > wanted;
-            if !enough && !give_way {
-                return true;
-            }
-            waiting = if enough {
-                self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                let waited = self.wake.wait_timeout(waiting, QUIET);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            };
-        }
-    }
-}
-
-/// A create is under way.
-#[derive(Debug)]
-pub(crate) struct Busy(Arc<Blanks>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-        *self.0.last_busy.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
 }

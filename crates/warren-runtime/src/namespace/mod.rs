@@ -29,6 +29,7 @@
 mod adopt;
 mod again;
 mod blank;
+mod blanks;
 mod capture;
 mod cgroup;
 mod compare;
@@ -74,10 +75,7 @@ use warren_proto::keeper::Request;
 
 pub use config::{Config, Network, machine_memory};
 
-use self::{
-    blank::{Blank, Blanks},
-    host::Host,
-};
+use self::{blank::Blank, blanks::Blanks, host::Host};
 use crate::{builds::BuildTrees, image::Image, net::Net};
 
 /// What keepers call themselves.
@@ -148,7 +146,9 @@ impl NamespaceRuntime {
         host.space.admit()?;
         let image = host.resolve(&spec.image)?;
         steps.done("image");
-        let (mut blank, entry) = self.claim(id, reach, &mut steps)?;
+        let lasting = matches!(spec.image, spec::Image::Host | spec::Image::Oci(_));
+        let blank = self.blanks.take(reach, &image, lasting);
+        let (mut blank, entry) = self.claim(id, reach, blank, &mut steps)?;
         // From here on whatever fails is undone by way of the sandbox's entry.
         let owner = Owner { id, spec, entry: &entry };
         let named = blank::write_hostname(&entry.join("disk"), owner.hostname())
@@ -173,10 +173,11 @@ impl NamespaceRuntime {
         &self,
         id: &SandboxId,
         reach: spec::Network,
+        blank: Option<Blank>,
         steps: &mut Steps,
     ) -> Result<(Blank, PathBuf), RuntimeError> {
         let host = &self.host;
-        let blank = match self.blanks.take(reach) {
+        let blank = match blank {
             Some(blank) => blank,
             None => blank::make(host, reach, None)?,
         };
