@@ -266,7 +266,9 @@ async fn park(shared: &Arc<Shared>, kind: &Arc<Kind>) -> Result<(), SandboxError
 /// Removes a parked sandbox.
 pub(crate) async fn remove(handle: &Handle) {
     use crate::sandbox::handle::Command;
-    if let Err(error) = handle.ask(Command::Delete).await {
+    if let Err(error) = handle.ask(Command::Delete).await
+        && handle.sandbox().state.is_living()
+    {
         let cause = &error as &dyn std::error::Error;
         tracing::warn!(sandbox.id = %handle.id(), error = cause, "parked and not removed: {error}");
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use warren_dockerfile::{
     Recipe,
     plan::{Base, Plan},
@@ -45,6 +46,8 @@ mod stage;
 
 /// How long a build may take where its request does not say.
 const TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long the end of a build waits for what its steps leave to be removed.
+const CLEAR_UP: Duration = Duration::from_secs(30);
 
 /// One build that runs.
 pub(super) struct Builder {
@@ -60,6 +63,8 @@ pub(super) struct Builder {
     holds: Mutex<Vec<Hold>>,
     /// The images that stages stand on.
     images: Mutex<Vec<Held>>,
+    /// Sandboxes of steps that are being removed, or become layers.
+    leftovers: TaskTracker,
 }
 
 /// A step that is being done.
@@ -101,7 +106,8 @@ impl Builder {
         let deadline = Instant::now() + request.timeout.unwrap_or(TIMEOUT);
         let (templates, caller) = (templates.clone(), caller.clone());
         let (at, holds, images) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { templates, caller, handle, request, globals, deadline, at, holds, images }
+        let leftovers = TaskTracker::new();
+        Self { templates, caller, handle, request, globals, deadline, at, holds, images, leftovers }
     }
 
     /// Builds, and says how it ended.
@@ -118,6 +124,9 @@ impl Builder {
                 Err(_elapsed) => Err(Ended::TimedOut),
             },
         };
+        if done.is_err() {
+            self.clear_up().await;
+        }
         let shared = self.shared();
         if let Err(ended) = done
             && let Err(error) = self.end_badly(ended).await
@@ -173,7 +182,17 @@ impl Builder {
         }
         let built = last.ok_or(SandboxError::Broken("a plan without a stage"))?;
         self.set_at(None);
+        self.clear_up().await;
         self.finish(built).await
+    }
+
+    /// Waits until no sandbox of a step is left: whoever hears of the end finds no trace of them,
+    /// and has their memory and disk back.
+    async fn clear_up(&self) {
+        self.leftovers.close();
+        if tokio::time::timeout(CLEAR_UP, self.leftovers.wait()).await.is_err() {
+            tracing::warn!(build.id = %self.build().id, "sandboxes of its steps are still there");
+        }
     }
 
     /// Says which arguments nothing asks for.

@@ -1,8 +1,8 @@
 //! What the edges call: templates, their tags, and their builds.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     builder,
@@ -24,6 +24,8 @@ use crate::{
 
 /// The most bytes that one upload of files may have, unpacked.
 const MOST_UPLOAD: u64 = 8 << 30;
+/// How long a change waits for room on a full disk, where what it lets go makes that room.
+const ROOM: Duration = Duration::from_secs(10);
 
 /// The templates of this server. A clone is another handle to the same ones.
 #[derive(Clone, Debug)]
@@ -394,11 +396,21 @@ impl Templates {
     pub async fn forget_cache(&self, caller: &Caller) -> Result<usize, SandboxError> {
         let shared = self.shared();
         let keys = shared.templates.forget_steps(caller.owner());
-        let row = |key: &String| (ObjectKind::BuildStep, rows::step_id(caller.owner(), key));
-        let remove = keys.iter().map(row).collect();
-        shared.write(ObjectChange { remove, ..ObjectChange::default() }).await?;
+        // First of all: on a disk that is full there is no room for a change before they have gone.
         shared.collect_layers();
-        Ok(keys.len())
+        let row = |key: &String| (ObjectKind::BuildStep, rows::step_id(caller.owner(), key));
+        let remove: Vec<_> = keys.iter().map(row).collect();
+        let change = || ObjectChange { remove: remove.clone(), ..ObjectChange::default() };
+        let until = Instant::now() + ROOM;
+        loop {
+            match shared.write(change()).await {
+                Ok(()) => return Ok(keys.len()),
+                Err(SandboxError::Exhausted { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(ROOM / 50).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Changes one of the caller's templates, in memory when it is on the disk.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
+use tokio_util::task::TaskTracker;
 
 use super::Builder;
 use crate::{
@@ -32,16 +33,22 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(super) struct StepSandbox {
     pub(super) handle: Arc<Handle>,
     image: Image,
-    tasks: tokio_util::task::TaskTracker,
-    _admission: Admission,
+    tasks: TaskTracker,
+    /// What the end of the build waits for.
+    leftovers: TaskTracker,
+    admission: Option<Admission>,
     finished: bool,
 }
 
 impl Drop for StepSandbox {
     fn drop(&mut self) {
         if !self.finished {
-            let handle = Arc::clone(&self.handle);
-            self.tasks.spawn(async move { pool::remove(&handle).await });
+            let (handle, admission) = (Arc::clone(&self.handle), self.admission.take());
+            let removal = async move {
+                pool::remove(&handle).await;
+                drop(admission);
+            };
+            self.tasks.spawn(self.leftovers.track_future(removal));
         }
     }
 }
@@ -97,10 +104,20 @@ impl StepSandbox {
         };
         let (reply, parked) = oneshot::channel();
         let handle = Driver::start(shared, sandbox, Birth::Park { reply });
-        parked.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
-        let tasks = shared.store.tasks().clone();
-        let image = image.clone();
-        let step = Self { handle, image, tasks, _admission: admission, finished: false };
+        // From here on it is removed whenever nobody waits for it any more: a driver that has
+        // answered does not see whether anybody has read the answer.
+        let mut step = Self {
+            handle,
+            image: image.clone(),
+            tasks: shared.store.tasks().clone(),
+            leftovers: builder.leftovers.clone(),
+            admission: Some(admission),
+            finished: false,
+        };
+        let parked = parked.await.unwrap_or(Err(SandboxError::ShuttingDown));
+        // One that could not be made has removed itself.
+        step.finished = parked.is_err();
+        parked?;
         let left = builder.deadline.saturating_duration_since(Instant::now());
         let deadline = Deadline { after: left + GRACE, action: DeadlineAction::Kill };
         if let Err(error) = shared.runtime.set_deadline(&id, Some(deadline)).await {
@@ -142,22 +159,23 @@ impl StepSandbox {
         let hiding = Hiding { snapshots: Arc::clone(&shared.snapshots), layer };
         builder.hold(&[layer])?;
         self.finished = true;
-        let (handle, making) = (Arc::clone(&self.handle), Arc::clone(shared));
+        let (handle, shared) = (Arc::clone(&self.handle), Arc::clone(shared));
         // To its end also when nobody waits any more: files that nobody knows must not remain.
-        let made = self.tasks.spawn(async move {
+        let making = self.leftovers.track_future(async move {
             let hiding = hiding;
             handle.ask(|reply| Command::Convert(layer, reply)).await?;
-            let sealed = making.runtime.seal(&layer, None).await;
+            let sealed = shared.runtime.seal(&layer, None).await;
             let sealed = sealed.map_err(SandboxError::runtime("write the layer to the disk"))?;
-            let made = making.snapshots.change(layer, |it| {
+            let made = shared.snapshots.change(layer, |it| {
                 (it.bytes, it.files) = (sealed.bytes, sealed.files);
                 it.status = Status::Hidden;
             })?;
             let put = vec![snapshot_object(&made)];
-            making.write(ObjectChange { put, ..ObjectChange::default() }).await?;
+            shared.write(ObjectChange { put, ..ObjectChange::default() }).await?;
             drop(hiding);
             Ok(sealed.bytes)
         });
+        let made = self.tasks.spawn(making);
         let bytes = made.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
         Ok((Image::Snapshot(stack), bytes))
     }
