@@ -3,13 +3,8 @@
 //! Dropping the future of a method stops the waiting and not the work: the sandbox's driver
 //! finishes or undoes what it began.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -19,27 +14,21 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind, EventStream},
     id::SandboxId,
-    images::Held,
-    logs,
-    plan::{self, Base, Plan},
+    logs, plan,
     pool::{self, Pool},
     reap, reconcile,
     runtime::{Capabilities, Duplex, Port, Runtime, RuntimeError, Usage},
     sandbox::{
-        Made, Sandbox, Wanted,
-        birth::{Birth, Claim},
-        driver::Driver,
+        Made, Sandbox,
         handle::{Command, Handle},
     },
-    shared::{KeyUse, Shared},
-    snapshots::Hold,
-    spec::{Image, NO_DISK_LIMITS, OciImage},
+    shared::Shared,
     state::{Event, Refused, State},
-    store::{Key, Store},
-    templates::{self, model::Start},
+    store::Store,
 };
 
 mod compare;
+mod create;
 mod exec;
 mod files;
 mod health;
@@ -64,18 +53,6 @@ pub struct Sandboxes {
     stop: CancellationToken,
     /// What runs in the background until [`Sandboxes::shut_down`].
     background: TaskTracker,
-}
-
-/// What keeps the files that a sandbox is to be made from until the sandbox can be seen to need
-/// them.
-#[expect(dead_code, reason = "what counts is when they are dropped")]
-enum Kept {
-    /// Nothing has to.
-    Nothing,
-    /// Saved layers.
-    Layers(Hold),
-    /// An image of the store.
-    Image(Held),
 }
 
 /// Which sandboxes to list; all conditions must hold.
@@ -144,60 +121,6 @@ impl Sandboxes {
     /// Says when the server is told to end.
     pub(crate) fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
-    }
-
-    /// Makes a sandbox, or hands out a parked one, and waits until it runs.
-    ///
-    /// With an idempotency `key` (1 to 128 visible ASCII characters) a repeated request answers
-    /// with the sandbox that the first one made.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::Invalid`], [`SandboxError::NameTaken`], [`SandboxError::Limit`],
-    /// [`SandboxError::KeyReused`], [`SandboxError::Image`] for an image that cannot be had,
-    /// [`SandboxError::Denied`] for an image on the host that a caller
-    /// from afar names, or why the runtime, the guest or the store failed; nothing is
-    /// left of the sandbox then.
-    pub async fn create(
-        &self,
-        caller: &Caller,
-        wanted: Wanted,
-        key: Option<&str>,
-    ) -> Result<Made, SandboxError> {
-        let cold = wanted.cold;
-        let fingerprint = key.map(|_| plan::fingerprint(&wanted));
-        // Held until the sandbox itself can be seen to need it.
-        let Based { base, start, _kept } = self.base(caller, &wanted).await?;
-        // An image may have had to be pulled before this, for minutes perhaps.
-        let _creating = self.shared.creating();
-        let volumes = wanted.volumes.clone();
-        if wanted.disk_bytes.is_some() && !self.shared.runtime.capabilities().disk_limit {
-            return Err(SandboxError::invalid("disk_bytes", NO_DISK_LIMITS));
-        }
-        let mut plan = Plan::new(wanted, base, caller, &self.shared.config)?;
-        let _volumes = self.mount_volumes(caller, volumes, &mut plan)?;
-        let id = SandboxId::mint();
-        let Some((key, fingerprint)) = key.zip(fingerprint) else {
-            return self.make(caller, id, (plan, start), cold, None).await;
-        };
-        check_key(key)?;
-        let key = Key {
-            owner: caller.owner().clone(),
-            key: key.to_owned(),
-            fingerprint,
-            sandbox: id,
-            created_at: self.shared.clock.now(),
-        };
-        match self.shared.use_key(&key)? {
-            KeyUse::Made(id) => self.made_before(caller, id).await,
-            KeyUse::New => {
-                let made = self.make(caller, id, (plan, start), cold, Some(key.clone())).await;
-                if made.is_err() {
-                    self.shared.free_key(&key);
-                }
-                made
-            }
-        }
     }
 
     /// The caller's sandboxes that `filter` lets pass, newest first.
@@ -479,142 +402,6 @@ impl Sandboxes {
         self.shared.find(caller, id_or_name)
     }
 
-    async fn make(
-        &self,
-        caller: &Caller,
-        id: SandboxId,
-        (plan, start): (Plan, Option<Start>),
-        cold: bool,
-        key: Option<Key>,
-    ) -> Result<Made, SandboxError> {
-        let start = start.as_ref();
-        if !cold && let Some(made) = self.claim_parked(caller, (&plan, start), key.as_ref()).await?
-        {
-            return Ok(made);
-        }
-        if let Some(key) = &key {
-            self.shared.point_key(key);
-        }
-        let owner = caller.owner();
-        let admission = self.shared.admit(owner, id, plan.name.as_deref(), &plan.spec.limits)?;
-        let now = self.shared.clock.now();
-        let sandbox = Sandbox {
-            id,
-            owner: owner.clone(),
-            name: plan.name,
-            state: State::Creating,
-            spec: plan.spec,
-            labels: plan.labels,
-            setup: plan.setup,
-            lifetime: plan.lifetime,
-            created_at: now,
-            expires_at: plan.lifetime.length.map(|length| now + length),
-            end: None,
-            runtime: self.shared.runtime.name().into(),
-            warm: false,
-            kept: false,
-            history: plan.history,
-        };
-        let (reply, made) = oneshot::channel();
-        let handle = Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
-        let mut made = made.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
-        let Some(start) = start else { return Ok(made) };
-        let began = Instant::now();
-        if let Err(error) = templates::start(&self.shared, &handle, start).await {
-            if let Err(error) = handle.ask(Command::Delete).await {
-                let cause = &error as &dyn std::error::Error;
-                tracing::warn!(sandbox.id = %id, error = cause, "not ready and not removed");
-            }
-            return Err(error);
-        }
-        made.steps.push(("ready", began.elapsed()));
-        Ok(made)
-    }
-
-    /// What a sandbox is made from, and what keeps that until the sandbox does.
-    async fn base(&self, caller: &Caller, wanted: &Wanted) -> Result<Based, SandboxError> {
-        let sources =
-            [wanted.image.is_some(), wanted.snapshot.is_some(), wanted.template.is_some()];
-        if sources.into_iter().filter(|given| *given).count() > 1 {
-            let field = if wanted.template.is_some() { "template" } else { "snapshot" };
-            let reason = "a sandbox is made from an image, a snapshot or a template: expected one";
-            return Err(SandboxError::invalid(field, reason));
-        }
-        if let Some(name) = &wanted.template {
-            let (base, start) = templates::base(&self.shared, caller, name)?;
-            let hold = self.shared.snapshots.hold(base.image.layers())?;
-            return Ok(Based { base, start, _kept: Kept::Layers(hold) });
-        }
-        if let Some(name) = &wanted.snapshot {
-            let (snapshot, hold) = self.shared.snapshots.hold_named(caller.owner(), name)?;
-            return Ok(Based { base: snapshot.base(), start: None, _kept: Kept::Layers(hold) });
-        }
-        if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
-            && !self.shared.config.host_images_for_all
-        {
-            caller.require_host("name files of this machine as an image")?;
-        }
-        let image = wanted.image.clone();
-        let image = image.unwrap_or_else(|| self.shared.config.defaults.image.clone());
-        plan::check_image(&image)?;
-        if let Image::Oci(OciImage { reference, .. }) = image {
-            let held = self.images()?.acquire(caller, &reference).await?;
-            let base = Base::pulled(&held.image, reference);
-            return Ok(Based { base, start: None, _kept: Kept::Image(held) });
-        }
-        Ok(Based { base: Base::plain(image), start: None, _kept: Kept::Nothing })
-    }
-
-    /// Hands a parked sandbox out; none where none matches or lives any more.
-    async fn claim_parked(
-        &self,
-        caller: &Caller,
-        (plan, start): (&Plan, Option<&Start>),
-        key: Option<&Key>,
-    ) -> Result<Option<Made>, SandboxError> {
-        while let Some(taken) = self.shared.pool.take(&plan.spec, &plan.setup, start) {
-            let handle = Arc::clone(&taken.handle);
-            let owner = caller.owner().clone();
-            let name = plan.name.as_deref();
-            let admitted = self.shared.admit(&owner, handle.id(), name, &plan.spec.limits);
-            let admission = match admitted {
-                Ok(admission) => admission,
-                Err(error) => {
-                    self.shared.pool.put_back(taken);
-                    return Err(error);
-                }
-            };
-            let plan = plan.clone();
-            let key = key.map(|key| Key { sandbox: handle.id(), ..key.clone() });
-            if let Some(key) = &key {
-                self.shared.point_key(key);
-            }
-            let claim =
-                |reply| Command::Claim(Box::new(Claim { owner, plan, admission, key, reply }));
-            match handle.ask(claim).await {
-                Ok(made) => return Ok(Some(made)),
-                Err(error) => {
-                    let cause = &error as &dyn std::error::Error;
-                    tracing::warn!(sandbox.id = %handle.id(), error = cause, "not handed out");
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// Waits for the sandbox that an earlier request with the same key makes or made.
-    async fn made_before(&self, caller: &Caller, id: SandboxId) -> Result<Made, SandboxError> {
-        let handle = self.shared.any(id).ok_or(SandboxError::KeyFailed)?;
-        let mut watch = handle.watch();
-        let made = watch.wait_for(|sandbox| sandbox.state != State::Creating).await;
-        match made.map(|sandbox| Arc::clone(&sandbox)) {
-            Ok(sandbox) if sandbox.owner == *caller.owner() && self.shared.any(id).is_some() => {
-                Ok(Made { sandbox, steps: Vec::new() })
-            }
-            _ => Err(SandboxError::KeyFailed),
-        }
-    }
-
     async fn delete_ended(&self, handle: &Handle) -> Result<(), SandboxError> {
         let sandbox = handle.sandbox();
         if sandbox.state == State::Failed {
@@ -637,15 +424,6 @@ impl Sandboxes {
     }
 }
 
-/// What a sandbox is made from.
-struct Based {
-    base: Base,
-    /// What is to be started in it before anybody has it.
-    start: Option<Start>,
-    /// Keeps it until the sandbox can be seen to need it.
-    _kept: Kept,
-}
-
 impl Filter {
     fn passes(&self, sandbox: &Sandbox) -> bool {
         let state = match self.states.is_empty() {
@@ -657,12 +435,4 @@ impl Filter {
             && self.labels.iter().all(|(key, value)| sandbox.labels.get(key) == Some(value))
             && self.after.is_none_or(|after| (sandbox.created_at, sandbox.id) < after)
     }
-}
-
-fn check_key(key: &str) -> Result<(), SandboxError> {
-    let good = (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-    if good {
-        return Ok(());
-    }
-    Err(SandboxError::invalid("Idempotency-Key", "expected 1 to 128 visible ASCII characters"))
 }
