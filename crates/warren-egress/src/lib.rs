@@ -1,0 +1,42 @@
+//! The gate through which connections of a sandbox pass where names, credentials or a proxy matter.
+//!
+//! It is given a stream that somebody accepted, the address which the sandbox meant, and a
+//! [`Passport`]: what is known about that sandbox. It knows no sandbox, no packet filter and no
+//! database; whoever redirects connections to it says who is who.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`passport`] | the seam: what the gate asks about a sandbox, and what it tells |
+//! | [`gate`] | [`Gate::serve`]: one connection from beginning to end |
+//! | [`name`] | names of hosts, as they are compared |
+//! | `peek` | what the first bytes of a connection say, without decrypting anything |
+//! | `outside` | connecting to what the sandbox meant |
+//! | `relay` | bytes in both directions, by `splice(2)` |
+//! | `exchange` | HTTP requests that are looked at one by one |
+//!
+//! # What whoever uses it must do
+//!
+//! * Redirect TCP to 80 and 443 here for sandboxes with rules about names or with credentials, and
+//!   all TCP for those that have a proxy of their own; find the original destination and the
+//!   sandbox by the source address.
+//! * Bound the number of connections per sandbox: a connection costs at most eight descriptors.
+//! * Remember which addresses were answered for which name, for [`Passport::decide`].
+//! * Await [`Gate::serve`] in a task of its own. Dropping it closes both sides.
+//!
+//! The gate opens connections as the host does. [`Passport::reach`] is asked before every one, and
+//! an address of the host itself is refused unless that says otherwise.
+
+pub mod gate;
+pub mod name;
+pub mod passport;
+
+mod exchange;
+mod io;
+mod outside;
+mod peek;
+mod refuse;
+mod relay;
+
+pub use gate::{Gate, GateConfig};
+pub use name::HostName;
+pub use passport::{Asked, Denied, Passport, Reach, Reason, Verdict};

@@ -1,0 +1,79 @@
+//! Connecting to what a sandbox means.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::passport::{Passport, Reach};
+
+/// Why there is no connection to the other side.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutsideError {
+    /// No sandbox may reach it.
+    #[error("no sandbox may reach {address}")]
+    Unreachable { address: IpAddr },
+    /// It did not work.
+    #[error("could not connect to {destination}")]
+    Connect {
+        destination: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Opens a connection to an address, as the host.
+pub(crate) async fn connect(
+    destination: SocketAddr,
+    passport: &dyn Passport,
+    patience: Duration,
+) -> Result<TcpStream, OutsideError> {
+    let address = destination.ip().to_canonical();
+    let may = match passport.reach(address) {
+        Reach::No => false,
+        Reach::Public => !is_host(address),
+        Reach::Granted => true,
+    };
+    if !may {
+        return Err(OutsideError::Unreachable { address });
+    }
+    let failed = |source| OutsideError::Connect { destination, source };
+    let stream = timeout(patience, TcpStream::connect(destination)).await;
+    let stream = stream.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
+    let stream = stream.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
+}
+
+/// Whether an address is one of this host's own: the kernel would use it for both ends. Asking
+/// sends no packet. Where the kernel knows no way, connecting will say so.
+fn is_host(address: IpAddr) -> bool {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let local = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, 53))?;
+        socket.local_addr()
+    };
+    address.is_loopback()
+        || address.is_unspecified()
+        || local().is_ok_and(|local| local.ip().to_canonical() == address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_own_addresses_are_known() {
+        assert!(is_host(Ipv4Addr::LOCALHOST.into()));
+        assert!(is_host(Ipv4Addr::new(127, 9, 9, 9).into()));
+        assert!(is_host(Ipv4Addr::UNSPECIFIED.into()));
+        assert!(!is_host(Ipv4Addr::new(192, 0, 2, 77).into()));
+    }
+}

@@ -1,0 +1,11 @@
+//! The gate between real clients and servers on loopback.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test asserts by unwrapping, in its helpers too"
+)]
+
+mod passing;
+mod requests;
+mod world;
