@@ -36,7 +36,7 @@ mod access;
 mod images;
 mod volumes;
 
-use std::{io, path::Path, sync::Mutex, time::Duration};
+use std::{io, ops::RangeInclusive, path::Path, sync::Mutex, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
@@ -228,6 +228,17 @@ impl Call {
             body: bytes::Bytes::new(),
             repeatable,
         }
+    }
+
+    /// Asks for these bytes of what is answered alone.
+    fn within(&mut self, range: Option<RangeInclusive<u64>>) -> Result<(), ClientError> {
+        if let Some(range) = range {
+            let value = format!("bytes={}-{}", range.start(), range.end());
+            let value = HeaderValue::from_str(&value);
+            let value = value.map_err(ClientError::transport("name the range"))?;
+            self.headers.push((header::RANGE, value));
+        }
+        Ok(())
     }
 
     fn get(target: impl Into<String>) -> Self {

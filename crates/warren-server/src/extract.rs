@@ -160,9 +160,15 @@ impl Parameters {
 
     /// Whether a parameter says `true`; it does not where absent.
     pub(crate) fn flag(&mut self, name: &str) -> Result<bool, ApiError> {
+        Ok(self.choice(name)?.unwrap_or_default())
+    }
+
+    /// Whether a parameter says `true` or `false`, where it is there.
+    pub(crate) fn choice(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
         match self.one(name)?.as_deref() {
-            Some("true") => Ok(true),
-            None | Some("false") => Ok(false),
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
             Some(_) => Err(ApiError::invalid(name, "expected true or false")),
         }
     }

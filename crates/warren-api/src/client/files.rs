@@ -40,12 +40,7 @@ impl Client {
     ) -> Result<FileStream, ClientError> {
         let mut call = Call::get(target(sandbox, "files", file, user, Query::default()));
         call.accept = "*/*";
-        if let Some(range) = range {
-            let value = format!("bytes={}-{}", range.start(), range.end());
-            let value =
-                HeaderValue::from_str(&value).map_err(ClientError::transport("name the range"))?;
-            call.headers.push((header::RANGE, value));
-        }
+        call.within(range)?;
         Ok(FileStream(self.send(&call).await?))
     }
 

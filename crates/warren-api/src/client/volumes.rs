@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use http::{HeaderValue, Method, header};
+use http::Method;
 use tokio::io::AsyncRead;
 
 use super::{Call, Client, ClientError, FileStream, Query, encoded};
@@ -103,12 +103,7 @@ impl Client {
     ) -> Result<FileStream, ClientError> {
         let mut call = Call::get(target(volume, "files", file, Query::default()));
         call.accept = "*/*";
-        if let Some(range) = range {
-            let value = format!("bytes={}-{}", range.start(), range.end());
-            let value =
-                HeaderValue::from_str(&value).map_err(ClientError::transport("name the range"))?;
-            call.headers.push((header::RANGE, value));
-        }
+        call.within(range)?;
         Ok(FileStream(self.send(&call).await?))
     }
 

@@ -130,12 +130,7 @@ pub(crate) async fn read_build_logs(
 ) -> Result<Response, ApiError> {
     let after = parameters.number("after")?.unwrap_or_default();
     let limit = parameters.number("limit")?;
-    let follow = match parameters.one("follow")?.as_deref() {
-        None => lines::wanted(&headers),
-        Some("true") => true,
-        Some("false") => false,
-        Some(_) => return Err(ApiError::invalid("follow", "expected true or false")),
-    };
+    let follow = parameters.choice("follow")?.unwrap_or_else(|| lines::wanted(&headers));
     parameters.finish()?;
     let build = build_id(&id)?;
     let templates = app.sandboxes.templates();

@@ -56,12 +56,7 @@ pub(crate) async fn read_logs(
     let exec = parameters.one("exec")?.map(|exec| exec.parse()).transpose();
     let exec = exec.map_err(|error| ApiError::invalid("exec", error))?;
     let limit = parameters.number("limit")?;
-    let follow = match parameters.one("follow")?.as_deref() {
-        None => lines::wanted(&headers),
-        Some("true") => true,
-        Some("false") => false,
-        Some(_) => return Err(ApiError::invalid("follow", "expected true or false")),
-    };
+    let follow = parameters.choice("follow")?.unwrap_or_else(|| lines::wanted(&headers));
     parameters.finish()?;
     let query = LogQuery { after, exec };
     if follow {
