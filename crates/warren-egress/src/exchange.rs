@@ -5,8 +5,11 @@
 //! both directions. A client's connection has at most one to the other side at a time, in the same
 //! version of HTTP.
 
+mod body;
 mod headers;
 mod naming;
+mod outside;
+mod rewrite;
 mod sender;
 mod tunnel;
 
@@ -14,7 +17,6 @@ use std::{
     collections::BTreeSet,
     convert::Infallible,
     io,
-    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,12 +29,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
+    credentials::{Credentials, HostRule},
     io::Stream,
+    mask::Masks,
     name::HostName,
     outside::OutsideError,
-    passport::{Asked, Denied, Passport, Reason},
+    passport::{Asked, Denied, Reason},
     refuse,
 };
+pub(crate) use outside::{Outside, Tls};
 use sender::{Sender, Unsent};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,20 +51,12 @@ const LONGEST_HEAD: usize = 128 * 1024;
 /// How long a client may say nothing between two requests.
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(10 * 60);
 
-/// Where the requests of a connection go.
-#[derive(Clone, Debug)]
-pub(crate) struct Outside {
-    pub(crate) destination: SocketAddr,
-    pub(crate) passport: Arc<dyn Passport>,
-    pub(crate) connect: Duration,
-    /// Whether both sides speak HTTP/2.
-    pub(crate) h2: bool,
-}
-
-/// Serves a client's connection until it is over.
+/// Serves a client's connection until it is over. `first` is a connection to the other side that
+/// is there already.
 pub(crate) async fn serve(
     inside: impl Stream,
     outside: Outside,
+    first: Option<Box<dyn Stream>>,
     changes: watch::Receiver<u64>,
 ) -> io::Result<()> {
     let exchange = Arc::new(Exchange {
@@ -69,6 +66,12 @@ pub(crate) async fn serve(
         connections: Mutex::default(),
         tunnels: Mutex::default(),
     });
+    if let Some(first) = first {
+        let (sender, driver) =
+            Sender::over(first, exchange.outside.h2).await.map_err(io::Error::other)?;
+        lock(&exchange.connections).spawn(driver);
+        *lock(&exchange.sender) = Some(sender);
+    }
     let ended = tokio::select! {
         ended = requests(inside, &exchange) => ended,
         () = exchange.forbidden(changes) => Err(io::ErrorKind::PermissionDenied.into()),
@@ -128,16 +131,22 @@ struct Exchange {
 impl Exchange {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match self.admit(&request) {
-            Ok(()) => self.forward(request).await,
+            Ok(grant) => self.forward(request, grant).await,
             Err(refused) => *refused,
         }
     }
 
-    /// Whether a request may be passed on; else the answer that says why not.
-    fn admit(&self, request: &Request<Incoming>) -> Result<(), Box<Response<Body>>> {
+    /// Whether a request may be passed on, and what is done to it; else the answer that says why
+    /// not.
+    fn admit(&self, request: &Request<Incoming>) -> Result<Option<Grant>, Box<Response<Body>>> {
         let name = naming::name(request).map_err(|_contradiction| {
             self.refuse(None, None, Reason::Contradiction, StatusCode::BAD_REQUEST)
         })?;
+        // A certificate was shown for one name; requests for another belong elsewhere.
+        if self.outside.tls.as_ref().is_some_and(|tls| name.as_ref() != Some(&tls.name)) {
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            return Err(self.refuse(name, None, Reason::Contradiction, status));
+        }
         let asked = self.asked(name.as_ref(), false);
         let verdict = self.outside.passport.decide(&asked);
         if !verdict.allowed {
@@ -145,6 +154,18 @@ impl Exchange {
             let reason = if given { Reason::Rule } else { Reason::NoName };
             return Err(self.refuse(name, verdict.rule, reason, StatusCode::FORBIDDEN));
         }
+        let grant = name.as_ref().and_then(|name| self.grant(name));
+        self.remember(name.clone())?;
+        if let Some(rule) = grant.as_ref().and_then(Grant::rule)
+            && let Err(reason) = rewrite::limits(rule, request)
+        {
+            return Err(self.refuse(name, None, reason, StatusCode::FORBIDDEN));
+        }
+        Ok(grant)
+    }
+
+    /// Notes a name that was allowed, so that the connection ends when it is not any more.
+    fn remember(&self, name: Option<HostName>) -> Result<(), Box<Response<Body>>> {
         let mut names = lock(&self.names);
         if names.len() >= MOST_NAMES && !names.contains(&name) {
             drop(names);
@@ -152,6 +173,16 @@ impl Exchange {
         }
         names.insert(name);
         Ok(())
+    }
+
+    /// What a rule gives to requests for this host.
+    fn grant(&self, name: &HostName) -> Option<Grant> {
+        let passport = &*self.outside.passport;
+        let credentials = passport.credentials()?;
+        let rule = credentials.rule(name)?;
+        let proven = || passport.answered(name, self.outside.destination.ip());
+        let reveal = self.outside.tls.is_some() || (rule.plain && proven());
+        Some(Grant { name: name.clone(), credentials, reveal })
     }
 
     fn asked<'a>(&self, name: Option<&'a HostName>, established: bool) -> Asked<'a> {
@@ -173,11 +204,24 @@ impl Exchange {
     }
 
     /// Passes a request on, and the response back.
-    async fn forward(&self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        grant: Option<Grant>,
+    ) -> Response<Body> {
         let upgrade = tunnel::wanted(&mut request);
-        let request = match headers::outgoing(request, self.outside.h2, upgrade.is_some()) {
+        let request = match headers::outgoing(request, &self.outside, upgrade.is_some()) {
             Ok(request) => request.map(|body| body.map_err(BoxError::from).boxed_unsync()),
             Err(reason) => return refuse::answer(StatusCode::BAD_REQUEST, reason),
+        };
+        let rule = grant.as_ref().and_then(|grant| Some((grant.rule()?, grant.reveal)));
+        let masks = rule.filter(|(_, reveal)| *reveal).map(|(rule, _)| Arc::clone(&rule.masks));
+        let request = match rule {
+            None => request,
+            Some((rule, reveal)) => match changed(request, rule, reveal).await {
+                Ok(request) => request,
+                Err(reason) => return refuse::answer(StatusCode::BAD_REQUEST, &reason.to_string()),
+            },
         };
         let mut response = match self.send(request).await {
             Ok(response) => response,
@@ -186,7 +230,7 @@ impl Exchange {
         let switched = tunnel::switched(&mut response);
         match (upgrade, switched) {
             (Some(inside), Some(outside)) => {
-                lock(&self.tunnels).spawn(tunnel::run(inside, outside));
+                lock(&self.tunnels).spawn(tunnel::run(inside, outside, masks.clone()));
             }
             (None, Some(_)) => {
                 return refuse::answer(
@@ -197,13 +241,16 @@ impl Exchange {
             (_, None) => {}
         }
         headers::incoming(&mut response, self.outside.h2);
-        response.map(|body| body.map_err(BoxError::from).boxed_unsync())
+        let response = response.map(|body| body.map_err(BoxError::from).boxed_unsync());
+        match masks {
+            Some(masks) => hidden(response, &masks),
+            None => response,
+        }
     }
 
     /// Sends a request on the connection that is there, or on a new one.
     async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let kept = lock(&self.sender).take();
-        let request = match kept {
+        let request = match self.kept() {
             Some(mut sender) => match sender.send(request).await {
                 Ok(response) => return Ok(self.keep(sender, response)),
                 // The other side had closed it meanwhile, as servers do.
@@ -225,6 +272,13 @@ impl Exchange {
         }
     }
 
+    /// The connection that is there. One of HTTP/1 is free only when its last request is done.
+    fn kept(&self) -> Option<Sender> {
+        let mut slot = lock(&self.sender);
+        let another = slot.as_ref().and_then(Sender::another);
+        another.or_else(|| slot.take())
+    }
+
     fn keep(&self, sender: Sender, response: Response<Incoming>) -> Response<Incoming> {
         *lock(&self.sender) = Some(sender);
         response
@@ -236,7 +290,7 @@ impl Exchange {
             return *self.refuse(None, None, reason, StatusCode::FORBIDDEN);
         }
         tracing::debug!(error = failed as &dyn std::error::Error, "no answer: {failed}");
-        refuse::answer(StatusCode::BAD_GATEWAY, &failed.to_string())
+        refuse::answer(StatusCode::BAD_GATEWAY, &told(failed))
     }
 
     /// Returns when something that was allowed on this connection is not any more.
@@ -258,6 +312,42 @@ impl Exchange {
     }
 }
 
+/// What a rule gives to one request.
+#[derive(Debug)]
+struct Grant {
+    name: HostName,
+    credentials: Arc<Credentials>,
+    /// Whether secrets may be sent.
+    reveal: bool,
+}
+
+impl Grant {
+    fn rule(&self) -> Option<&HostRule> {
+        self.credentials.rule(&self.name)
+    }
+}
+
+/// Does to a request what its rule says.
+async fn changed(
+    request: Request<Body>,
+    rule: &HostRule,
+    reveal: bool,
+) -> Result<Request<Body>, BoxError> {
+    let (mut parts, body) = request.into_parts();
+    rewrite::head(rule, reveal, &mut parts)?;
+    let in_body = if reveal && rule.places.body { rule.placeholders.clone() } else { Vec::new() };
+    let body = body::replaced(&mut parts.headers, body, in_body).await?;
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Hides secrets in everything that comes back.
+fn hidden(mut response: Response<Body>, masks: &Arc<Masks>) -> Response<Body> {
+    body::mask_headers(response.headers_mut(), masks);
+    // It may repeat what it was sent as well.
+    response.extensions_mut().remove::<hyper::ext::ReasonPhrase>();
+    response.map(|body| body::masked(body, masks))
+}
+
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 enum SendError {
@@ -269,6 +359,17 @@ enum SendError {
     Broke(#[source] hyper::Error),
     #[error("the other side closed the connection")]
     Closed,
+}
+
+/// An error with what caused it: all of it is about what the sandbox asked for.
+fn told(failed: &SendError) -> String {
+    let mut text = failed.to_string();
+    let mut source = std::error::Error::source(failed);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

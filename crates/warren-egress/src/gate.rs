@@ -5,41 +5,53 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch};
 
 use crate::{
-    exchange,
+    exchange, intercept,
     io::Inside,
     name::HostName,
     outside::{self, OutsideError},
     passport::{Asked, Denied, Passport, Reason},
     peek::{self, First, Hello},
     refuse, relay,
+    trust::{Trust, TrustError, Versions},
 };
 
-/// How long the gate waits for what.
+/// How long the gate waits for what, and whom it trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateConfig {
     /// After how long a connection ends on which nothing moves; twice that at most.
     pub idle: Duration,
     /// How long a connection to the other side may take to be made.
     pub connect: Duration,
+    /// Certificate authorities that are trusted besides those of the host, as PEM.
+    pub additional_roots: Vec<u8>,
 }
 
 impl Default for GateConfig {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(2 * 60 * 60), connect: Duration::from_secs(15) }
+        Self {
+            idle: Duration::from_secs(2 * 60 * 60),
+            connect: Duration::from_secs(15),
+            additional_roots: Vec::new(),
+        }
     }
 }
 
 /// What passes connections on, for all sandboxes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     config: GateConfig,
+    trust: Arc<Trust>,
 }
 
 impl Gate {
     /// A gate.
-    #[must_use]
-    pub fn new(config: GateConfig) -> Self {
-        Self { config }
+    ///
+    /// # Errors
+    ///
+    /// When [`GateConfig::additional_roots`] are no certificates.
+    pub fn new(config: GateConfig) -> Result<Self, TrustError> {
+        let trust = Arc::new(Trust::new(&config.additional_roots)?);
+        Ok(Self { config, trust })
     }
 
     /// Serves a connection that was accepted in place of `destination`, until it is over or
@@ -55,7 +67,8 @@ impl Gate {
         // Without it small messages wait for each other; a socket that is gone is seen below.
         let _gone = stream.set_nodelay(true);
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
-        let connection = Connection { config: &self.config, destination, passport };
+        let connection =
+            Connection { config: &self.config, trust: &self.trust, destination, passport };
         if let Err(ended) = connection.serve(stream).await {
             tracing::debug!(%destination, error = &ended as &dyn std::error::Error, "ended: {ended}");
         }
@@ -81,6 +94,7 @@ pub(crate) enum Ended {
 
 struct Connection<'a> {
     config: &'a GateConfig,
+    trust: &'a Arc<Trust>,
     destination: SocketAddr,
     passport: Arc<dyn Passport>,
 }
@@ -99,15 +113,21 @@ impl Connection<'_> {
             First::Tls(hello) => self.tls(stream, &bytes, &hello, changes).await,
             First::Http1 | First::Http2 => {
                 let inside = Inside::new(bytes, stream, Arc::clone(&self.passport));
-                let to = exchange::Outside {
-                    destination: self.destination,
-                    passport: Arc::clone(&self.passport),
-                    connect: self.config.connect,
-                    h2: first == First::Http2,
-                };
-                exchange::serve(inside, to, changes).await.map_err(Ended::Broke)
+                let to = self.outside(first == First::Http2, None);
+                exchange::serve(inside, to, None, changes).await.map_err(Ended::Broke)
             }
             First::Other => self.pass(stream, &bytes, None, Reason::NoName, changes).await,
+        }
+    }
+
+    /// Where requests go.
+    fn outside(&self, h2: bool, name: Option<HostName>) -> exchange::Outside {
+        exchange::Outside {
+            destination: self.destination,
+            passport: Arc::clone(&self.passport),
+            connect: self.config.connect,
+            h2,
+            tls: name.map(|name| exchange::Tls { name, trust: Arc::clone(self.trust) }),
         }
     }
 
@@ -118,19 +138,39 @@ impl Connection<'_> {
         hello: &Hello,
         changes: watch::Receiver<u64>,
     ) -> Result<(), Ended> {
+        if let Some(name) = &hello.name
+            && self.passport.credentials().is_some_and(|it| it.rule(name).is_some())
+        {
+            return self.intercept(stream, bytes, hello, name, changes).await;
+        }
         let (name, otherwise) = match (&hello.name, hello.hidden) {
             (_, true) => (None, Reason::HiddenName),
             (None, false) => (None, Reason::NoName),
             (Some(name), false) => (Some(name), Reason::Rule),
         };
-        let mut stream = stream;
         if let Err(reason) = self.decide(name, hello.name.as_ref(), otherwise) {
-            // The client may be gone already.
-            let _gone = stream.write_all(&refuse::ALERT).await;
-            let _gone = stream.shutdown().await;
-            return Err(Ended::Refused(reason));
+            return alert(stream, reason).await;
         }
         self.passed(stream, bytes, name, changes).await
+    }
+
+    /// Stands in for a host that has credentials. It does not matter whether another name is hidden
+    /// behind this one: nobody reads it.
+    async fn intercept(
+        &self,
+        stream: TcpStream,
+        bytes: &[u8],
+        hello: &Hello,
+        name: &HostName,
+        changes: watch::Receiver<u64>,
+    ) -> Result<(), Ended> {
+        if let Err(reason) = self.decide(Some(name), Some(name), Reason::Rule) {
+            return alert(stream, reason).await;
+        }
+        let inside = Inside::new(bytes.to_vec(), stream, Arc::clone(&self.passport));
+        let versions = Versions { h2: hello.h2, http1: hello.http1 };
+        let to = self.outside(false, Some(name.clone()));
+        intercept::serve(inside, to, name, versions, changes).await.map_err(Ended::Broke)
     }
 
     /// Passes on what nothing can be said to.
@@ -204,6 +244,14 @@ impl Connection<'_> {
             }
         }
     }
+}
+
+/// Tells a TLS client that it may not.
+async fn alert(mut stream: TcpStream, reason: Reason) -> Result<(), Ended> {
+    // The client may be gone already.
+    let _gone = stream.write_all(&refuse::ALERT).await;
+    let _gone = stream.shutdown().await;
+    Err(Ended::Refused(reason))
 }
 
 /// Returns when a connection that is there may not be any more, with the rule.

@@ -9,10 +9,14 @@
 //! | [`passport`] | the seam: what the gate asks about a sandbox, and what it tells |
 //! | [`gate`] | [`Gate::serve`]: one connection from beginning to end |
 //! | [`name`] | names of hosts, as they are compared |
+//! | [`credentials`] | what is done to requests for some hosts |
+//! | [`authority`] | who signs for those hosts inside of one sandbox |
+//! | [`mask`] | secrets hidden in what the other side answers |
 //! | `peek` | what the first bytes of a connection say, without decrypting anything |
 //! | `outside` | connecting to what the sandbox meant |
 //! | `relay` | bytes in both directions, by `splice(2)` |
-//! | `exchange` | HTTP requests that are looked at one by one |
+//! | `exchange` | HTTP requests that are looked at one by one, and changed |
+//! | `intercept` | TLS in the place of a host that has credentials |
 //!
 //! # What whoever uses it must do
 //!
@@ -23,20 +27,31 @@
 //! * Remember which addresses were answered for which name, for [`Passport::decide`].
 //! * Await [`Gate::serve`] in a task of its own. Dropping it closes both sides.
 //!
+//! Credentials are set where TLS proves who the other side is, so it does not matter which address
+//! the sandbox connected to; without TLS a rule must say so, and [`Passport::answered`] is asked.
+//!
 //! The gate opens connections as the host does. [`Passport::reach`] is asked before every one, and
 //! an address of the host itself is refused unless that says otherwise.
 
+pub mod authority;
+pub mod credentials;
 pub mod gate;
+pub mod mask;
 pub mod name;
 pub mod passport;
 
 mod exchange;
+mod intercept;
 mod io;
 mod outside;
 mod peek;
 mod refuse;
 mod relay;
+mod trust;
 
+pub use authority::Authority;
+pub use credentials::{Credentials, HostRule};
 pub use gate::{Gate, GateConfig};
 pub use name::HostName;
 pub use passport::{Asked, Denied, Passport, Reach, Reason, Verdict};
+pub use trust::TrustError;

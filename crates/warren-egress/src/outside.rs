@@ -3,12 +3,21 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{
+    client::TlsStream,
+    rustls::{self, pki_types::ServerName},
+};
 
-use crate::passport::{Passport, Reach};
+use crate::{
+    name::HostName,
+    passport::{Passport, Reach},
+    trust::{Trust, Versions},
+};
 
 /// Why there is no connection to the other side.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +29,16 @@ pub(crate) enum OutsideError {
     #[error("could not connect to {destination}")]
     Connect {
         destination: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody can be trusted.
+    #[error("could not prepare TLS")]
+    Trust(#[source] rustls::Error),
+    /// It is there, but is not who it should be, or does not speak TLS.
+    #[error("could not agree on TLS with {name}")]
+    Tls {
+        name: HostName,
         #[source]
         source: io::Error,
     },
@@ -46,6 +65,32 @@ pub(crate) async fn connect(
     let stream = stream.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     Ok(stream)
+}
+
+/// Opens TLS on a connection, and makes sure that this host is the other side. Gives whether both
+/// speak HTTP/2.
+pub(crate) async fn tls(
+    stream: TcpStream,
+    name: &HostName,
+    trust: &Arc<Trust>,
+    versions: Versions,
+    patience: Duration,
+) -> Result<(TlsStream<TcpStream>, bool), OutsideError> {
+    // The first call reads some hundred certificates.
+    let reader = Arc::clone(trust);
+    let connector = tokio::task::spawn_blocking(move || reader.connector(versions)).await;
+    let connector = connector.unwrap_or_else(|_cancelled| {
+        Err(rustls::Error::General("could not read certificates".to_owned()))
+    });
+    let connector = connector.map_err(OutsideError::Trust)?;
+    let failed = |source| OutsideError::Tls { name: name.clone(), source };
+    let server = ServerName::try_from(name.as_str().to_owned());
+    let server = server.map_err(|_odd| failed(io::ErrorKind::InvalidInput.into()))?;
+    let stream = timeout(patience, connector.connect(server, stream)).await;
+    let stream = stream.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
+    let stream = stream.map_err(failed)?;
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((stream, h2))
 }
 
 /// Whether an address is one of this host's own: the kernel would use it for both ends. Asking

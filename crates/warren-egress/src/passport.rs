@@ -3,11 +3,12 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use tokio::sync::watch;
 
-use crate::name::HostName;
+use crate::{credentials::Credentials, name::HostName};
 
 /// What is known about the sandbox that a connection comes from.
 ///
@@ -30,6 +31,18 @@ pub trait Passport: fmt::Debug + Send + Sync + 'static {
 
     /// Whether an address may be reached at all, whatever the rules say.
     fn reach(&self, address: IpAddr) -> Reach;
+
+    /// What is done to requests for some hosts. [`Passport::needs_name`] says yes where there is
+    /// any, for the ports on which such hosts are asked.
+    fn credentials(&self) -> Option<Arc<Credentials>> {
+        None
+    }
+
+    /// Whether the sandbox was given this address when it asked for this name, and the answer
+    /// lives. Asked before a secret is sent without TLS; where nobody remembers, none is.
+    fn answered(&self, _name: &HostName, _address: IpAddr) -> bool {
+        false
+    }
 
     /// Sees every change of what the other questions are answered. Connections there are then
     /// decided anew; those that may not be any more are cut.
@@ -98,6 +111,10 @@ pub enum Reason {
     HiddenName,
     /// The names in one request contradict each other.
     Contradiction,
+    /// A credential rule of the host does not let the method pass.
+    Method,
+    /// A credential rule of the host does not let the path pass.
+    Path,
     /// No sandbox may reach the address: it is private, another sandbox, or the host.
     Unreachable,
     /// The rules have changed while the connection was there.
@@ -115,6 +132,8 @@ impl Reason {
                 "the rules of this sandbox are about names, and this one is hidden (ECH)"
             }
             Self::Contradiction => "the names in the request contradict each other",
+            Self::Method => "the rule for this host does not let the method pass",
+            Self::Path => "the rule for this host does not let the path pass",
             Self::Unreachable => "no sandbox may reach this address",
             Self::Changed => "the rules of this sandbox have changed",
         }

@@ -6,6 +6,8 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use super::Outside;
+
 /// Fields about one connection (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 6] = [
     header::CONNECTION,
@@ -23,7 +25,16 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 /// What is wrong with it, for the client.
 pub(super) fn outgoing<B>(
     request: Request<B>,
+    outside: &Outside,
+    upgrade: bool,
+) -> Result<Request<B>, &'static str> {
+    rewritten(request, outside.h2, outside.tls.is_some(), upgrade)
+}
+
+fn rewritten<B>(
+    request: Request<B>,
     h2: bool,
+    tls: bool,
     upgrade: bool,
 ) -> Result<Request<B>, &'static str> {
     if request.method() == Method::CONNECT
@@ -44,7 +55,7 @@ pub(super) fn outgoing<B>(
     let target = parts.uri.path_and_query().cloned();
     if h2 {
         parts.headers.remove(header::HOST);
-        parts.uri = absolute(host.ok_or("a request needs a host")?, target)?;
+        parts.uri = absolute(host.ok_or("a request needs a host")?, target, tls)?;
         parts.version = Version::HTTP_2;
     } else {
         if let Some(host) = host {
@@ -100,9 +111,10 @@ fn authority(headers: &HeaderMap) -> Option<Authority> {
     headers.get(header::HOST)?.to_str().ok()?.parse().ok()
 }
 
-fn absolute(host: Authority, target: Option<PathAndQuery>) -> Result<Uri, &'static str> {
+fn absolute(host: Authority, target: Option<PathAndQuery>, tls: bool) -> Result<Uri, &'static str> {
+    let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
     let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let uri = Uri::builder().scheme(Scheme::HTTP).authority(host).path_and_query(target);
+    let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(target);
     uri.build().map_err(|_odd| "the target is none")
 }
 
@@ -122,7 +134,7 @@ mod tests {
             .header("host", "a.example")
             .body(())
             .unwrap();
-        let sent = outgoing(request, false, false).unwrap();
+        let sent = rewritten(request, false, false, false).unwrap();
         assert_eq!(sent.uri(), "/x?y");
         let names: Vec<_> = sent.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names.len(), 3, "{names:?}");
@@ -137,17 +149,17 @@ mod tests {
             let request = Request::builder().uri("/").header("connection", "Upgrade");
             request.header("upgrade", "websocket").header("host", "a").body(()).unwrap()
         };
-        let sent = outgoing(request(), false, true).unwrap();
+        let sent = rewritten(request(), false, false, true).unwrap();
         assert_eq!(sent.headers()["upgrade"], "websocket");
-        let sent = outgoing(request(), false, false).unwrap();
+        let sent = rewritten(request(), false, false, false).unwrap();
         assert!(!sent.headers().contains_key("upgrade"));
     }
 
     #[test]
     fn http2_has_its_host_in_the_target() {
         let request = Request::builder().uri("/x").header("host", "a.example").body(()).unwrap();
-        let sent = outgoing(request, true, false).unwrap();
-        assert_eq!(sent.uri(), "http://a.example/x");
+        let sent = rewritten(request, true, true, false).unwrap();
+        assert_eq!(sent.uri(), "https://a.example/x");
         assert!(sent.headers().is_empty());
     }
 }

@@ -10,7 +10,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::{Body, Outside, SendError};
-use crate::{io::Stream, outside};
+use crate::io::Stream;
 
 /// What drives a connection, as long as it is polled.
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -33,12 +33,12 @@ pub(super) enum Unsent {
 impl Sender {
     /// Connects to where a connection's requests go. What comes second must be polled.
     pub(super) async fn connect(outside: &Outside) -> Result<(Self, Driver), SendError> {
-        let stream =
-            outside::connect(outside.destination, &*outside.passport, outside.connect).await?;
-        Self::handshake(stream, outside.h2).await
+        let (stream, _settled) = outside.open(outside.versions()).await?;
+        Self::over(stream, outside.h2).await
     }
 
-    async fn handshake(stream: impl Stream, h2: bool) -> Result<(Self, Driver), SendError> {
+    /// Speaks HTTP on a connection.
+    pub(super) async fn over(stream: impl Stream, h2: bool) -> Result<(Self, Driver), SendError> {
         let io = TokioIo::new(stream);
         // How a connection ends is seen by the request that is on it.
         if h2 {

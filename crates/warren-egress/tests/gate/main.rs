@@ -6,6 +6,8 @@
     reason = "a test asserts by unwrapping, in its helpers too"
 )]
 
+mod credentials;
+mod origin;
 mod passing;
 mod requests;
 mod world;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -14,7 +14,9 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use warren_egress::{Asked, Denied, Gate, Passport, Reach, Verdict};
+use warren_egress::{
+    Asked, Credentials, Denied, Gate, GateConfig, HostName, Passport, Reach, Verdict,
+};
 
 /// Names that may be reached, anywhere; nothing else may.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Names {
     allowed: Mutex<BTreeSet<String>>,
     nameless: bool,
     reach: Reach,
+    credentials: Mutex<Option<Arc<Credentials>>>,
+    answered: AtomicBool,
     changes: watch::Sender<u64>,
     denials: mpsc::UnboundedSender<Denied>,
     pub(crate) sent: AtomicU64,
@@ -32,6 +36,16 @@ impl Names {
     pub(crate) fn allow(&self, names: &[&str]) {
         *self.allowed.lock().unwrap() = names.iter().map(|it| (*it).to_owned()).collect();
         self.changes.send_modify(|it| *it += 1);
+    }
+
+    pub(crate) fn give(&self, credentials: Credentials) {
+        *self.credentials.lock().unwrap() = Some(Arc::new(credentials));
+        self.changes.send_modify(|it| *it += 1);
+    }
+
+    /// From now on every address was answered for every name.
+    pub(crate) fn answer_all(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 }
 
@@ -48,6 +62,14 @@ impl Passport for Names {
 
     fn reach(&self, _address: IpAddr) -> Reach {
         self.reach
+    }
+
+    fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.credentials.lock().unwrap().clone()
+    }
+
+    fn answered(&self, _name: &HostName, _address: IpAddr) -> bool {
+        self.answered.load(Ordering::Relaxed)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -84,14 +106,23 @@ impl World {
             allowed: Mutex::default(),
             nameless,
             reach,
+            credentials: Mutex::default(),
+            answered: AtomicBool::new(false),
             changes: watch::channel(0).0,
             denials: denials_in,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         };
         passport.allow(allowed);
-        let gate = Arc::new(Gate::default());
+        let gate = Arc::new(Gate::new(GateConfig::default()).unwrap());
         Self { passport: Arc::new(passport), denials, tasks: JoinSet::new(), gate }
+    }
+
+    /// Has the gate trust this authority too.
+    pub(crate) fn trust(&mut self, pem: &str) {
+        let additional_roots = pem.as_bytes().to_vec();
+        let config = GateConfig { additional_roots, ..GateConfig::default() };
+        self.gate = Arc::new(Gate::new(config).unwrap());
     }
 
     /// A connection of the sandbox to this address, through the gate.
