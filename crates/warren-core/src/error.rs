@@ -64,7 +64,8 @@ pub enum SandboxError {
         /// What happened, for whoever builds.
         reason: String,
     },
-    /// What a template starts was not ready in time; nothing is left of the sandbox.
+    /// What a template starts was not ready in time. Nothing is left of a new sandbox; one that
+    /// was started again runs.
     #[error("the sandbox did not become ready: {reason}")]
     NotReady {
         /// What was waited for.

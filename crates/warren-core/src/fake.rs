@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -56,6 +56,8 @@ pub struct FakeRuntime {
     destroyed: AtomicU32,
     /// Closed: creates wait until it is opened.
     gate: Mutex<Option<Arc<Notify>>>,
+    /// Whether nothing listens in any guest.
+    ports_closed: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -121,6 +123,7 @@ impl Default for FakeRuntime {
             created: AtomicU32::new(0),
             destroyed: AtomicU32::new(0),
             gate: Mutex::default(),
+            ports_closed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         }
     }
@@ -137,6 +140,11 @@ impl FakeRuntime {
         let gate = Arc::new(Notify::new());
         *lock(&self.gate) = Some(Arc::clone(&gate));
         gate
+    }
+
+    /// From now on nothing listens in any guest.
+    pub fn close_ports(&self) {
+        self.ports_closed.store(true, Ordering::Relaxed);
     }
 
     /// Changes what this runtime says it can do.
@@ -417,7 +425,8 @@ impl Runtime for FakeRuntime {
     }
 
     async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
-        Ok(vec![Port { number: 8080, loopback: true }])
+        let closed = self.ports_closed.load(Ordering::Relaxed);
+        Ok(if closed { Vec::new() } else { vec![Port { number: 8080, loopback: true }] })
     }
 
     /// One change, which says what was compared with what.

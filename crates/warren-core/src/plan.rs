@@ -10,7 +10,7 @@ use crate::{
     caller::Caller,
     config::{Config, Defaults},
     error::SandboxError,
-    sandbox::{History, Lifetime, Setup, Wanted},
+    sandbox::{History, Lifetime, Program, Setup, Wanted},
     spec::{Image, Limits, Network, OciImage, Profile, Spec},
 };
 
@@ -27,6 +27,7 @@ pub(crate) struct Plan {
     pub(crate) setup: Setup,
     pub(crate) lifetime: Lifetime,
     pub(crate) history: History,
+    pub(crate) program: Program,
 }
 
 impl Plan {
@@ -84,6 +85,7 @@ impl Plan {
                 action: wanted.on_deadline.unwrap_or(defaults.on_deadline),
             },
             history: base.history,
+            program: base.program,
         })
     }
 }
@@ -101,6 +103,7 @@ pub(crate) struct Base {
     pub(crate) profile: Option<Profile>,
     pub(crate) network: Option<Network>,
     pub(crate) history: History,
+    pub(crate) program: Program,
 }
 
 impl Base {
@@ -127,6 +130,7 @@ impl Base {
             profile: None,
             network: None,
             history: History::default(),
+            program: Program::default(),
         }
     }
 }

@@ -21,11 +21,11 @@ use crate::{
     id::{SandboxId, TemplateId},
     plan::home,
     runtime::DeadlineAction,
-    sandbox::{Lifetime, Sandbox, Setup, birth::Birth, driver::Driver, handle::Handle},
+    sandbox::{Lifetime, Program, Sandbox, Setup, birth::Birth, driver::Driver, handle::Handle},
     shared::Shared,
     spec::Spec,
     state::State,
-    templates::{self, model::Start},
+    templates,
 };
 
 /// How long the server must have been without a create before the pool makes one.
@@ -40,8 +40,8 @@ pub(crate) struct Kind {
     pub(crate) spec: Spec,
     /// What its agent was told when it was parked.
     pub(crate) setup: Setup,
-    /// What was started in it.
-    pub(crate) start: Option<Start>,
+    /// What it is for, and what was started in it.
+    pub(crate) program: Program,
     /// The template that wants it.
     pub(crate) template: Option<TemplateId>,
 }
@@ -49,10 +49,10 @@ pub(crate) struct Kind {
 impl Kind {
     /// Whether it is exactly what somebody asks for. What was started knows the environment that it
     /// was started in, and no other.
-    fn serves(&self, spec: &Spec, setup: &Setup, start: Option<&Start>) -> bool {
+    fn serves(&self, spec: &Spec, setup: &Setup, program: &Program) -> bool {
         self.spec == *spec
-            && self.start.as_ref() == start
-            && (start.is_none() || self.setup == *setup)
+            && self.program.start == program.start
+            && (program.start.is_none() || self.setup == *setup)
     }
 }
 
@@ -86,7 +86,8 @@ impl Pool {
             workdir: defaults.workdir.clone().unwrap_or_else(|| home(&defaults.user)),
         };
         let shelf = |(spec, size)| {
-            let kind = Kind { spec, setup: setup.clone(), start: None, template: None };
+            let kind =
+                Kind { spec, setup: setup.clone(), program: Program::default(), template: None };
             Shelf { kind: Arc::new(kind), size, parked: VecDeque::new() }
         };
         let shelves = config.parked.into_iter().map(shelf).collect();
@@ -94,10 +95,10 @@ impl Pool {
     }
 
     /// Takes a parked sandbox of exactly this kind: it is the caller's alone from here on.
-    pub(crate) fn take(&self, spec: &Spec, setup: &Setup, start: Option<&Start>) -> Option<Taken> {
+    pub(crate) fn take(&self, spec: &Spec, setup: &Setup, program: &Program) -> Option<Taken> {
         let taken = {
             let mut shelves = self.lock();
-            let fits = |shelf: &&mut Shelf| shelf.kind.serves(spec, setup, start);
+            let fits = |shelf: &&mut Shelf| shelf.kind.serves(spec, setup, program);
             let shelf = shelves.iter_mut().find(fits)?;
             let mut taken = None;
             while let Some(handle) = shelf.parked.pop_front() {
@@ -246,11 +247,12 @@ async fn park(shared: &Arc<Shared>, kind: &Arc<Kind>) -> Result<(), SandboxError
         warm: true,
         kept: false,
         history: Default::default(),
+        program: kind.program.clone(),
     };
     let (reply, parked) = oneshot::channel();
     let handle = Driver::start(shared, sandbox, Birth::Park { reply });
     parked.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
-    if let Some(start) = &kind.start
+    if let Some(start) = &kind.program.start
         && let Err(error) = templates::start(shared, &handle, start).await
     {
         remove(&handle).await;
@@ -263,13 +265,13 @@ async fn park(shared: &Arc<Shared>, kind: &Arc<Kind>) -> Result<(), SandboxError
     Ok(())
 }
 
-/// Removes a parked sandbox.
+/// Removes a sandbox that nobody has yet.
 pub(crate) async fn remove(handle: &Handle) {
     use crate::sandbox::handle::Command;
     if let Err(error) = handle.ask(Command::Delete).await
         && handle.sandbox().state.is_living()
     {
         let cause = &error as &dyn std::error::Error;
-        tracing::warn!(sandbox.id = %handle.id(), error = cause, "parked and not removed: {error}");
+        tracing::warn!(sandbox.id = %handle.id(), error = cause, "not removed: {error}");
     }
 }

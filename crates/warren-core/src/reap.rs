@@ -139,6 +139,7 @@ mod tests {
             warm: false,
             kept: false,
             history: Default::default(),
+            program: Default::default(),
         })
     }
 

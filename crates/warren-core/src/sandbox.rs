@@ -12,6 +12,7 @@ use crate::{
     runtime::{DeadlineAction, Exit, ExitReason},
     spec::{Image, Limits, Network, Profile, Spec, Stack},
     state::State,
+    templates::model::Start,
 };
 
 pub(crate) mod birth;
@@ -53,6 +54,19 @@ pub struct Sandbox {
     pub kept: bool,
     /// Where its files come from.
     pub history: History,
+    /// What it is for.
+    pub program: Program,
+}
+
+/// What a sandbox is for, as the template or the image says that it was made from. Snapshots and
+/// forks inherit it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Program {
+    /// The command that a template names, empty where it names none; absent where there is no
+    /// template: the image says it then.
+    pub command: Option<Vec<String>>,
+    /// What is started in it whenever its processes begin anew, and what is waited for then.
+    pub start: Option<Start>,
 }
 
 /// Where the files of a sandbox come from.

@@ -209,7 +209,8 @@ impl Sandboxes {
     ///
     /// [`SandboxError::NotFound`]; [`SandboxError::Refused`] where it is not stopped, or its files
     /// were not kept; [`SandboxError::Limit`], and why the runtime or the guest failed. Its files
-    /// are still there then.
+    /// are still there then. [`SandboxError::NotReady`] where what is started in it did not become
+    /// ready: the sandbox runs all the same.
     pub async fn start(&self, caller: &Caller, id_or_name: &str) -> Result<Made, SandboxError> {
         let handle = self.find(caller, id_or_name)?;
         let _creating = self.shared.creating();
@@ -217,7 +218,7 @@ impl Sandboxes {
             Ok(made) => {
                 // Its guest is another one, whose losses are counted anew.
                 handle.adopted();
-                Ok(made)
+                self.begin(&handle, made, false).await
             }
             Err(SandboxError::Ended { .. }) => {
                 let from = handle.sandbox().state;

@@ -22,7 +22,7 @@ use crate::{
     error::SandboxError,
     id::{SandboxId, SnapshotId},
     plan::Base,
-    sandbox::History,
+    sandbox::{History, Program},
     spec::{Image, Limits, Network, Profile, Stack},
 };
 
@@ -70,6 +70,8 @@ pub struct Inherited {
     pub profile: Profile,
     /// What it may reach.
     pub network: Network,
+    /// What it is for.
+    pub program: Program,
 }
 
 impl std::fmt::Debug for Inherited {
@@ -98,7 +100,8 @@ pub enum Status {
 impl Snapshot {
     /// What a sandbox gets that is made from this.
     pub(crate) fn base(&self) -> Base {
-        let Inherited { env, user, workdir, limits, profile, network } = self.inherited.clone();
+        let Inherited { env, user, workdir, limits, profile, network, program } =
+            self.inherited.clone();
         Base {
             image: Image::Snapshot(self.stack.clone()),
             env,
@@ -108,6 +111,7 @@ impl Snapshot {
             profile: Some(profile),
             network: Some(network),
             history: History { snapshot: Some(self.id), ..History::default() },
+            program,
         }
     }
 }

@@ -9,10 +9,15 @@ use crate::harness::{Home, command, run};
 
 /// A root filesystem with a shell and little else.
 pub(crate) fn small_root() -> TempDir {
+    root_with(&["/bin/sh", "/bin/cat", "/bin/ls"])
+}
+
+/// A root filesystem with these programs of the host, and what they need.
+pub(crate) fn root_with(programs: &[&str]) -> TempDir {
     let root = tempfile::Builder::new().prefix("warren-image-").tempdir().expect("a directory");
     // The server of an ordinary user and the guest's users must be able to enter it.
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).expect("open it");
-    for program in ["/bin/sh", "/bin/cat", "/bin/ls"] {
+    for program in programs {
         copy(Path::new(program), root.path());
         let libraries = run(command("ldd").arg(program), b"").good().text();
         let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));

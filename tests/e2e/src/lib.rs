@@ -32,6 +32,8 @@ mod images;
 mod pulled;
 mod templates;
 
+mod built;
+
 mod lifecycle;
 
 mod limits;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, command, wait_until};
+use crate::harness::{Home, Sandbox, command, wait_until};
 
 const DOCKERFILE: &str = "\
 FROM host AS build
@@ -183,4 +183,44 @@ fn nothing_at_all_and_tar_archives_can_be_built_on() {
     let sandbox = home.create(&json!({"template": "t", "user": "root"}));
     let listed = home.warren(&["files", "ls", &sandbox.id, "/bin"]);
     assert!(listed.good().text().contains("run.sh"));
+}
+
+#[test]
+fn what_is_started_is_started_again_on_the_same_files() {
+    let home = Home::new();
+    let folder = context(
+        "FROM host\n\
+         RUN mkdir /data\n\
+         COPY <<'EOF' /srv/serve.sh\n\
+         echo \"started $WORD\" >> /data/log\n\
+         touch /tmp/ready\n\
+         sleep 1000\n\
+         EOF\n\
+         ENV WORD=this\n\
+         USER root\n",
+    );
+    let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/tmp/ready"];
+    let built = build(&home, folder.path(), &start);
+    assert_eq!(built["status"], "ready", "{built}");
+    let sandbox = home.create(&json!({"template": "t"}));
+    let log = || sandbox.root("test -e /tmp/ready && cat /data/log");
+    assert_eq!(log(), "started this\n");
+    assert_eq!(sandbox.api("POST", "/stop", b"").status, 200);
+    assert_eq!(sandbox.api("POST", "/start", b"").status, 200);
+    assert_eq!(log(), "started this\n".repeat(2));
+    // A server that dies meanwhile changes nothing in that.
+    assert_eq!(sandbox.api("POST", "/stop", b"").status, 200);
+    home.kill_server();
+    home.warren(&["start", &sandbox.id]).good();
+    assert_eq!(log(), "started this\n".repeat(3));
+
+    let saved = sandbox.api("POST", "/snapshots", b"{}").json();
+    let child = home.create(&json!({"snapshot": saved["id"]}));
+    assert_eq!(child.root("test -e /tmp/ready && cat /data/log"), "started this\n".repeat(4));
+    let forked = home.warren(&["fork", &sandbox.id]).good().text();
+    let fork = Sandbox { home: &home, id: forked.trim().to_owned(), created: Value::Null };
+    assert_eq!(fork.root("test -e /tmp/ready && cat /data/log"), "started this\n".repeat(4));
+    sandbox.root("rm /data/log");
+    home.warren(&["rollback", &sandbox.id, saved["id"].as_str().unwrap()]).good();
+    assert_eq!(log(), "started this\n".repeat(4));
 }

@@ -15,6 +15,7 @@ use crate::{
     shared::Admission,
     state::Event,
     store::Key,
+    templates,
 };
 
 /// How long a guest may need to be made: an image may have to be unpacked first.
@@ -143,6 +144,7 @@ impl Driver {
         self.sandbox.labels = plan.labels;
         self.sandbox.setup = plan.setup;
         self.sandbox.lifetime = plan.lifetime;
+        self.sandbox.program = plan.program;
         self.sandbox.created_at = now;
         self.sandbox.expires_at = plan.lifetime.length.map(|length| now + length);
         self.sandbox.warm = true;
@@ -205,12 +207,30 @@ impl Driver {
         self.change(Event::Fault).ok();
     }
 
+    /// Starts what is to be started, where an earlier server may not have come to it. Whoever had
+    /// asked is not there any more to hear how that goes.
+    fn begin_again(&self) {
+        let (Some(start), Some(handle)) =
+            (self.sandbox.program.start.clone(), self.shared.any(self.sandbox.id))
+        else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        self.shared.store.tasks().spawn(async move {
+            if let Err(error) = templates::start(&shared, &handle, &start).await {
+                let cause = &error as &dyn std::error::Error;
+                tracing::warn!(sandbox.id = %handle.id(), error = cause, "found, and not ready");
+            }
+        });
+    }
+
     async fn adopt(&mut self, initialise: bool) {
         if initialise {
             match self.guest.initialise(&self.sandbox.setup).await {
                 Ok(()) => {
                     self.change(Event::AgentReady).ok();
                     self.save([EventKind::Running]);
+                    self.begin_again();
                 }
                 Err(error) => {
                     self.complain("lost", &error);

@@ -11,18 +11,19 @@ use crate::{
     id::SandboxId,
     images::Held,
     plan::{self, Base, Plan},
+    pool,
     sandbox::{
         Made, Sandbox, Wanted,
         birth::{Birth, Claim},
         driver::Driver,
-        handle::Command,
+        handle::{Command, Handle},
     },
     shared::KeyUse,
     snapshots::Hold,
     spec::{Image, NO_DISK_LIMITS, OciImage},
     state::State,
     store::Key,
-    templates::{self, model::Start},
+    templates,
 };
 
 /// What keeps the files that a sandbox is to be made from until the sandbox can be seen to need
@@ -59,7 +60,7 @@ impl Sandboxes {
         let cold = wanted.cold;
         let fingerprint = key.map(|_| plan::fingerprint(&wanted));
         // Held until the sandbox itself can be seen to need it.
-        let Based { base, start, _kept } = self.base(caller, &wanted).await?;
+        let Based { base, _kept } = self.base(caller, &wanted).await?;
         // An image may have had to be pulled before this, for minutes perhaps.
         let _creating = self.shared.creating();
         let volumes = wanted.volumes.clone();
@@ -70,7 +71,7 @@ impl Sandboxes {
         let _volumes = self.mount_volumes(caller, volumes, &mut plan)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
-            return self.make(caller, id, (plan, start), cold, None).await;
+            return self.make(caller, id, plan, cold, None).await;
         };
         check_key(key)?;
         let key = Key {
@@ -83,7 +84,7 @@ impl Sandboxes {
         match self.shared.use_key(&key)? {
             KeyUse::Made(id) => self.made_before(caller, id).await,
             KeyUse::New => {
-                let made = self.make(caller, id, (plan, start), cold, Some(key.clone())).await;
+                let made = self.make(caller, id, plan, cold, Some(key.clone())).await;
                 if made.is_err() {
                     self.shared.free_key(&key);
                 }
@@ -96,13 +97,11 @@ impl Sandboxes {
         &self,
         caller: &Caller,
         id: SandboxId,
-        (plan, start): (Plan, Option<Start>),
+        plan: Plan,
         cold: bool,
         key: Option<Key>,
     ) -> Result<Made, SandboxError> {
-        let start = start.as_ref();
-        if !cold && let Some(made) = self.claim_parked(caller, (&plan, start), key.as_ref()).await?
-        {
+        if !cold && let Some(made) = self.claim_parked(caller, &plan, key.as_ref()).await? {
             return Ok(made);
         }
         if let Some(key) = &key {
@@ -127,19 +126,44 @@ impl Sandboxes {
             warm: false,
             kept: false,
             history: plan.history,
+            program: plan.program,
         };
         let (reply, made) = oneshot::channel();
         let handle = Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
-        let mut made = made.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
-        let Some(start) = start else { return Ok(made) };
+        let made = made.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
+        self.begin(&handle, made, true).await
+    }
+
+    /// Starts what is to be started in a sandbox whose processes have begun anew, and waits until
+    /// it is ready; to the end, also when nobody waits for it any more. A new sandbox that does not
+    /// become ready is removed; one with a past runs on as it is, for its files are its owner's.
+    pub(super) async fn begin(
+        &self,
+        handle: &Arc<Handle>,
+        mut made: Made,
+        is_new: bool,
+    ) -> Result<Made, SandboxError> {
+        let Some(start) = made.sandbox.program.start.clone() else { return Ok(made) };
         let began = Instant::now();
-        if let Err(error) = templates::start(&self.shared, &handle, start).await {
-            if let Err(error) = handle.ask(Command::Delete).await {
-                let cause = &error as &dyn std::error::Error;
-                tracing::warn!(sandbox.id = %id, error = cause, "not ready and not removed");
-            }
-            return Err(error);
-        }
+        let (reply, begun) = oneshot::channel();
+        let (shared, handle) = (Arc::clone(&self.shared), Arc::clone(handle));
+        self.in_background(async move {
+            let begun = templates::start(&shared, &handle, &start).await;
+            let begun = match begun {
+                Err(error) if is_new => {
+                    pool::remove(&handle).await;
+                    Err(error)
+                }
+                Err(SandboxError::NotReady { reason }) => {
+                    let reason = format!("{reason}; it runs all the same, with its files");
+                    Err(SandboxError::NotReady { reason })
+                }
+                begun => begun,
+            };
+            // Whoever asked may have gone.
+            reply.send(begun).ok();
+        });
+        begun.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
         made.steps.push(("ready", began.elapsed()));
         Ok(made)
     }
@@ -154,13 +178,13 @@ impl Sandboxes {
             return Err(SandboxError::invalid(field, reason));
         }
         if let Some(name) = &wanted.template {
-            let (base, start) = templates::base(&self.shared, caller, name)?;
+            let base = templates::base(&self.shared, caller, name)?;
             let hold = self.shared.snapshots.hold(base.image.layers())?;
-            return Ok(Based { base, start, _kept: Kept::Layers(hold) });
+            return Ok(Based { base, _kept: Kept::Layers(hold) });
         }
         if let Some(name) = &wanted.snapshot {
             let (snapshot, hold) = self.shared.snapshots.hold_named(caller.owner(), name)?;
-            return Ok(Based { base: snapshot.base(), start: None, _kept: Kept::Layers(hold) });
+            return Ok(Based { base: snapshot.base(), _kept: Kept::Layers(hold) });
         }
         if let Some(Image::Directory(_) | Image::Archive(_)) = wanted.image
             && !self.shared.config.host_images_for_all
@@ -173,19 +197,19 @@ impl Sandboxes {
         if let Image::Oci(OciImage { reference, .. }) = image {
             let held = self.images()?.acquire(caller, &reference).await?;
             let base = Base::pulled(&held.image, reference);
-            return Ok(Based { base, start: None, _kept: Kept::Image(held) });
+            return Ok(Based { base, _kept: Kept::Image(held) });
         }
-        Ok(Based { base: Base::plain(image), start: None, _kept: Kept::Nothing })
+        Ok(Based { base: Base::plain(image), _kept: Kept::Nothing })
     }
 
     /// Hands a parked sandbox out; none where none matches or lives any more.
     async fn claim_parked(
         &self,
         caller: &Caller,
-        (plan, start): (&Plan, Option<&Start>),
+        plan: &Plan,
         key: Option<&Key>,
     ) -> Result<Option<Made>, SandboxError> {
-        while let Some(taken) = self.shared.pool.take(&plan.spec, &plan.setup, start) {
+        while let Some(taken) = self.shared.pool.take(&plan.spec, &plan.setup, &plan.program) {
             let handle = Arc::clone(&taken.handle);
             let owner = caller.owner().clone();
             let name = plan.name.as_deref();
@@ -232,8 +256,6 @@ impl Sandboxes {
 /// What a sandbox is made from.
 struct Based {
     base: Base,
-    /// What is to be started in it before anybody has it.
-    start: Option<Start>,
     /// Keeps it until the sandbox can be seen to need it.
     _kept: Kept,
 }

@@ -14,11 +14,11 @@ impl Sandboxes {
         Images::of(&self.shared)
     }
 
-    /// The command that the image of a sandbox names; empty where it names none.
+    /// The command that the template or the image of a sandbox names; empty where it names none.
     pub(super) fn command_of_image(&self, handle: &Handle) -> Vec<String> {
         let sandbox = handle.sandbox();
-        if let Some(command) = self.command_of_template(&sandbox.spec.image) {
-            return command;
+        if let Some(command) = &sandbox.program.command {
+            return command.clone();
         }
         let held = self.images().ok().and_then(|images| images.of_spec(&sandbox.spec.image));
         held.map(|held| held.image.config.command()).unwrap_or_default()

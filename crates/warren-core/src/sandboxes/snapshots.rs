@@ -234,7 +234,7 @@ impl Sandboxes {
                 (1..=wanted.count).map(|number| plan_fork(&capture, &wanted, length, number));
             let made = plans.map(|plan| {
                 let (this, caller) = (&this, &caller);
-                async move { this.make(caller, SandboxId::mint(), (plan, None), true, None).await }
+                async move { this.make(caller, SandboxId::mint(), plan, true, None).await }
             });
             let made = futures::future::join_all(made).await;
             if made.iter().any(Result::is_err) {
@@ -298,13 +298,13 @@ impl Sandboxes {
         target: Target,
         hold: Hold,
     ) -> Result<Made, SandboxError> {
-        let shared = Arc::clone(&self.shared);
+        let this = self.clone();
         self.to_the_end(async move {
             let _hold = hold;
-            let _creating = shared.creating();
+            let _creating = this.shared.creating();
             let went = handle.ask(|reply| Command::RollBack(Box::new(target), reply)).await;
             handle.adopted();
-            went
+            this.begin(&handle, went?, false).await
         })
         .await
     }
@@ -382,6 +382,7 @@ async fn begin(
         limits: sandbox.spec.limits.clone(),
         profile: sandbox.spec.profile,
         network: sandbox.spec.network,
+        program: sandbox.program.clone(),
     };
     let making = shared.snapshots.add(Snapshot {
         id,
@@ -522,6 +523,7 @@ fn plan_fork(
         setup: Setup { env, ..setup.clone() },
         lifetime: Lifetime { length: length.unwrap_or(parent.lifetime.length), ..parent.lifetime },
         history: History { parent: Some(parent.id), snapshot: capture.previous, going_back: None },
+        program: parent.program.clone(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     error::SandboxError,
     id::SnapshotId,
     runtime::{Arriving, Imported, Packing, RuntimeError},
+    sandbox::Program,
     snapshots::{Inherited, Snapshot, Status},
     spec::{Image, Network, OciImage, Profile},
 };
@@ -89,6 +90,7 @@ impl Sandboxes {
                 limits: defaults.limits.clone(),
                 profile: Profile::default(),
                 network: Network::default(),
+                program: Program::default(),
             },
             created_at: self.shared.clock.now(),
             bytes: 0,

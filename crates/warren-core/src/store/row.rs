@@ -8,6 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::templates::ProgramRow;
 use crate::{
     caller::Owner,
     clock::Timestamp,
@@ -82,6 +83,8 @@ struct Record<'a> {
     /// The image that the sandbox is going back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     going_back: Option<StackRow<'a>>,
+    #[serde(default, skip_serializing_if = "ProgramRow::is_empty")]
+    program: ProgramRow,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -248,6 +251,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             parent: history.parent.as_ref().map(|id| Cow::Borrowed(id.as_str())),
             snapshot: history.snapshot.as_ref().map(|id| Cow::Borrowed(id.as_str())),
             going_back: history.going_back.as_ref().map(StackRow::from),
+            program: ProgramRow::from(&sandbox.program),
         }
     }
 }
@@ -377,6 +381,7 @@ impl Columns {
                     None => None,
                 },
             },
+            program: record.program.into_program(),
         })
     }
 }

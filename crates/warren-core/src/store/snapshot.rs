@@ -8,6 +8,7 @@ use super::{
     Object, ObjectKind,
     row::{StackRow, id, timestamp},
     sql::integer,
+    templates::ProgramRow,
 };
 use crate::{
     snapshots::{Inherited, Snapshot, Status},
@@ -40,6 +41,8 @@ struct Record<'a> {
     strict: bool,
     #[serde(default)]
     offline: bool,
+    #[serde(default, skip_serializing_if = "ProgramRow::is_empty")]
+    program: ProgramRow,
     created_at: i64,
     #[serde(default)]
     bytes: u64,
@@ -59,7 +62,7 @@ enum StatusRow {
 
 /// The row of a snapshot; none where it cannot be written as JSON, which its types rule out.
 pub(crate) fn snapshot_object(snapshot: &Snapshot) -> Object {
-    let Inherited { env, user, workdir, limits, profile, network } = &snapshot.inherited;
+    let Inherited { env, user, workdir, limits, profile, network, program } = &snapshot.inherited;
     let record = Record {
         name: snapshot.name.as_deref().map(Cow::Borrowed),
         tags: Cow::Borrowed(&snapshot.tags),
@@ -76,6 +79,7 @@ pub(crate) fn snapshot_object(snapshot: &Snapshot) -> Object {
         disk_bytes: limits.disk_bytes,
         strict: *profile == Profile::Strict,
         offline: *network == Network::None,
+        program: ProgramRow::from(program),
         created_at: integer(snapshot.created_at.as_millis()),
         bytes: snapshot.bytes,
         files: snapshot.files,
@@ -118,6 +122,7 @@ pub(crate) fn object_snapshot(object: &Object) -> Option<Snapshot> {
             },
             profile: if record.strict { Profile::Strict } else { Profile::Default },
             network: if record.offline { Network::None } else { Network::Open },
+            program: record.program.into_program(),
         },
         created_at: timestamp(record.created_at),
         bytes: record.bytes,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
+    sandbox::Program,
     templates::{
         BuildLogEntry, CachedStep, Level,
         model::{
@@ -65,6 +66,31 @@ struct VersionRow {
     start: Option<StartRow>,
     #[serde(default)]
     bytes: u64,
+}
+
+/// What a sandbox is for, as a part of its row or of a snapshot's.
+#[derive(Default, Serialize, Deserialize)]
+pub(super) struct ProgramRow {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start: Option<StartRow>,
+}
+
+impl ProgramRow {
+    pub(super) fn is_empty(&self) -> bool {
+        self.command.is_none() && self.start.is_none()
+    }
+
+    pub(super) fn into_program(self) -> Program {
+        Program { command: self.command, start: self.start.map(start) }
+    }
+}
+
+impl From<&Program> for ProgramRow {
+    fn from(program: &Program) -> Self {
+        Self { command: program.command.clone(), start: program.start.as_ref().map(start_row) }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

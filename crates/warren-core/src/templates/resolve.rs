@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::{
     facade::Templates,
-    model::{DEFAULT_TAG, Start, Template, TemplateVersion},
+    model::{DEFAULT_TAG, Template, TemplateVersion},
 };
 use crate::{
     caller::{Caller, Owner},
     error::SandboxError,
     id::BuildId,
     plan::Base,
+    sandbox::Program,
     shared::Shared,
     spec::Limits,
 };
@@ -89,17 +90,13 @@ pub(super) fn find_own(
 }
 
 /// What a sandbox of a template gets where its request does not say, and what is started in it.
-pub(crate) fn base(
-    shared: &Shared,
-    caller: &Caller,
-    name: &str,
-) -> Result<(Base, Option<Start>), SandboxError> {
+pub(crate) fn base(shared: &Shared, caller: &Caller, name: &str) -> Result<Base, SandboxError> {
     let (_template, version) = resolve(shared, caller, name)?;
     Ok(base_of(shared, &version))
 }
 
 /// The same of one version.
-pub(super) fn base_of(shared: &Shared, version: &TemplateVersion) -> (Base, Option<Start>) {
+pub(super) fn base_of(shared: &Shared, version: &TemplateVersion) -> Base {
     let TemplateVersion { image, config, limits, start, .. } = version;
     let defaults = &shared.config.defaults.limits;
     let limits = Limits {
@@ -109,12 +106,12 @@ pub(super) fn base_of(shared: &Shared, version: &TemplateVersion) -> (Base, Opti
         open_files: defaults.open_files,
         disk_bytes: limits.disk_bytes.or(defaults.disk_bytes),
     };
-    let base = Base {
+    Base {
         env: config.env.clone(),
         user: config.user.clone(),
         workdir: config.workdir.clone(),
         limits: Some(limits),
+        program: Program { command: Some(config.command()), start: start.clone() },
         ..Base::plain(image.clone())
-    };
-    (base, start.clone())
+    }
 }

@@ -38,11 +38,11 @@ impl Sandboxes {
     fn kind_of(&self, template: &Template) -> Option<Kind> {
         let build = template.tags.get(DEFAULT_TAG)?.build;
         let version = template.versions.iter().find(|version| version.build == build)?;
-        let (base, start) = base_of(&self.shared, version);
+        let base = base_of(&self.shared, version);
         let caller = Caller::remote(template.owner.clone());
         match Plan::new(Wanted::default(), base, &caller, &self.shared.config) {
-            Ok(Plan { spec, setup, .. }) => {
-                Some(Kind { spec, setup, start, template: Some(template.id) })
+            Ok(Plan { spec, setup, program, .. }) => {
+                Some(Kind { spec, setup, program, template: Some(template.id) })
             }
             Err(error) => {
                 tracing::warn!(template.id = %template.id, %error, "none of it can wait");
@@ -87,15 +87,6 @@ impl Sandboxes {
         let config = TemplateConfig { env, user, workdir, entrypoint, cmd, labels, ports };
         let id = Some(held.image.id.to_string());
         Ok((Image::Oci(OciImage { reference, id }), config, Some(held)))
-    }
-
-    /// The command that the template of an image names; none where no template has it.
-    pub(crate) fn command_of_template(&self, image: &Image) -> Option<Vec<String>> {
-        // Most images are no template's: those are not looked for.
-        image.layers().first()?;
-        let templates = self.shared.templates.every();
-        let mut versions = templates.iter().flat_map(|template| &template.versions);
-        versions.find(|version| version.image == *image).map(|version| version.config.command())
     }
 }
 

@@ -4,8 +4,10 @@ use warren_core::{
     Caller, SandboxError,
     access::ProjectQuota,
     caller::Owner,
+    exec::Command,
     fake::FakeFiles,
-    sandbox::Wanted,
+    sandbox::{Sandbox, Wanted},
+    sandboxes::{WantedFork, WantedSnapshot},
     state::State,
     templates::{
         model::{Build, BuildStatus, Ready, Start},
@@ -321,5 +323,91 @@ fn what_is_started_is_ready_before_anybody_has_the_sandbox() {
         let error = world.run(world.sandboxes.create(&world.caller, from(name), None)).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         assert_eq!(world.runtime.guests().len(), guests, "nothing is left");
+    }
+}
+
+/// What was started in a sandbox.
+fn started_in(world: &World, sandbox: &Sandbox) -> Vec<Vec<String>> {
+    let execs = world.run(world.sandboxes.execs(&world.caller, sandbox.id.as_str())).unwrap();
+    execs.into_iter().map(|exec| exec.argv).collect()
+}
+
+/// Builds `t`, which starts `sleep` and waits until something listens on a port.
+fn build_started(world: &World, port: u16) {
+    let mut wanted = request("t", "FROM host\nRUN [\"echo\"]\nCMD [\"echo\", \"mine\"]\n");
+    wanted.start = Some(Start {
+        command: vec!["sleep".to_owned()],
+        ready: Some(Ready::Port(port)),
+        timeout: Duration::from_secs(1),
+    });
+    let started = start_as(world, wanted, &[]);
+    assert_eq!(finish(world, &started).0.status, BuildStatus::Ready);
+}
+
+#[test]
+fn what_is_started_is_started_again_with_new_processes() {
+    let mut world = World::start();
+    build_started(&world, 8080);
+    let made = world.create_as(from("t"));
+    assert_eq!(started_in(&world, &made), [["sleep"]]);
+    let id = made.id.to_string();
+    world.run(world.sandboxes.stop(&world.caller, &id)).unwrap();
+    // Whoever starts it, and whatever became of the template.
+    world.restart(|_| {});
+    world.run(world.sandboxes.templates().delete(&world.caller, "t")).unwrap();
+    let again = world.run(world.sandboxes.start(&world.caller, &id)).unwrap();
+    assert_eq!(again.steps.last().unwrap().0, "ready");
+    assert_eq!(started_in(&world, &again.sandbox), [["sleep"]]);
+
+    // A snapshot has no processes, and neither has a fork: both begin with what it starts.
+    let wanted = WantedSnapshot::default();
+    let (snapshot, _) = world.run(world.sandboxes.snapshot(&world.caller, &id, wanted)).unwrap();
+    let name = snapshot.id.to_string();
+    let child = world.create_as(Wanted { snapshot: Some(name.clone()), ..Wanted::default() });
+    let fork = WantedFork { count: 2, ..WantedFork::default() };
+    let forked = world.run(world.sandboxes.fork(&world.caller, &id, fork)).unwrap();
+    let back = world.run(world.sandboxes.roll_back(&world.caller, &id, &name)).unwrap();
+    let forks = forked.made.iter().map(|made| &made.sandbox);
+    for sandbox in forks.chain([&child, &back.sandbox]) {
+        assert_eq!(started_in(&world, sandbox), [["sleep"]], "{}", sandbox.id);
+    }
+}
+
+#[test]
+fn a_sandbox_that_is_not_ready_again_runs_all_the_same() {
+    let world = World::start();
+    build_started(&world, 8080);
+    let made = world.create_as(from("t"));
+    let id = made.id.to_string();
+    world.run(world.sandboxes.stop(&world.caller, &id)).unwrap();
+    world.runtime.close_ports();
+    let error = world.run(world.sandboxes.start(&world.caller, &id)).unwrap_err();
+    assert!(matches!(error, SandboxError::NotReady { .. }), "{error}");
+    assert!(error.to_string().contains("it runs all the same"), "{error}");
+    assert_eq!(world.get(&made).state, State::Running);
+    // Of a new one nothing is left.
+    let before = world.runtime.guests().len();
+    let fork = WantedFork { count: 2, ..WantedFork::default() };
+    let forked = world.run(world.sandboxes.fork(&world.caller, &id, fork));
+    assert!(matches!(forked, Err(SandboxError::NotReady { .. })), "{forked:?}");
+    assert_eq!(world.runtime.guests().len(), before);
+}
+
+#[test]
+fn templates_of_the_same_files_keep_their_own_commands() {
+    let world = World::start();
+    let dockerfile =
+        |word: &str| format!("FROM host\nRUN [\"echo\"]\nCMD [\"echo\", \"{word}\"]\n");
+    for name in ["one", "two"] {
+        let started = start_as(&world, request(name, &dockerfile(name)), &[]);
+        assert_eq!(finish(&world, &started).0.status, BuildStatus::Ready);
+    }
+    for name in ["one", "two"] {
+        let made = world.create_as(from(name));
+        assert_eq!(made.program.command.as_deref(), Some(&["echo", name].map(str::to_owned)[..]));
+        let command = Command::default();
+        let exec = world.sandboxes.exec(&world.caller, made.id.as_str(), &command);
+        world.run(exec).unwrap();
+        assert_eq!(started_in(&world, &made), [["echo", name]]);
     }
 }

@@ -43,9 +43,9 @@ pub(crate) struct RunArgs {
     wanted: WantedArgs,
     #[command(flatten)]
     copies: CopyArgs,
-    /// The command and its arguments; what the image names where it is from a registry and none is
-    /// given
-    #[arg(required_unless_present = "image", trailing_var_arg = true, value_name = "COMMAND")]
+    /// The command and its arguments; where none is given, what the template names, or an image of a
+    /// registry
+    #[arg(required_unless_present_any = ["image", "template"], trailing_var_arg = true, value_name = "COMMAND")]
     words: Vec<String>,
 }
 

@@ -101,6 +101,7 @@ impl StepSandbox {
             warm: true,
             kept: false,
             history: Default::default(),
+            program: Default::default(),
         };
         let (reply, parked) = oneshot::channel();
         let handle = Driver::start(shared, sandbox, Birth::Park { reply });
@@ -201,6 +202,7 @@ impl StepSandbox {
             limits: sandbox.spec.limits.clone(),
             profile: sandbox.spec.profile,
             network: sandbox.spec.network,
+            program: sandbox.program.clone(),
         }
     }
 }
