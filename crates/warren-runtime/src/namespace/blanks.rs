@@ -1,8 +1,9 @@
 //! The blanks that wait, and which images they wait for.
 //!
 //! A blank has the mounts of an image in advance; they are worth nothing to a create that asks for
-//! another. So the pool follows the demand: the images of the last creates, in the proportion in
-//! which they were asked for. Of an image that has gone from the disk a blank may hold mounts still:
+//! another, and in the way: they have to be taken down first. So the pool follows the demand: the
+//! images of the last creates, in the proportion in which they were asked for; among them none, for
+//! what is asked for only once, such as the files of a fork. Of an image that has gone from the disk a blank may hold mounts still:
 //! it is never handed out with them, because an image that comes back is another [`Image`], and
 //! images are told apart by where they lie in memory.
 
@@ -52,15 +53,14 @@ impl Blanks {
         image: &Arc<Image>,
         lasting: bool,
     ) -> Option<Blank> {
-        if lasting {
-            self.demand().note(image);
-        }
+        self.demand().note(lasting.then_some(image));
         let mut waiting = self.lock();
         let fits = |blank: &Blank| blank.reach == reach;
-        let has = |blank: &Blank| blank.prepared().is_some_and(|it| Arc::ptr_eq(it, image));
+        let same = |blank: &Blank| blank.prepared().is_some_and(|it| Arc::ptr_eq(it, image));
         let place = waiting
             .iter()
-            .position(|blank| fits(blank) && has(blank))
+            .position(|blank| fits(blank) && same(blank))
+            .or_else(|| waiting.iter().position(|it| fits(it) && it.prepared().is_none()))
             .or_else(|| waiting.iter().position(fits))?;
         let blank = waiting.remove(place);
         drop(waiting);
@@ -97,10 +97,11 @@ impl Blanks {
     /// The image that the next blank is to have the mounts of.
     fn next_image(&self, host: &Host) -> Option<Arc<Image>> {
         let waiting = self.lock();
-        let prepared: Vec<_> = waiting.iter().filter_map(Blank::prepared).cloned().collect();
+        let prepared: Vec<_> = waiting.iter().map(|it| it.prepared().cloned()).collect();
         drop(waiting);
         let next = self.demand().most_wanted(&prepared);
-        next.or_else(|| host.images.resolve(&spec::Image::Host).ok())
+        // Whoever has not asked yet is most likely to ask for what is always there.
+        next.unwrap_or_else(|| host.images.resolve(&spec::Image::Host).ok())
     }
 
     /// Keeps `wanted` blanks waiting; runs until [`Blanks::stop`], or until the host is gone.
@@ -176,34 +177,46 @@ impl Drop for Busy {
     }
 }
 
-/// The images of the last creates.
+/// The images of the last creates; none for one that nobody will ask for again.
 #[derive(Debug, Default)]
-struct Demand(VecDeque<Arc<Image>>);
+struct Demand(VecDeque<Option<Arc<Image>>>);
 
 impl Demand {
-    fn note(&mut self, image: &Arc<Image>) {
+    fn note(&mut self, image: Option<&Arc<Image>>) {
         if self.0.len() == REMEMBERED {
             self.0.pop_front();
         }
-        self.0.push_back(Arc::clone(image));
+        self.0.push_back(image.cloned());
     }
 
     fn forget(&mut self, image: &Arc<Image>) {
-        self.0.retain(|it| !Arc::ptr_eq(it, image));
+        self.0.retain(|it| !is_same(it.as_ref(), Some(image)));
     }
 
     /// The image whose share among those that are prepared is furthest below its share of the
-    /// demand, with the next one counted in; the one that was asked for last among equals.
-    fn most_wanted(&self, prepared: &[Arc<Image>]) -> Option<Arc<Image>> {
+    /// demand, with the next one counted in; the one that was asked for last among equals. None
+    /// where nothing was asked for.
+    fn most_wanted(&self, prepared: &[Option<Arc<Image>>]) -> Option<Option<Arc<Image>>> {
         let places = prepared.len() + 1;
-        let missing = |image: &&Arc<Image>| {
-            let share = self.0.iter().filter(|it| Arc::ptr_eq(it, image)).count() * places;
-            let have = prepared.iter().filter(|it| Arc::ptr_eq(it, image)).count() * self.0.len();
+        let missing = |image: &&Option<Arc<Image>>| {
+            let share = count(&self.0, image.as_ref()) * places;
+            let have = count(prepared, image.as_ref()) * self.0.len();
             // Of the demand's length times the places, so that nothing is rounded.
             share.cast_signed() - have.cast_signed()
         };
         self.0.iter().max_by_key(missing).cloned()
     }
+}
+
+fn is_same(one: Option<&Arc<Image>>, other: Option<&Arc<Image>>) -> bool {
+    one.map(Arc::as_ptr) == other.map(Arc::as_ptr)
+}
+
+fn count<'a>(
+    among: impl IntoIterator<Item = &'a Option<Arc<Image>>>,
+    image: Option<&Arc<Image>>,
+) -> usize {
+    among.into_iter().filter(|it| is_same(it.as_ref(), image)).count()
 }
 
 #[cfg(test)]
@@ -215,16 +228,12 @@ mod tests {
     }
 
     /// What a pool of `places` is made of, filled from nothing.
-    fn filled(demand: &Demand, places: usize) -> Vec<Arc<Image>> {
+    fn filled(demand: &Demand, places: usize) -> Vec<Option<Arc<Image>>> {
         let mut prepared = Vec::new();
         while prepared.len() < places {
             prepared.extend(demand.most_wanted(&prepared));
         }
         prepared
-    }
-
-    fn count(prepared: &[Arc<Image>], image: &Arc<Image>) -> usize {
-        prepared.iter().filter(|it| Arc::ptr_eq(it, image)).count()
     }
 
     #[test]
@@ -233,11 +242,17 @@ mod tests {
         let mut demand = Demand::default();
         assert!(demand.most_wanted(&[]).is_none());
         for number in 0..40 {
-            demand.note(if number % 4 == 0 { &seldom } else { &often });
+            let image = match number % 8 {
+                0 => Some(&seldom),
+                1 => None,
+                _ => Some(&often),
+            };
+            demand.note(image);
         }
         assert_eq!(demand.0.len(), REMEMBERED);
         let prepared = filled(&demand, 8);
-        assert_eq!((count(&prepared, &often), count(&prepared, &seldom)), (6, 2));
+        let counts = [Some(&often), Some(&seldom), None].map(|image| count(&prepared, image));
+        assert_eq!(counts, [6, 1, 1]);
     }
 
     #[test]
@@ -245,18 +260,18 @@ mod tests {
         let (before, after) = (image(), image());
         assert_eq!(before, after);
         let mut demand = Demand::default();
-        demand.note(&before);
-        demand.note(&after);
+        demand.note(Some(&before));
+        demand.note(Some(&after));
         demand.forget(&before);
-        assert_eq!(count(&filled(&demand, 3), &after), 3);
+        assert_eq!(count(&filled(&demand, 3), Some(&after)), 3);
     }
 
     #[test]
     fn who_was_asked_for_last_comes_first_among_equals() {
         let (first, last) = (image(), image());
         let mut demand = Demand::default();
-        demand.note(&first);
-        demand.note(&last);
-        assert!(Arc::ptr_eq(&demand.most_wanted(&[]).unwrap(), &last));
+        demand.note(Some(&first));
+        demand.note(Some(&last));
+        assert!(is_same(demand.most_wanted(&[]).unwrap().as_ref(), Some(&last)));
     }
 }
