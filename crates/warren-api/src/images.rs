@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, Timestamp};
+use crate::{ErrorBody, Timestamp, snapshot::Snapshot};
 
 /// An image that the server has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,7 +224,11 @@ pub struct LayerSize {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransferDone {
     /// The images that are here now; of a push the one that was sent.
+    #[serde(default)]
     pub images: Vec<Image>,
+    /// The snapshot that is here now, or was sent, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Box<Snapshot>>,
     /// Of a push: the digest that the registry knows it by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,

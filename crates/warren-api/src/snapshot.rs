@@ -29,6 +29,30 @@ pub struct CreateSnapshot {
     pub with_env: bool,
 }
 
+/// `POST /v1/snapshots/{id}/push`: where a snapshot is to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"target": "registry.example/team/work:built"})))]
+#[serde(deny_unknown_fields)]
+pub struct PushSnapshot {
+    /// The name that it is to have in its registry.
+    pub target: String,
+}
+
+/// `POST /v1/snapshots`: a snapshot that is to come from a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"reference": "registry.example/team/work:built", "name": "built"})))]
+#[serde(deny_unknown_fields)]
+pub struct PullSnapshot {
+    /// Its name in its registry, with a tag or a digest.
+    pub reference: String,
+    /// A name here, unique among the caller's snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Words for finding it again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub tags: BTreeSet<String>,
+}
+
 /// What a snapshot carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fs::File,
     path::PathBuf,
     sync::Arc,
 };
@@ -21,6 +22,7 @@ mod facade;
 mod reference;
 
 pub use digest::{Digest, InvalidDigest};
+pub(crate) use facade::parse;
 pub use facade::{Images, Listed};
 pub use reference::{DEFAULT_REGISTRY, InvalidReference, Reference, Version};
 
@@ -76,6 +78,19 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug + 'static {
         progress: &Progress,
     ) -> Result<Digest, ImageError>;
 
+    /// Sends a snapshot that [`crate::runtime::Runtime::pack_snapshot`] has packed to a registry,
+    /// under a name there. Gives the digest of its manifest.
+    async fn push_packed(
+        &self,
+        archive: File,
+        target: &Reference,
+        progress: &Progress,
+    ) -> Result<Digest, ImageError>;
+
+    /// Fetches a snapshot that was sent so from its registry, with the image that it lies on where
+    /// that is not here.
+    async fn pull_packed(&self, wanted: &Pull, progress: &Progress) -> Result<Packed, ImageError>;
+
     /// Gives an image one more name; one that another image has goes over to it.
     async fn tag(&self, image: &Held, name: &Reference) -> Result<(), ImageError>;
 
@@ -86,7 +101,7 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug + 'static {
 /// What is known about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// The digest of its manifest for this machine's platform: what a sandbox is pinned to.
+    /// The digest of its configuration, and with that of its layers: what a sandbox is pinned to.
     pub id: Digest,
     /// Its names, in order.
     pub references: Vec<Reference>,
@@ -162,6 +177,21 @@ impl Held {
     #[must_use]
     pub fn new(image: Arc<Image>, lease: Arc<dyn Lease>) -> Self {
         Self { image, _lease: lease }
+    }
+}
+
+/// A snapshot that has come from a registry.
+pub struct Packed {
+    /// What [`crate::runtime::Runtime::unpack_snapshot`] takes. What it reads is kept until it is
+    /// dropped.
+    pub archive: BoxStream<'static, std::io::Result<Bytes>>,
+    /// The image below the snapshot's own layers; none where that is the host's own.
+    pub base: Option<Held>,
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packed").field("base", &self.base).finish_non_exhaustive()
     }
 }
 
@@ -314,6 +344,16 @@ pub enum ImageError {
         /// Why.
         reason: String,
     },
+    /// Its registry is there, and did not do it.
+    #[error(
+        "the registry {registry} does not send what it should: {reason}; another attempt may do better"
+    )]
+    Failing {
+        /// Which.
+        registry: String,
+        /// What it does.
+        reason: String,
+    },
     /// The registry answered with something that no registry should, or sent something else than
     /// what it promised.
     #[error("{what} cannot be used: {reason}")]
@@ -339,6 +379,16 @@ pub enum ImageError {
         what: String,
         /// How much is allowed.
         most: u64,
+    },
+    /// The image is larger than the operator of this server allows.
+    #[error("{what}: at most {most} are taken here, as the setting `{setting}` says")]
+    AboveSetting {
+        /// Of what there is too much.
+        what: String,
+        /// How much is allowed.
+        most: u64,
+        /// Which setting allows it.
+        setting: &'static str,
     },
     /// A sandbox, a snapshot or a template is made from it.
     #[error("image {name} is in use")]

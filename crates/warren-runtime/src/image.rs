@@ -9,10 +9,12 @@ mod document;
 mod export;
 mod host;
 mod import;
+mod packed;
 mod program;
 mod pull;
 mod push;
 mod registry;
+mod rules;
 mod service;
 mod settings;
 mod store;
@@ -87,7 +89,7 @@ impl Images {
             spec::Image::Host => self.host().map_err(RuntimeError::host("make the host image")),
             spec::Image::Directory(path) => directory(path).map(Arc::new),
             spec::Image::Archive(path) => {
-                let unpacked = archive::open(&self.directory, path)?;
+                let unpacked = archive::open(&self.directory, path, self.service.rules)?;
                 Ok(Arc::new(plain(unpacked)))
             }
             spec::Image::Oci(image) => {

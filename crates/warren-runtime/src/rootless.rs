@@ -77,6 +77,14 @@ pub enum Entered {
     Again,
 }
 
+/// How overlayfs marks opaque directories here: in a user namespace it may not do so as root does.
+pub(crate) fn marks() -> warren_layer::Marks {
+    match nested_ids() {
+        Some(_) => warren_layer::Marks::User,
+        None => warren_layer::Marks::Trusted,
+    }
+}
+
 /// How many ids the server's own user namespace has; `None` where it was not started in one.
 #[must_use]
 pub fn nested_ids() -> Option<u32> {

@@ -15,13 +15,16 @@
 //! |---|---|
 //! | `write` | packing layers into one file |
 //! | `read` | a file from anybody, and the layers in it |
+//! | `archive` | where the files of such an archive are |
 //! | `document` | the JSON of both |
 
+mod archive;
 mod document;
 mod read;
 mod write;
 
-pub(crate) use read::arrive;
+pub(crate) use archive::contents;
+pub(crate) use read::{About, about, arrive};
 pub(crate) use write::{Departing, depart};
 
 /// What may be wrong with a file from elsewhere, or with writing one.

@@ -95,10 +95,10 @@ fn image_code(error: &ImageError) -> Code {
     use ImageError as I;
     match error {
         I::NotFound { .. } | I::NotInRegistry { .. } => Code::NotFound,
-        I::Unreachable { .. } => Code::Unavailable,
+        I::Unreachable { .. } | I::Failing { .. } => Code::Unavailable,
         I::RegistryNotAllowed { .. } => Code::PermissionDenied,
         I::Unusable { .. } | I::InUse { .. } => Code::FailedPrecondition,
-        I::TooLarge { .. } | I::DiskFull => Code::ResourceExhausted,
+        I::TooLarge { .. } | I::AboveSetting { .. } | I::DiskFull => Code::ResourceExhausted,
         I::Host { .. } => Code::Internal,
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod sandboxes;
 pub(crate) mod server;
 pub(crate) mod snapshots;
 pub(crate) mod templates;
+mod transfers;
 pub(crate) mod trees;
 pub(crate) mod usage;
 pub(crate) mod volumes;

@@ -53,8 +53,11 @@ routes! {
     "/v1/sandboxes/{id}/fork" => post snapshots::fork_sandbox;
     "/v1/sandboxes/{id}/rollback" => post snapshots::rollback_sandbox;
     "/v1/sandboxes/{id}/keep" => post snapshots::keep_sandbox;
-    "/v1/snapshots" => get snapshots::list_snapshots, put snapshots::import_snapshot;
+    "/v1/snapshots" =>
+        get snapshots::list_snapshots, put snapshots::import_snapshot,
+        post snapshots::pull_snapshot;
     "/v1/snapshots/{id}/archive" => get snapshots::export_snapshot;
+    "/v1/snapshots/{id}/push" => post snapshots::push_snapshot;
     "/v1/snapshots/{id}" =>
         get snapshots::get_snapshot, patch snapshots::change_snapshot,
         delete snapshots::delete_snapshot;

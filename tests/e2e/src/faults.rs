@@ -4,7 +4,9 @@
 //! Whatever happens, there is the whole of a thing or nothing of it; the error says what to do, and
 //! the same request succeeds once the cause is gone.
 
+mod bombs;
 mod builds;
+mod collected;
 mod disk;
 mod images;
 mod killed;
@@ -17,20 +19,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use warren_test_registry::{Image, Layer, Registry, RegistryError, Tree};
+use warren_test_registry::{Image, Layer, Tree};
 
-use crate::{harness::Home, images::small_root};
-
-/// A registry, or why there is none.
-fn registry() -> Option<Registry> {
-    match Registry::start() {
-        Err(RegistryError::NotInstalled) => {
-            println!("SKIPPED: docker-registry is not installed");
-            None
-        }
-        other => Some(other.expect("a registry")),
-    }
-}
+use crate::{harness::Home, images::small_root, pulled::registry};
 
 /// An image with a shell and two layers more, of which the second has so many bytes of noise.
 fn image(noise: usize) -> Image {

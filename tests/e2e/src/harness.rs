@@ -1,12 +1,14 @@
 //! A server of one's own, and ways to ask it.
 
 mod census;
+mod docker;
 mod home;
 mod host;
 pub(crate) mod http;
 mod process;
 
 pub(crate) use census::{Census, memory};
+pub(crate) use docker::Docker;
 pub(crate) use home::{Home, Sandbox};
 pub(crate) use host::{Leftovers, is_root, processes_named, wait_until};
 pub(crate) use http::attempt;

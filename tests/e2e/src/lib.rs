@@ -30,6 +30,11 @@ mod travel;
 mod images;
 
 mod pulled;
+
+mod registries;
+
+mod docker;
+
 mod templates;
 
 mod built;

@@ -8,7 +8,7 @@ use warren_test_registry::{Image, Layer, Proxy, Registry, RegistryError, Tree};
 use crate::{harness::Home, images::small_root};
 
 /// A registry, or why there is none.
-fn registry() -> Option<Registry> {
+pub(crate) fn registry() -> Option<Registry> {
     match Registry::start() {
         Ok(registry) => Some(registry),
         Err(RegistryError::NotInstalled) => {
@@ -20,7 +20,7 @@ fn registry() -> Option<Registry> {
 }
 
 /// A small root, with a layer on top that changes it and a configuration.
-fn tool() -> Image {
+pub(crate) fn tool() -> Image {
     let root = small_root();
     let base = Tree::of(root.path()).expect("read the root").into_tar();
     let top = Tree::default()
@@ -38,7 +38,7 @@ fn tool() -> Image {
     Image::new(vec![Layer::gzip(&base), Layer::plain(top)], &config)
 }
 
-fn list(home: &Home) -> Value {
+pub(crate) fn list(home: &Home) -> Value {
     let text = home.warren(&["image", "list", "--json"]).good().text();
     serde_json::from_str(&text).unwrap()
 }

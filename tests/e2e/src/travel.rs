@@ -1,5 +1,7 @@
 //! Snapshots on their way to another server.
 
+mod registry;
+
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};

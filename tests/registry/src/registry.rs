@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use crate::image::{Blob, Image};
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
+/// The file with users and hashes of their passwords, in the registry's directory.
+const USERS: &str = "users";
 
 /// A running registry. Dropping it ends it and removes what it has.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub struct Registry {
     child: Child,
     directory: TempDir,
     address: String,
+    users: bool,
 }
 
 /// A registry that does not run.
@@ -55,12 +58,28 @@ impl Registry {
     ///
     /// [`RegistryError::NotInstalled`] where there is none, which is no failure of a test.
     pub fn start() -> Result<Self, RegistryError> {
+        Self::start_for(None)
+    }
+
+    /// The same, for somebody with a password alone: a user's name and a bcrypt hash.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::start`].
+    pub fn start_with_user(user: &str, hash: &str) -> Result<Self, RegistryError> {
+        Self::start_for(Some((user, hash)))
+    }
+
+    fn start_for(user: Option<(&str, &str)>) -> Result<Self, RegistryError> {
         if !Path::new(PROGRAM).exists() {
             return Err(RegistryError::NotInstalled);
         }
         let directory = tempfile::Builder::new().prefix("warren-registry-").tempdir()?;
-        let (child, address) = run(directory.path(), 0)?;
-        Ok(Self { child, directory, address })
+        if let Some((user, hash)) = user {
+            fs::write(directory.path().join(USERS), format!("{user}:{hash}\n"))?;
+        }
+        let (child, address) = run(directory.path(), 0, user.is_some())?;
+        Ok(Self { child, directory, address, users: user.is_some() })
     }
 
     /// Host and port: what a reference to an image in it begins with.
@@ -83,7 +102,7 @@ impl Registry {
     /// When it does not listen.
     pub fn restart(&mut self) -> Result<(), RegistryError> {
         let port = self.address.rsplit(':').next().and_then(|port| port.parse().ok());
-        (self.child, self.address) = run(self.directory.path(), port.unwrap_or(0))?;
+        (self.child, self.address) = run(self.directory.path(), port.unwrap_or(0), self.users)?;
         Ok(())
     }
 
@@ -135,7 +154,7 @@ impl Drop for Registry {
 }
 
 /// Starts the program and reads from its log where it listens.
-fn run(directory: &Path, port: u16) -> Result<(Child, String), RegistryError> {
+fn run(directory: &Path, port: u16, users: bool) -> Result<(Child, String), RegistryError> {
     let config = directory.join("config.yml");
     let text = format!(
         "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
@@ -143,7 +162,9 @@ fn run(directory: &Path, port: u16) -> Result<(Child, String), RegistryError> {
          http: {{addr: \"127.0.0.1:{port}\"}}\n",
         directory.display()
     );
-    fs::write(&config, text)?;
+    let file = directory.join(USERS);
+    let auth = format!("auth: {{htpasswd: {{realm: warren, path: {}}}}}\n", file.display());
+    fs::write(&config, if users { text + &auth } else { text })?;
     #[expect(clippy::disallowed_methods, reason = "the registry is another's program")]
     let mut command = Command::new(PROGRAM);
     command.arg("serve").arg(&config).env_clear().current_dir(directory);

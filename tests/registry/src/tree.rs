@@ -55,6 +55,18 @@ impl Tree {
         self.entry(EntryType::Regular, path, "", 0o755, content)
     }
 
+    /// Adds a directory whose name is longer than an entry has room for.
+    #[must_use]
+    pub fn long_directory(mut self, path: &str) -> Self {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        // Writing to memory does not fail.
+        drop(self.0.append_data(&mut header, path, io::empty()));
+        self
+    }
+
     /// Adds a symbolic link.
     #[must_use]
     pub fn symlink(self, path: &str, target: &str) -> Self {

@@ -5,12 +5,13 @@ use std::fs;
 use crate::shell;
 
 /// Programs that some tests use and the Debian packages that hold them. Without them those tests skip.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("sudo", "sudo"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("docker-registry", "docker-registry"),
+    ("dockerd", "docker.io"),
     ("mkfs.xfs", "xfsprogs"),
     ("setpriv", "util-linux"),
     ("python3", "python3"),

@@ -59,7 +59,7 @@ impl Client {
         self.transfer(Call::post("/v1/images/import").with_json(request)?).await
     }
 
-    async fn transfer(&self, call: Call) -> Result<TransferStream, ClientError> {
+    pub(super) async fn transfer(&self, call: Call) -> Result<TransferStream, ClientError> {
         Ok(TransferStream(Lines::new(self.send(&call.accepting(NDJSON)).await?)))
     }
 

@@ -3,12 +3,12 @@
 use http::Method;
 use tokio::io::AsyncRead;
 
-use super::{Call, Client, ClientError, Query, encoded, files::FileStream};
+use super::{Call, Client, ClientError, Query, TransferStream, encoded, files::FileStream};
 use crate::{
     sandbox::Sandbox,
     snapshot::{
-        ChangeSnapshot, CreateSnapshot, ForkList, ForkSandbox, ListSnapshots, RollbackSandbox,
-        Snapshot, SnapshotList,
+        ChangeSnapshot, CreateSnapshot, ForkList, ForkSandbox, ListSnapshots, PullSnapshot,
+        PushSnapshot, RollbackSandbox, Snapshot, SnapshotList,
     },
 };
 
@@ -79,6 +79,31 @@ impl Client {
         }
         let target = format!("/v1/snapshots{}", query.0);
         self.upload(target, "application/x-tar", archive).await
+    }
+
+    /// Has the server send a snapshot to a registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::push_image`].
+    pub async fn push_snapshot(
+        &self,
+        snapshot: &str,
+        request: &PushSnapshot,
+    ) -> Result<TransferStream, ClientError> {
+        self.transfer(Call::post(format!("{}/push", path(snapshot))).with_json(request)?).await
+    }
+
+    /// Has the server fetch a snapshot from a registry.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn pull_snapshot(
+        &self,
+        request: &PullSnapshot,
+    ) -> Result<TransferStream, ClientError> {
+        self.transfer(Call::post("/v1/snapshots").with_json(request)?).await
     }
 
     /// Gives a snapshot another name, other tags, or both.

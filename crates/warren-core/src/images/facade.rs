@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashSet,
+    fs::File,
     sync::{Arc, Weak},
 };
 
 use super::{
-    Digest, ExportFormat, Held, Image, ImageError, ImageStore, ImportSource, InUse, Progress,
-    Prune, Pull, Reference, Removed,
+    Digest, ExportFormat, Held, Image, ImageError, ImageStore, ImportSource, InUse, Packed,
+    Progress, Prune, Pull, Reference, Removed,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -102,16 +103,43 @@ impl Images {
         reference: Reference,
         progress: &Progress,
     ) -> Result<Held, SandboxError> {
+        let wanted = self.allowed(caller, reference)?;
+        let held = self.store.pull(&wanted, progress).await?;
+        self.keep_within_limit();
+        Ok(held)
+    }
+
+    /// What a caller wants of a registry, where they may have this server talk to it.
+    fn allowed(&self, caller: &Caller, reference: Reference) -> Result<Pull, SandboxError> {
         let allowed = &self.shared.config.registries_for_all;
         let listed = || allowed.iter().any(|it| it == "*" || it == reference.registry());
         if !caller.is_host() && !listed() {
             let registry = reference.registry().to_owned();
             return Err(ImageError::RegistryNotAllowed { registry }.into());
         }
-        let wanted = Pull { reference, with_credentials: caller.is_host() };
-        let held = self.store.pull(&wanted, progress).await?;
-        self.keep_within_limit();
-        Ok(held)
+        Ok(Pull { reference, with_credentials: caller.is_host() })
+    }
+
+    /// Fetches a snapshot from a registry. Who is done with it calls
+    /// [`Self::keep_within_limit`].
+    pub(crate) async fn pull_packed(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        progress: &Progress,
+    ) -> Result<Packed, SandboxError> {
+        let wanted = self.allowed(caller, parse("reference", reference)?)?;
+        Ok(self.store.pull_packed(&wanted, progress).await?)
+    }
+
+    /// Sends a packed snapshot to a registry.
+    pub(crate) async fn push_packed(
+        &self,
+        archive: File,
+        target: &Reference,
+        progress: &Progress,
+    ) -> Result<Digest, SandboxError> {
+        Ok(self.store.push_packed(archive, target, progress).await?)
     }
 
     /// The image that a sandbox is to be made from: what is here, or else what its registry has.
@@ -137,8 +165,9 @@ impl Images {
         }
     }
 
-    /// Removes old images in the background where all together take too much.
-    fn keep_within_limit(&self) {
+    /// Removes old images in the background where all together take too much, and what nothing
+    /// needs any more.
+    pub(crate) fn keep_within_limit(&self) {
         let (store, in_use) = (Arc::clone(&self.store), self.in_use());
         self.shared.store.tasks().spawn(async move {
             match store.prune(Prune::OverLimit, &in_use).await {
@@ -254,7 +283,7 @@ impl Images {
     }
 }
 
-fn parse(field: &'static str, text: &str) -> Result<Reference, SandboxError> {
+pub(crate) fn parse(field: &'static str, text: &str) -> Result<Reference, SandboxError> {
     text.parse()
         .map_err(|error: super::InvalidReference| SandboxError::invalid(field, error.to_string()))
 }

@@ -10,6 +10,7 @@ use crate::{
     caller::Caller,
     error::SandboxError,
     id::SnapshotId,
+    images::{self, Digest, Held, Packed, Progress},
     runtime::{Arriving, Imported, Packing, RuntimeError},
     sandbox::Program,
     snapshots::{Inherited, Snapshot, Status},
@@ -57,6 +58,53 @@ impl Sandboxes {
         .await
     }
 
+    /// Sends a snapshot to a registry, as [`Self::export_snapshot`] packs it, under the name
+    /// `target`. Gives the digest by which the registry knows it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::export_snapshot`]; [`SandboxError::Denied`], [`SandboxError::Image`].
+    pub async fn push_snapshot(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        target: &str,
+        progress: &Progress,
+    ) -> Result<(Arc<Snapshot>, Digest), SandboxError> {
+        caller.require_host("push snapshots")?;
+        let target = images::parse("target", target)?;
+        let images = self.images()?;
+        let Exported { file, snapshot, .. } = self.export_snapshot(caller, id_or_name).await?;
+        Ok((snapshot, images.push_packed(file, &target, progress).await?))
+    }
+
+    /// Makes a snapshot of what [`Self::push_snapshot`] has sent, here or elsewhere. The image that
+    /// it lies on is taken along where it is not here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::import_snapshot`]; [`SandboxError::Image`].
+    pub async fn pull_snapshot(
+        &self,
+        caller: &Caller,
+        reference: &str,
+        wanted: WantedSnapshot,
+        progress: &Progress,
+    ) -> Result<Arc<Snapshot>, SandboxError> {
+        self.check_import(&wanted)?;
+        let images = self.images()?;
+        let packed = images.pull_packed(caller, reference, progress).await;
+        let made = match packed {
+            Ok(Packed { archive, base }) => {
+                self.import(caller, wanted, (archive, base), "reference").await
+            }
+            Err(error) => Err(error),
+        };
+        // What was fetched for it has been unpacked, or never will be.
+        images.keep_within_limit();
+        made
+    }
+
     /// Makes a snapshot of what [`Self::export_snapshot`] packed, here or elsewhere. What lies
     /// below its own files must be here: the host's image always is.
     ///
@@ -70,9 +118,25 @@ impl Sandboxes {
         wanted: WantedSnapshot,
         archive: Arriving,
     ) -> Result<Arc<Snapshot>, SandboxError> {
+        self.check_import(&wanted)?;
+        self.import(caller, wanted, (archive, None), "archive").await
+    }
+
+    fn check_import(&self, wanted: &WantedSnapshot) -> Result<(), SandboxError> {
         check_name(wanted.name.as_deref())?;
         check_tags(&wanted.tags)?;
-        self.require_snapshots()?;
+        self.require_snapshots()
+    }
+
+    /// Makes a snapshot of an archive, on `base` where that came along; `field` is what the caller
+    /// has named it by.
+    async fn import(
+        &self,
+        caller: &Caller,
+        wanted: WantedSnapshot,
+        (archive, base): (Arriving, Option<Held>),
+        field: &'static str,
+    ) -> Result<Arc<Snapshot>, SandboxError> {
         let defaults = &self.shared.config.defaults;
         let id = SnapshotId::mint();
         let making = Snapshot {
@@ -97,15 +161,15 @@ impl Sandboxes {
             files: 0,
             status: Status::Making,
         };
-        let (this, caller) = (self.clone(), caller.clone());
+        let this = self.clone();
         self.to_the_end(async move {
             let shared = &this.shared;
             let making = shared.snapshots.add(making)?;
             let arrived = async {
                 put(shared, &[&making], false).await?;
                 let imported = shared.runtime.unpack_snapshot(&id, archive).await;
-                let imported = imported.map_err(refused)?;
-                let ready = this.imported(&caller, &making, imported)?;
+                let imported = imported.map_err(|error| refused(error, field))?;
+                let ready = this.imported(&making, imported, base.as_ref())?;
                 let sealed = shared.runtime.seal(&id, None).await;
                 let sealed = sealed.map_err(SandboxError::runtime("write the snapshot"))?;
                 let ready = Snapshot { bytes: sealed.bytes, files: sealed.files, ..ready };
@@ -124,13 +188,17 @@ impl Sandboxes {
     /// The snapshot that was imported.
     fn imported(
         &self,
-        caller: &Caller,
         making: &Snapshot,
         imported: Imported,
+        base: Option<&Held>,
     ) -> Result<Snapshot, SandboxError> {
         let mut ready = making.clone();
         ready.status = Status::Ready;
-        ready.stack = self.imported_base(caller, &imported)?.under(making.id);
+        let base = match base {
+            Some(held) => pinned(&held.image),
+            None => self.imported_base(&imported)?,
+        };
+        ready.stack = base.under(making.id);
         ready.inherited.env = imported.env;
         if !imported.user.is_empty() {
             ready.inherited.user = imported.user;
@@ -142,19 +210,13 @@ impl Sandboxes {
     }
 
     /// What lies below files that were imported.
-    fn imported_base(&self, _caller: &Caller, imported: &Imported) -> Result<Image, SandboxError> {
+    fn imported_base(&self, imported: &Imported) -> Result<Image, SandboxError> {
         if imported.base_name == "host" {
             return Ok(Image::Host);
         }
         let known = self.images().ok().zip(imported.base_digest.as_deref());
         match known.and_then(|(images, id)| images.get(id).ok()) {
-            Some(found) => {
-                let id = found.image.id.to_string();
-                let known = found.image.references.first();
-                let reference = known.map_or_else(|| id.clone(), ToString::to_string);
-                let id = Some(id);
-                Ok(Image::Oci(OciImage { reference, id }))
-            }
+            Some(found) => Ok(pinned(&found.image)),
             None => {
                 let reference = match imported.base_name.as_str() {
                     "" => "a directory or an archive",
@@ -171,10 +233,17 @@ impl Sandboxes {
     }
 }
 
+/// An image that is here, as what lies below a snapshot.
+fn pinned(image: &images::Image) -> Image {
+    let id = image.id.to_string();
+    let reference = image.references.first().map_or_else(|| id.clone(), ToString::to_string);
+    Image::Oci(OciImage { reference, id: Some(id) })
+}
+
 /// What is wrong with the file is the caller's to know.
-fn refused(error: RuntimeError) -> SandboxError {
+fn refused(error: RuntimeError, field: &'static str) -> SandboxError {
     match error {
-        RuntimeError::Image { reason } => SandboxError::invalid("archive", reason),
+        RuntimeError::Image { reason } => SandboxError::invalid(field, reason),
         error => SandboxError::runtime("unpack the snapshot")(error),
     }
 }

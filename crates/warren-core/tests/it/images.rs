@@ -9,6 +9,7 @@ use warren_core::{
     exec::{Command, ExecEvent},
     images::{ImageError, Progress, Prune},
     sandbox::{Sandbox, Wanted},
+    sandboxes::WantedSnapshot,
     spec::{Image, OciImage},
 };
 
@@ -100,6 +101,34 @@ fn strangers_reach_listed_registries_and_no_credentials() {
     ] {
         assert!(matches!(refused, Err(SandboxError::Denied { .. })), "{refused:?}");
     }
+}
+
+#[test]
+fn snapshots_of_registries_follow_the_rules_of_images() {
+    let config = Config { registries_for_all: vec!["docker.io".into()], ..Config::default() };
+    let world = World::with(config);
+    let stranger = Caller::remote(Owner::new("default"));
+    let progress = Progress::default();
+    let pull = |caller: &Caller, reference: &str| {
+        let wanted = WantedSnapshot::default();
+        world.run(world.sandboxes.pull_snapshot(caller, reference, wanted, &progress)).unwrap_err()
+    };
+    let refused = pull(&stranger, "10.0.0.1:80/x");
+    let not_allowed = ImageError::RegistryNotAllowed { registry: "10.0.0.1:80".into() };
+    assert_eq!(refused.to_string(), not_allowed.to_string());
+    assert!(matches!(pull(&stranger, "No Name"), SandboxError::Invalid { field: "reference", .. }));
+    // As far as it goes here: the fake runtime unpacks no snapshots.
+    for (caller, reference) in [(&stranger, "tool:1"), (&world.caller, "10.0.0.1:80/x")] {
+        let failed = pull(caller, reference);
+        assert!(matches!(failed, SandboxError::Unsupported { .. }), "{failed}");
+        assert!(world.sandboxes.snapshots(caller, None, None).is_empty(), "half of one is seen");
+    }
+    let pulls = world.runtime.image_store().pulls();
+    let with: Vec<_> = pulls.iter().map(|pull| pull.with_credentials).collect();
+    assert_eq!(with, [false, true]);
+    let push = world.sandboxes.push_snapshot(&stranger, "built", "tool:2", &progress);
+    let refused = world.run(push).unwrap_err();
+    assert!(matches!(refused, SandboxError::Denied { .. }), "{refused}");
 }
 
 #[test]

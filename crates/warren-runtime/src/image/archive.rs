@@ -1,27 +1,22 @@
 //! Root filesystems from tar archives, unpacked once.
 //!
-//! The archive is hostile input: entries must stay below the root whatever links they make first
-//! (the `tar` crate refuses such paths), device nodes are left out, and the unpacked size is
-//! bounded.
+//! The archive is hostile input, and is unpacked as a layer of an image is: compressed or not, with
+//! nothing made outside, no devices, and no more than the operator allows.
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read},
+    io::{self, BufReader},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use warren_core::runtime::RuntimeError;
+use warren_layer::unpack::UnpackError;
 
-use super::make_once;
-
-/// The most that an archive may unpack to, in bytes.
-const MAX_BYTES: u64 = 32 << 30;
-/// The most entries that it may have.
-const MAX_ENTRIES: u64 = 4_000_000;
+use super::{make_once, rules::Rules};
 
 /// Finds or makes the directory that the archive at `path` unpacks to.
-pub(super) fn open(images: &Path, path: &Path) -> Result<PathBuf, RuntimeError> {
+pub(super) fn open(images: &Path, path: &Path, rules: Rules) -> Result<PathBuf, RuntimeError> {
     let unusable = |reason: String| RuntimeError::Image { reason };
     if !path.is_absolute() {
         return Err(unusable(format!("{} is relative, expected an absolute path", path.display())));
@@ -40,59 +35,38 @@ pub(super) fn open(images: &Path, path: &Path) -> Result<PathBuf, RuntimeError> 
         metadata.mtime().unsigned_abs() * 1_000_000_000 + metadata.mtime_nsec().unsigned_abs(),
         metadata.size()
     );
-    make_once(images, &name, |place| unpack(path, place)).map_err(|error| match error.kind() {
-        io::ErrorKind::StorageFull => RuntimeError::host("unpack the archive")(error),
-        _ => unusable(format!("cannot unpack {}: {error}", path.display())),
+    make_once(images, &name, |place| unpack(path, place, rules)).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::StorageFull => RuntimeError::host("unpack the archive")(error),
+            _ => unusable(format!("cannot unpack {}: {error}", path.display())),
+        }
     })
 }
 
-fn unpack(path: &Path, place: &Path) -> io::Result<()> {
-    let invalid = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let mut magic = [0; 2];
-    let length = file.read(&mut magic)?;
-    if magic.get(..length) == Some(&[0x1f, 0x8b]) {
-        return Err(invalid("it is compressed with gzip, expected a plain tar archive"));
+fn unpack(path: &Path, place: &Path, rules: Rules) -> io::Result<()> {
+    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
+    let file = BufReader::with_capacity(1 << 20, File::open(path)?);
+    let options = rules.options(rules.all(), Vec::new());
+    warren_layer::unpack(file, place, &options).map_err(|error| match error {
+        error if error.is_full() => io::ErrorKind::StorageFull.into(),
+        error @ UnpackError::TooMuch { .. } => invalid(rules.unpack_error(error).to_string()),
+        error => invalid(error.to_string()),
+    })?;
+    match fs::read_dir(place)?.next() {
+        Some(_) => Ok(()),
+        None => Err(invalid("it is empty, expected a root filesystem".to_owned())),
     }
-    file.seek_relative(-i64::try_from(length).unwrap_or_default())?;
-    let mut archive = tar::Archive::new(file);
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
-    archive.set_unpack_xattrs(false);
-    archive.set_overwrite(true);
-    let (mut bytes, mut entries) = (0_u64, 0_u64);
-    // Directories go last: one without write permission would stop what follows into it.
-    let mut directories = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        entries += 1;
-        bytes = bytes.saturating_add(entry.size());
-        if bytes > MAX_BYTES || entries > MAX_ENTRIES {
-            return Err(invalid("it unpacks to more than 32 GiB or 4,000,000 files"));
-        }
-        let kind = entry.header().entry_type();
-        if kind.is_character_special() || kind.is_block_special() || kind.is_fifo() {
-            continue;
-        }
-        if kind.is_dir() {
-            directories.push(entry);
-        } else {
-            entry.unpack_in(place)?;
-        }
-    }
-    directories.sort_by(|a, b| b.path_bytes().cmp(&a.path_bytes()));
-    for mut directory in directories {
-        directory.unpack_in(place)?;
-    }
-    if fs::read_dir(place)?.next().is_none() {
-        return Err(invalid("it is empty, expected a root filesystem"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::settings::Settings, *};
+
+    fn open(images: &Path, path: &Path) -> Result<PathBuf, RuntimeError> {
+        let settings = Settings { most_image_bytes: Some(1 << 20), ..Settings::default() };
+        let ignore_owners = !rustix::process::geteuid().is_root();
+        super::open(images, path, Rules { ignore_owners, ..Rules::new(&settings) })
+    }
 
     fn archive(entries: &[(&str, &str)]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -131,9 +105,10 @@ mod tests {
         fs::write(&path, archive(&[("../evil", "x"), ("good", "y")])).unwrap();
         let images = data.path().join("images");
         fs::create_dir(&images).unwrap();
-        let place = open(&images, &path).unwrap();
-        assert!(place.join("good").exists());
-        assert!(!images.join("evil").exists() && !data.path().join("evil").exists());
+        let error = open(&images, &path).unwrap_err().to_string();
+        assert!(error.contains("../evil"), "{error}");
+        assert_eq!(fs::read_dir(&images).unwrap().count(), 0);
+        assert!(!data.path().join("evil").exists());
     }
 
     #[test]
@@ -148,7 +123,8 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert_eq!(fs::read_dir(&images).unwrap().count(), 0);
         };
-        check(&[0x1f, 0x8b, 8, 0], "expected a plain tar archive");
+        check(&[0x1f, 0x8b, 8, 0], "cannot unpack");
+        check(&archive(&[("large", &"x".repeat(2 << 20))]), "the setting `image_size`");
         check(&[7; 2048], "cannot unpack");
         check(&archive(&[]), "it is empty");
     }

@@ -14,20 +14,15 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 use tokio::{sync::oneshot, task::spawn_blocking};
 use warren_core::images::{Digest, Held, ImageError, Progress, Reference, Step};
-use warren_layer::{
-    Marks,
-    unpack::{Limits, UnpackError},
-};
 
 use super::{
     document::{Blob, Configuration},
+    rules::{Left, Rules},
     store::{About, Arrived, Pin, RecordedLayer, Store},
 };
 
 /// How many layers are fetched at the same time.
 const PARALLEL: usize = 4;
-/// The most that one image may unpack to unless the operator says otherwise, in bytes.
-const MOST_BYTES: u64 = 32 << 30;
 
 /// Where the layers of an image come from.
 #[async_trait]
@@ -42,27 +37,6 @@ pub(super) struct Coming {
     pub(super) config: Vec<u8>,
     pub(super) layers: Vec<Blob>,
     pub(super) names: Vec<(Reference, Digest)>,
-}
-
-/// What unpacking is bound by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// What one image may take, in bytes.
-    pub(super) most_bytes: u64,
-    pub(super) marks: Marks,
-    /// There are no ids to give files away to.
-    pub(super) ignore_owners: bool,
-}
-
-impl Rules {
-    pub(super) fn new(most_image_bytes: Option<u64>) -> Self {
-        let nested = crate::rootless::nested_ids();
-        Self {
-            most_bytes: most_image_bytes.unwrap_or(MOST_BYTES),
-            marks: if nested.is_some() { Marks::User } else { Marks::Trusted },
-            ignore_owners: nested == Some(1),
-        }
-    }
 }
 
 /// A layer on its way.
@@ -115,8 +89,7 @@ fn match_up(config: &[u8], layers: Vec<Blob>, rules: Rules) -> Result<Vec<Wanted
     }
     let bytes = layers.iter().fold(0_u64, |sum, blob| sum.saturating_add(blob.size));
     if bytes > rules.most_bytes {
-        let what = format!("an image whose layers have {bytes} bytes");
-        return Err(ImageError::TooLarge { what, most: rules.most_bytes });
+        return Err(rules.too_many_bytes(format!("an image whose layers have {bytes} bytes")));
     }
     let mut below: Option<Digest> = None;
     let wanted = layers.into_iter().zip(configuration.diff_ids).map(|(blob, diff_id)| {
@@ -128,6 +101,41 @@ fn match_up(config: &[u8], layers: Vec<Blob>, rules: Rules) -> Result<Vec<Wanted
         Wanted { blob, diff_id, chain }
     });
     Ok(wanted.collect())
+}
+
+/// Has a blob in the store, where it stays as long as the pin. Who calls this sees to it that
+/// nobody else does for the same blob.
+async fn obtain(store: &Store, source: &dyn Source, blob: &Blob) -> Result<Pin, ImageError> {
+    let digest = blob.digest;
+    if let Some((_, pin)) = store.blob(digest) {
+        return Ok(pin);
+    }
+    let pin = store.pin(digest);
+    let partial = store.files.partial(digest);
+    source.fetch(blob, &partial).await?;
+    let adopted = {
+        let store = store.clone();
+        spawn_blocking(move || store.adopt_blob(&partial, digest))
+    };
+    let adopted = adopted.await.map_err(lost)?;
+    drop(pin);
+    adopted
+}
+
+/// Has blobs in the store, several at a time. Gives what keeps them there.
+pub(super) async fn obtain_all(
+    store: &Store,
+    source: &dyn Source,
+    blobs: &[Blob],
+) -> Result<Vec<Pin>, ImageError> {
+    let mut fetching: Vec<BoxFuture<'_, Result<Pin, ImageError>>> = Vec::new();
+    for blob in blobs {
+        fetching.push(Box::pin(async move {
+            let _one = store.making(blob.digest).await;
+            obtain(store, source, blob).await
+        }));
+    }
+    stream::iter(fetching).buffer_unordered(PARALLEL).try_collect().await
 }
 
 /// What all layers of an image on its way have in common.
@@ -156,11 +164,12 @@ impl Arrival<'_> {
         let fetching = stream::iter(layers).buffer_unordered(PARALLEL).try_collect::<()>();
         let unpacking = async {
             let mut ready: Vec<Ready> = Vec::with_capacity(wanted.len());
-            let mut left = self.rules.most_bytes;
+            let mut left = self.rules.all();
             for (wanted, receiver) in wanted.iter().zip(receivers) {
                 let Ok(blob) = receiver.await else { break };
                 let layer = self.unpacked(wanted, blob, &ready, left).await?;
-                left = left.saturating_sub(layer.1.bytes);
+                left.bytes = left.bytes.saturating_sub(layer.1.bytes);
+                left.entries = left.entries.saturating_sub(layer.1.entries);
                 ready.push(layer);
             }
             Ok(ready)
@@ -173,34 +182,21 @@ impl Arrival<'_> {
     async fn obtain(&self, wanted: &Wanted) -> Result<Option<Pin>, ImageError> {
         let (store, digest) = (self.store, wanted.blob.digest);
         let _one = store.making(digest).await;
-        let known = store.blob(digest).map(|(_, pin)| pin);
         if store.layer(wanted.diff_id, wanted.chain).is_some() {
             // Without its blob the layer can be used, and is passed on in the form it came in.
             self.progress.tell(Step::Present(digest));
-            return Ok(known);
+            return Ok(store.blob(digest).map(|(_, pin)| pin));
         }
-        if known.is_some() {
-            return Ok(known);
-        }
-        let pin = store.pin(digest);
-        let partial = store.files.partial(digest);
-        self.source.fetch(&wanted.blob, &partial).await?;
-        let adopted = {
-            let store = store.clone();
-            spawn_blocking(move || store.adopt_blob(&partial, digest))
-        };
-        let adopted = adopted.await.map_err(lost)??;
-        drop(pin);
-        Ok(Some(adopted))
+        obtain(store, self.source, &wanted.blob).await.map(Some)
     }
 
-    /// The unpacked layer: the one that is here, or one that is made now of at most `left` bytes.
+    /// The unpacked layer: the one that is here, or one that is made now of at most what is `left`.
     async fn unpacked(
         &self,
         wanted: &Wanted,
         blob: Option<Pin>,
         below: &[Ready],
-        left: u64,
+        left: Left,
     ) -> Result<Ready, ImageError> {
         let (store, digest) = (self.store, wanted.blob.digest);
         let _one = store.making(wanted.diff_id).await;
@@ -243,7 +239,7 @@ struct Unpacking {
     chain: Digest,
     /// The layers below, the topmost first.
     below: Vec<PathBuf>,
-    left: u64,
+    left: Left,
     stopped: Arc<AtomicBool>,
 }
 
@@ -257,13 +253,9 @@ impl Unpacking {
         let source =
             Stoppable { file: BufReader::with_capacity(1 << 20, file), stopped: self.stopped };
         let bottom = self.below.is_empty();
-        let options = warren_layer::unpack::Options {
-            marks: self.rules.marks,
-            limits: Limits { bytes: self.left, ..Limits::default() },
-            ignore_owners: self.rules.ignore_owners,
-            below: self.below,
-        };
-        let unpacked = warren_layer::unpack(source, &tree, &options).map_err(unpack_error)?;
+        let options = self.rules.options(self.left, self.below);
+        let unpacked = warren_layer::unpack(source, &tree, &options);
+        let unpacked = unpacked.map_err(|error| self.rules.unpack_error(error))?;
         let found = Digest::from_bytes(*unpacked.diff_id.as_bytes());
         if found != self.diff_id {
             let reason = format!("it is {found} where the configuration says {}", self.diff_id);
@@ -272,6 +264,7 @@ impl Unpacking {
         let about = About {
             diff_id: found,
             bytes: unpacked.bytes,
+            entries: unpacked.counts.entries,
             hides_all_below: unpacked.counts.hides_all_below,
         };
         self.store.files.write_about(&half.0, &about).map_err(failed)?;
@@ -283,21 +276,6 @@ impl Unpacking {
         let key = if alone { self.diff_id } else { self.chain };
         let pin = self.store.adopt_layer(&half.0, key, about)?;
         Ok(((key, about, pin), unpacked.counts.skipped))
-    }
-}
-
-fn unpack_error(error: UnpackError) -> ImageError {
-    match error {
-        error if error.is_full() => ImageError::DiskFull,
-        UnpackError::TooMuch { what, most } => {
-            ImageError::TooLarge { what: format!("a layer with more {what}"), most }
-        }
-        UnpackError::Thread(error) | UnpackError::Directory(error) => {
-            ImageError::host("unpack a layer")(error)
-        }
-        error => {
-            ImageError::unusable("a layer of the image", super::registry::plain(&error.to_string()))
-        }
     }
 }
 

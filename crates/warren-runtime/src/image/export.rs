@@ -33,20 +33,28 @@ impl ImageService {
         let (store, id) = (self.store.clone(), image.image.id);
         let parts = spawn_blocking(move || Parts::of(&store, id)).await.map_err(lost)??;
         let name = name.or(image.image.references.first()).map(ToString::to_string);
-        let (sender, pieces) = mpsc::channel(WAITING);
-        let held = image.clone();
-        spawn_blocking(move || {
-            let mut pipe = Pipe { sender: sender.clone(), piece: Vec::new() };
-            let packed =
-                pack(&mut pipe, &parts, name.as_deref(), format).and_then(|()| pipe.flush());
-            if let Err(error) = packed {
-                // A reader that has gone hears nothing.
-                sender.blocking_send(Err(error)).ok();
-            }
-            drop(held);
-        });
-        Ok(stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces))).boxed())
+        Ok(archive(parts, name, format, Some(image.clone())))
     }
+}
+
+/// Parts of an image as an archive, piece by piece. They are kept until it is at its end.
+pub(super) fn archive(
+    parts: Parts,
+    name: Option<String>,
+    format: ExportFormat,
+    held: Option<Held>,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let (sender, pieces) = mpsc::channel(WAITING);
+    spawn_blocking(move || {
+        let mut pipe = Pipe { sender: sender.clone(), piece: Vec::new() };
+        let packed = pack(&mut pipe, &parts, name.as_deref(), format).and_then(|()| pipe.flush());
+        if let Err(error) = packed {
+            // A reader that has gone hears nothing.
+            sender.blocking_send(Err(error)).ok();
+        }
+        drop(held);
+    });
+    stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces))).boxed()
 }
 
 /// What is written goes to whoever reads the other end.

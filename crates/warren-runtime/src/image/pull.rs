@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use tokio::task::spawn_blocking;
 use warren_core::images::{Digest, Held, ImageError, Progress, Pull, Reference, Step};
 
@@ -23,6 +24,17 @@ impl ImageService {
         progress: &Progress,
     ) -> Result<Held, ImageError> {
         let reference = &wanted.reference;
+        let pull = |place| Box::pin(self.pull_from(place, reference, progress)) as BoxFuture<'_, _>;
+        self.at_any(wanted, pull).await
+    }
+
+    /// Asks mirrors and the registry in turn, until one has it.
+    pub(super) async fn at_any<'a, T>(
+        &'a self,
+        wanted: &Pull,
+        ask: impl Fn(Place) -> BoxFuture<'a, Result<T, ImageError>>,
+    ) -> Result<T, ImageError> {
+        let reference = &wanted.reference;
         let login = match wanted.with_credentials {
             true => self.login(reference).await?,
             false => None,
@@ -30,15 +42,16 @@ impl ImageService {
         let places = self.client()?.places(reference, login.as_ref());
         let mut last = ImageError::NotFound { name: reference.to_string() };
         for place in places {
-            match self.pull_from(&place, reference, progress).await {
-                Ok(held) => return Ok(held),
+            let shown = place.registry.clone();
+            match ask(place).await {
+                Ok(found) => return Ok(found),
                 // The disk is full for the next place too.
                 Err(error @ (ImageError::DiskFull | ImageError::Host { .. })) => {
                     self.store.make_room();
                     return Err(error);
                 }
                 Err(error) => {
-                    tracing::debug!(%place, %error, "not pulled from there");
+                    tracing::debug!(place = shown, %error, "not pulled from there");
                     last = error;
                 }
             }
@@ -58,10 +71,11 @@ impl ImageService {
 
     async fn pull_from(
         &self,
-        place: &Place,
+        place: Place,
         reference: &Reference,
         progress: &Progress,
     ) -> Result<Held, ImageError> {
+        let place = &place;
         let told = |error: RegistryError| error.about(place, reference);
         let (top, image) = self.manifests(place, reference).await?;
         let Manifest::Image { config, layers, .. } = Manifest::read(&image)? else {
@@ -81,7 +95,7 @@ impl ImageService {
     }
 
     /// The digest that the registry knows the reference by, and the manifest for this machine.
-    async fn manifests(
+    pub(super) async fn manifests(
         &self,
         place: &Place,
         reference: &Reference,
@@ -118,11 +132,11 @@ impl ImageService {
 }
 
 /// Layers in a registry.
-struct Remote<'a> {
-    client: &'a Client,
-    place: &'a Place,
-    reference: &'a Reference,
-    progress: &'a Progress,
+pub(super) struct Remote<'a> {
+    pub(super) client: &'a Client,
+    pub(super) place: &'a Place,
+    pub(super) reference: &'a Reference,
+    pub(super) progress: &'a Progress,
 }
 
 #[async_trait]

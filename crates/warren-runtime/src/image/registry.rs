@@ -36,6 +36,8 @@ const DEFAULT_HOST: &str = "registry-1.docker.io";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a registry may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
+/// What is reached without a proxy, whatever is set.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 /// The longest message of a registry that is read, in bytes.
 const MOST_MESSAGE: usize = 64 << 10;
 /// How many addresses lead on to others before one answers.
@@ -72,9 +74,12 @@ pub(super) enum Access {
 /// Why a registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RegistryError {
-    /// No answer, or one that broke off. Another attempt may do better.
+    /// No answer. Another attempt may do better.
     #[error("{0}")]
     Unreachable(String),
+    /// An answer that broke off. Another attempt may do better.
+    #[error("{0}")]
+    Short(String),
     /// It is too busy. Another attempt may do better.
     #[error("it answers {0}")]
     Busy(StatusCode),
@@ -92,7 +97,7 @@ pub(super) enum RegistryError {
 impl RegistryError {
     /// Whether the same request may succeed later.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Busy(_))
+        matches!(self, Self::Unreachable(_) | Self::Short(_) | Self::Busy(_))
     }
 
     /// What the caller is told.
@@ -100,8 +105,9 @@ impl RegistryError {
         let (registry, name) = (place.registry.clone(), reference.to_string());
         match self {
             Self::Unreachable(reason) => ImageError::Unreachable { registry, reason },
+            Self::Short(reason) => ImageError::Failing { registry, reason },
             Self::Busy(status) => {
-                ImageError::Unreachable { registry, reason: format!("it answers {status}") }
+                ImageError::Failing { registry, reason: format!("it answers {status}") }
             }
             Self::Refused(reason) => ImageError::NotInRegistry { registry, name, reason },
             Self::Odd(reason) => ImageError::unusable(format!("what {registry} sent"), reason),
@@ -120,7 +126,12 @@ impl From<reqwest::Error> for RegistryError {
             text = format!("{text}: {cause}");
             next = cause.source();
         }
-        if error.is_redirect() { Self::Odd(text) } else { Self::Unreachable(text) }
+        // Before there was an answer, or in the middle of one.
+        match error.is_redirect() {
+            true => Self::Odd(text),
+            false if error.is_body() || error.is_decode() => Self::Short(text),
+            false => Self::Unreachable(text),
+        }
     }
 }
 
@@ -137,7 +148,10 @@ impl Client {
             .redirect(redirects())
             .no_proxy();
         let proxy = &settings.proxy;
-        let except = proxy.except.as_deref().and_then(reqwest::NoProxy::from_string);
+        // What is on this machine is reached from this machine.
+        let except = proxy.except.iter().map(String::as_str).chain([LOOPBACK]);
+        let except = except.collect::<Vec<_>>().join(",");
+        let except = reqwest::NoProxy::from_string(&except);
         let proxies = [
             proxy.https.as_ref().map(reqwest::Proxy::https),
             proxy.http.as_ref().map(reqwest::Proxy::http),

@@ -1,6 +1,7 @@
 //! The image store as core knows it.
 
 use std::{
+    fs::File,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -9,11 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use warren_core::images::{
-    Digest, ExportFormat, Held, Image, ImageError, ImageStore, ImportSource, InUse, Progress,
-    Prune, Pull, Reference, Removed,
+    Digest, ExportFormat, Held, Image, ImageError, ImageStore, ImportSource, InUse, Packed,
+    Progress, Prune, Pull, Reference, Removed,
 };
 
-use super::{arrive::Rules, registry::Client, settings::Settings, store::Store};
+use super::{registry::Client, rules::Rules, settings::Settings, store::Store};
 
 /// The images of one server, and its way to registries.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl ImageService {
     pub(super) fn open(directory: &Path, settings: Settings) -> std::io::Result<Self> {
         Ok(Self {
             store: Store::open(directory, settings.most_bytes)?,
-            rules: Rules::new(settings.most_image_bytes),
+            rules: Rules::new(&settings),
             settings: Arc::new(settings),
             client: OnceLock::new(),
         })
@@ -101,6 +102,19 @@ impl ImageStore for ImageService {
         progress: &Progress,
     ) -> Result<Digest, ImageError> {
         self.push_now(image, target, progress).await
+    }
+
+    async fn push_packed(
+        &self,
+        archive: File,
+        target: &Reference,
+        progress: &Progress,
+    ) -> Result<Digest, ImageError> {
+        self.push_packed_now(archive, target, progress).await
+    }
+
+    async fn pull_packed(&self, wanted: &Pull, progress: &Progress) -> Result<Packed, ImageError> {
+        self.pull_packed_now(wanted, progress).await
     }
 
     async fn tag(&self, image: &Held, name: &Reference) -> Result<(), ImageError> {

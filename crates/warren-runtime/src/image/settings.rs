@@ -14,6 +14,9 @@ pub struct Settings {
     pub proxy: Proxy,
     /// The file with credentials, as Docker keeps them.
     pub docker_config: Option<PathBuf>,
+    /// Where Docker is asked for images, such as `unix:///run/docker.sock`; where it usually
+    /// listens where absent.
+    pub docker_host: Option<String>,
     /// The environment of programs that are asked for credentials and images, as `NAME=value`:
     /// `PATH` and `HOME` at least.
     pub environment: Vec<String>,
@@ -21,6 +24,8 @@ pub struct Settings {
     pub most_bytes: Option<u64>,
     /// How much one image may take, in bytes.
     pub most_image_bytes: Option<u64>,
+    /// How many entries the layers of one image may have.
+    pub most_image_files: Option<u64>,
 }
 
 /// The proxies to registries.

@@ -26,7 +26,7 @@ use super::{
     blank,
     host::{Guest, Host, lock},
 };
-use warren_layer::{marks::Marks, merge};
+use warren_layer::merge;
 
 use crate::{journal::Process, storage::copy::Origin};
 
@@ -110,7 +110,7 @@ impl Host {
             self.pool.create(&disk)?;
             fs::remove_dir(disk.join("upper"))?;
             let options = merge::Options {
-                marks: self.marks(),
+                marks: crate::rootless::marks(),
                 // There is the image below.
                 is_partial: true,
                 ..merge::Options::default()
@@ -132,11 +132,6 @@ impl Host {
             }
         }
         merged.map(drop)
-    }
-
-    /// How overlayfs marks directories here.
-    pub(super) fn marks(&self) -> Marks {
-        if self.nested.is_some() { Marks::User } else { Marks::Trusted }
     }
 
     /// Makes the files of a stopped guest those of `snapshot`, as they lie there.

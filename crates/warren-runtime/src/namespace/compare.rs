@@ -34,7 +34,7 @@ impl NamespaceRuntime {
             });
         }
         let options = diff::Options {
-            marks: self.host.marks(),
+            marks: crate::rootless::marks(),
             exclude: exclude(&one.image, &other.image, comparison.with_identity),
             patch: comparison.patch_bytes,
         };

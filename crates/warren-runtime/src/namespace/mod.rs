@@ -143,7 +143,7 @@ impl NamespaceRuntime {
         let mut steps = Steps::new();
         let host = &self.host;
         let reach = host.allowed_reach(spec.network)?;
-        host.space.admit()?;
+        host.space.admit(space::FOR_SANDBOX)?;
         let image = host.resolve(&spec.image)?;
         steps.done("image");
         let lasting = matches!(spec.image, spec::Image::Host | spec::Image::Oci(_));
@@ -276,7 +276,8 @@ impl Runtime for NamespaceRuntime {
         let this = self.clone();
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
-        blocking(move || this.create_now(&id, &spec).map_err(space::name_shortage)).await
+        blocking(move || this.create_now(&id, &spec).map_err(space::shortage(space::FOR_SANDBOX)))
+            .await
     }
 
     async fn check(&self) -> Result<(), RuntimeError> {
@@ -325,7 +326,8 @@ impl Runtime for NamespaceRuntime {
         let this = self.clone();
         let (id, spec) = (*id, spec.clone());
         let _busy = self.blanks.busy();
-        blocking(move || this.start_now(&id, &spec).map_err(space::name_shortage)).await
+        blocking(move || this.start_now(&id, &spec).map_err(space::shortage(space::FOR_SANDBOX)))
+            .await
     }
 
     async fn capture(
@@ -335,13 +337,13 @@ impl Runtime for NamespaceRuntime {
         previous: Option<&SnapshotId>,
         haste: Haste,
     ) -> Result<Captured, RuntimeError> {
-        self.host.space.admit()?;
+        self.host.space.admit(space::FOR_SNAPSHOT)?;
         let (host, id, snapshot) = (Arc::clone(&self.host), *id, *snapshot);
         let previous = previous.copied();
         let _busy = self.blanks.busy();
         blocking(move || host.capture(&id, &snapshot, previous.as_ref(), haste))
             .await
-            .map_err(space::name_shortage)
+            .map_err(space::shortage(space::FOR_SNAPSHOT))
     }
 
     async fn convert(&self, id: &SandboxId, snapshot: &SnapshotId) -> Result<(), RuntimeError> {
@@ -356,7 +358,7 @@ impl Runtime for NamespaceRuntime {
     ) -> Result<Sealed, RuntimeError> {
         let (host, snapshot, previous) = (Arc::clone(&self.host), *snapshot, previous.copied());
         let sealed = blocking(move || host.seal(&snapshot, previous.as_ref())).await;
-        sealed.map_err(space::name_shortage)
+        sealed.map_err(space::shortage(space::FOR_SNAPSHOT))
     }
 
     async fn flatten(
@@ -366,7 +368,7 @@ impl Runtime for NamespaceRuntime {
     ) -> Result<(), RuntimeError> {
         let (host, snapshot, below) = (Arc::clone(&self.host), *snapshot, below.to_vec());
         let flattened = blocking(move || host.flatten(&snapshot, &below)).await;
-        flattened.map_err(space::name_shortage)
+        flattened.map_err(space::shortage(space::FOR_SNAPSHOT))
     }
 
     async fn reset(&self, id: &SandboxId) -> Result<(), RuntimeError> {
@@ -467,7 +469,8 @@ impl Runtime for NamespaceRuntime {
 
     async fn pack_snapshot(&self, packing: &Packing) -> Result<File, RuntimeError> {
         let (host, packing) = (Arc::clone(&self.host), packing.clone());
-        blocking(move || host.pack_snapshot(&packing).map_err(space::name_shortage)).await
+        blocking(move || host.pack_snapshot(&packing).map_err(space::shortage(space::FOR_SNAPSHOT)))
+            .await
     }
 
     async fn unpack_snapshot(
@@ -476,7 +479,7 @@ impl Runtime for NamespaceRuntime {
         archive: Arriving,
     ) -> Result<Imported, RuntimeError> {
         let taken = transfer::take(Arc::clone(&self.host), *snapshot, archive).await;
-        taken.map_err(space::name_shortage)
+        taken.map_err(space::shortage(space::FOR_SNAPSHOT))
     }
 
     async fn compare(

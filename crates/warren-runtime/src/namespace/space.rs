@@ -28,8 +28,10 @@ use crate::storage::backing::{Backing, Growth, Room};
 
 /// How often a filesystem is looked at that has room.
 const CALM: Duration = Duration::from_secs(5);
-/// What there is none of, for callers.
-const SHORTAGE: &str = "disk space for another sandbox";
+/// What there is none of where a sandbox was to be made, for callers.
+pub(super) const FOR_SANDBOX: &str = "disk space for another sandbox";
+/// The same where files were to be saved.
+pub(super) const FOR_SNAPSHOT: &str = "disk space for the snapshot";
 /// How often one is that has little.
 const ALERT: Duration = Duration::from_secs(1);
 
@@ -64,11 +66,11 @@ impl Space {
         }
     }
 
-    /// Refuses one more guest where the filesystem is nearly full.
-    pub(super) fn admit(&self) -> Result<(), RuntimeError> {
+    /// Refuses one more guest, or whatever `what` says, where the filesystem is nearly full.
+    pub(super) fn admit(&self, what: &'static str) -> Result<(), RuntimeError> {
         // What the watch found may be over: somebody who removed files must not wait for it.
         if self.short.load(Ordering::Relaxed) && self.look().is_ok_and(|room| self.is_short(room)) {
-            return Err(RuntimeError::Exhausted { what: SHORTAGE });
+            return Err(RuntimeError::Exhausted { what });
         }
         Ok(())
     }
@@ -168,15 +170,19 @@ fn is_full(used: u64, limit: u64, was_full: bool) -> bool {
     left <= if was_full { limit / 10 } else { limit / 50 }
 }
 
-/// Says of a step that failed for want of space that it was that.
-pub(super) fn name_shortage(error: RuntimeError) -> RuntimeError {
+/// Says of a step that failed for want of space what there is none of; for `map_err`.
+pub(super) fn shortage(what: &'static str) -> impl FnOnce(RuntimeError) -> RuntimeError {
+    move |error| named(error, what)
+}
+
+fn named(error: RuntimeError, what: &'static str) -> RuntimeError {
     let RuntimeError::Host { source, .. } = &error else { return error };
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(source.as_ref());
     while let Some(found) = cause {
         let kind = found.downcast_ref::<io::Error>().map(io::Error::kind);
         if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the storage is full");
-            return RuntimeError::Exhausted { what: SHORTAGE };
+            return RuntimeError::Exhausted { what };
         }
         cause = found.source();
     }
@@ -207,10 +213,10 @@ mod tests {
     #[test]
     fn a_step_that_failed_for_want_of_space_says_so() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        let named = name_shortage(RuntimeError::host("make a disk")(full));
-        assert!(matches!(named, RuntimeError::Exhausted { .. }), "{named}");
+        let named = shortage(FOR_SNAPSHOT)(RuntimeError::host("save a file")(full));
+        assert_eq!(named.to_string(), "the host has no disk space for the snapshot left");
         let other = io::Error::from(io::ErrorKind::NotFound);
-        let named = name_shortage(RuntimeError::host("make a disk")(other));
+        let named = shortage(FOR_SANDBOX)(RuntimeError::host("make a disk")(other));
         assert!(matches!(named, RuntimeError::Host { .. }), "{named}");
     }
 
@@ -232,10 +238,10 @@ mod tests {
         for (free_bytes, short) in [(total / 20, true), (total / 5, false)] {
             assert_eq!(space.is_short(Room { total_bytes: total, free_bytes }), short);
         }
-        space.admit().unwrap();
+        space.admit(FOR_SANDBOX).unwrap();
         space.short.store(true, Ordering::Relaxed);
         // The reserve is a tenth at most, so whether it is refused is up to this machine.
-        let refused = space.admit().is_err();
+        let refused = space.admit(FOR_SANDBOX).is_err();
         assert_eq!(refused, space.is_short(space.look().unwrap()));
         let none = Space::new(data.path().to_owned(), None, 0);
         none.tick();

@@ -15,9 +15,10 @@ use warren_core::{
 };
 use warren_layer::{merge, unpack};
 
-use super::{blocking, host::Host};
+use super::{blocking, host::Host, space};
 use crate::{
     image::Layer,
+    rootless,
     transfer::{Departing, TransferError, arrive, depart},
 };
 
@@ -31,7 +32,7 @@ const LOOK_AFTER: u64 = 64 << 20;
 impl Host {
     /// Packs a snapshot with what is below it.
     pub(super) fn pack_snapshot(&self, packing: &Packing) -> Result<File, RuntimeError> {
-        self.space.admit()?;
+        self.space.admit(space::FOR_SNAPSHOT)?;
         let image = self.resolve(&Image::Snapshot(packing.stack.clone()))?;
         let own = packing.stack.layers.len();
         let mut layers: Vec<_> = image
@@ -60,7 +61,7 @@ impl Host {
             env: packing.env.clone(),
             user: packing.user.clone(),
             workdir: packing.workdir.clone(),
-            marks: self.marks(),
+            marks: rootless::marks(),
         };
         depart(&departing, self.snapshots.directory()).map_err(|error| failed(error, "pack"))
     }
@@ -101,7 +102,7 @@ impl Host {
         let layers = disk.join(layers.file_name().unwrap_or_default());
         fs::create_dir(&layers).map_err(host())?;
         let options = unpack::Options {
-            marks: self.marks(),
+            marks: rootless::marks(),
             ignore_owners: self.nested == Some(1),
             ..unpack::Options::default()
         };
@@ -111,7 +112,7 @@ impl Host {
             fs::rename(layers.join("0"), &upper).map_err(host())?;
         } else {
             let tops: Vec<_> = (0..own).rev().map(|it| layers.join(it.to_string())).collect();
-            let options = merge::Options { marks: self.marks(), is_partial: true, link: true };
+            let options = merge::Options { marks: rootless::marks(), is_partial: true, link: true };
             merge::merge(&tops, &upper, options)
                 .map_err(RuntimeError::host("merge the layers of the snapshot"))?;
         }
@@ -132,7 +133,7 @@ pub(super) async fn take(
     snapshot: SnapshotId,
     mut archive: Arriving,
 ) -> Result<Imported, RuntimeError> {
-    host.space.admit()?;
+    host.space.admit(space::FOR_SNAPSHOT)?;
     let (sender, pieces) = mpsc::channel(WAITING);
     let keeper = std::sync::Arc::clone(&host);
     let written = tokio::task::spawn_blocking(move || keep(&keeper, pieces));
@@ -170,7 +171,7 @@ fn keep(
             return Err(RuntimeError::Image { reason });
         }
         if bytes > next_look {
-            host.space.admit()?;
+            host.space.admit(space::FOR_SNAPSHOT)?;
             next_look = bytes + LOOK_AFTER;
         }
         file.write_all(&piece).map_err(RuntimeError::host("write the archive"))?;

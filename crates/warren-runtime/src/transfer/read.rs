@@ -3,29 +3,21 @@
 //! Nothing of it is believed: every part is bounded, and named by its digest, which is compared.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs::File,
-    io::{self, BufReader, Read, Seek as _, SeekFrom},
+    io::{self, Read},
     os::unix::fs::FileExt as _,
     path::Path,
 };
 
-use serde::de::DeserializeOwned;
-use warren_archive::{Event, Kind, Parser};
-use warren_layer::{
-    Digest,
-    unpack::{Options, UnpackError, unpack},
-};
+use warren_layer::unpack::{Options, UnpackError, unpack};
 
 use super::{
     TransferError,
-    document::{BASE_DIGEST, BASE_NAME, Config, Descriptor, Index, Manifest, OWN_LAYERS},
+    archive::{Archive, digest, parse},
+    document::{BASE_DIGEST, BASE_NAME, Config, Descriptor, Manifest, OWN_LAYERS, Rootfs},
 };
 
-/// Bytes of the largest document.
-const DOCUMENT_BYTES: u64 = 4 << 20;
-/// The most entries that an archive may have.
-const MOST_ENTRIES: usize = 10_000;
 /// The most layers of snapshots that are taken.
 const MOST_LAYERS: usize = 128;
 
@@ -52,15 +44,8 @@ pub(crate) fn arrive(
     options: &Options,
 ) -> Result<(Arrived, usize), TransferError> {
     let archive = Archive::open(file)?;
-    let index: Index = archive.named("index.json")?;
-    let manifest = match index.manifests.as_slice() {
-        [manifest] => archive.document::<Manifest>(manifest)?,
-        others => {
-            let text = format!("it holds {} images, expected one", others.len());
-            return Err(TransferError::unusable(text));
-        }
-    };
-    let config: Config = archive.document(&manifest.config)?;
+    let manifest: Manifest = parse("the manifest", &archive.blob(&archive.only()?)?)?;
+    let config: Config = parse("the configuration", &archive.blob(&manifest.config)?)?;
     let own = own_layers(&manifest, &config)?;
     let mut arrived = Arrived {
         base_name: manifest.annotations.get(BASE_NAME).cloned().unwrap_or_default(),
@@ -74,16 +59,47 @@ pub(crate) fn arrive(
     let first = manifest.layers.len() - own;
     let layers = manifest.layers.iter().zip(&config.rootfs.diff_ids).skip(first);
     for (number, (layer, diff_id)) in layers.enumerate() {
-        archive.layer(layer, diff_id, &place.join(number.to_string()), options)?;
+        unpack_layer(&archive, (layer, diff_id), &place.join(number.to_string()), options)?;
     }
     Ok((arrived, own))
+}
+
+/// What is known about an image that a snapshot is packed as, before its layers are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct About {
+    /// How many of the lowest layers are the base image's.
+    pub(crate) below: usize,
+    /// `host`, or the base image's reference.
+    pub(crate) base_name: String,
+    /// The base image's identity.
+    pub(crate) base_digest: Option<String>,
+    /// A configuration for the lowest layers alone.
+    pub(crate) base_config: Vec<u8>,
+}
+
+/// Reads what an image's two documents say about the snapshot in it.
+pub(crate) fn about(manifest: &[u8], config: &[u8]) -> Result<About, TransferError> {
+    let mut manifest: Manifest = parse("the manifest", manifest)?;
+    let config: Config = parse("the configuration", config)?;
+    let own = own_layers(&manifest, &config)?;
+    let below = manifest.layers.len() - own;
+    let Rootfs { kind, mut diff_ids } = config.rootfs;
+    diff_ids.truncate(below);
+    let base = Config { rootfs: Rootfs { kind, diff_ids }, ..config };
+    Ok(About {
+        below,
+        base_name: manifest.annotations.remove(BASE_NAME).unwrap_or_default(),
+        base_digest: manifest.annotations.remove(BASE_DIGEST),
+        base_config: serde_json::to_vec(&base).map_err(TransferError::host("write JSON"))?,
+    })
 }
 
 /// How many of the topmost layers are to be unpacked.
 fn own_layers(manifest: &Manifest, config: &Config) -> Result<usize, TransferError> {
     let Some(own) = manifest.annotations.get(OWN_LAYERS) else {
         return Err(TransferError::unusable(
-            "it is an image and no snapshot of ours; `warren image import` takes images",
+            "it is an image and no snapshot of ours; `warren image import` and `warren image pull` \
+             take images",
         ));
     };
     let most = manifest.layers.len().min(MOST_LAYERS);
@@ -98,133 +114,28 @@ fn own_layers(manifest: &Manifest, config: &Config) -> Result<usize, TransferErr
     Ok(own)
 }
 
-/// Where the files of an archive are.
-struct Archive<'a> {
-    file: &'a File,
-    places: HashMap<String, (u64, u64)>,
-}
-
-impl<'a> Archive<'a> {
-    fn open(file: &'a File) -> Result<Self, TransferError> {
-        let mut places = HashMap::new();
-        let broken =
-            |error: warren_archive::UnpackError| TransferError::unusable(error.to_string());
-        let fail = TransferError::host::<io::Error>;
-        let mut input = BufReader::with_capacity(64 << 10, file);
-        input.seek(SeekFrom::Start(0)).map_err(fail("read the archive"))?;
-        let mut parser = Parser::new();
-        let mut at = 0_u64;
-        let mut block = [0; 512];
-        loop {
-            match read_block(&mut input, &mut block).map_err(fail("read the archive"))? {
-                true => at += 512,
-                false if parser.is_between_entries() && !places.is_empty() => break,
-                false => return Err(broken(warren_archive::UnpackError::Truncated)),
-            }
-            let mut bytes = &block[..];
-            while let Some(event) = parser.next(&mut bytes).map_err(broken)? {
-                let Event::Entry(entry) = event else { continue };
-                if places.len() == MOST_ENTRIES {
-                    let text = format!("it has more than {MOST_ENTRIES} entries");
-                    return Err(TransferError::unusable(text));
-                }
-                if entry.kind == Kind::File {
-                    let name = String::from_utf8_lossy(&entry.name).into_owned();
-                    let name = name.strip_prefix("./").map(str::to_owned).unwrap_or(name);
-                    places.insert(name, (at, entry.size));
-                    // Blobs are large: what is in between is not read.
-                    parser = Parser::new();
-                    let size = entry.size.next_multiple_of(512);
-                    let skip = i64::try_from(size).map_err(TransferError::host("read"))?;
-                    input.seek_relative(skip).map_err(fail("read the archive"))?;
-                    at += size;
-                }
-            }
-            if parser.is_at_end() {
-                break;
-            }
+fn unpack_layer(
+    archive: &Archive<'_>,
+    (layer, diff_id): (&Descriptor, &str),
+    place: &Path,
+    options: &Options,
+) -> Result<(), TransferError> {
+    let (digest, diff_id) = (digest(&layer.digest)?, digest(diff_id)?);
+    let name = format!("blobs/sha256/{}", digest.hex());
+    let (at, size) = archive.place(&name)?;
+    std::fs::create_dir(place).map_err(TransferError::host("make a directory"))?;
+    let unpacked = unpack(Section { file: archive.file, at, left: size }, place, options);
+    let unpacked = unpacked.map_err(|error| match error {
+        error if error.is_full() => TransferError::host("unpack a layer")(error),
+        UnpackError::Thread(_) | UnpackError::Directory(_) => {
+            TransferError::host("unpack a layer")(error)
         }
-        Ok(Self { file, places })
+        error => TransferError::unusable(format!("{name} cannot be unpacked: {error}")),
+    })?;
+    if unpacked.digest != digest || unpacked.diff_id != diff_id {
+        return Err(TransferError::unusable(format!("{name} is damaged: not of that digest")));
     }
-
-    fn named<T: DeserializeOwned>(&self, name: &str) -> Result<T, TransferError> {
-        let bytes = self.bytes(name)?;
-        parse(name, &bytes)
-    }
-
-    fn document<T: DeserializeOwned>(&self, what: &Descriptor) -> Result<T, TransferError> {
-        let digest = digest(&what.digest)?;
-        let name = format!("blobs/sha256/{}", digest.hex());
-        let bytes = self.bytes(&name)?;
-        if Digest::of(&bytes) != digest {
-            return Err(TransferError::unusable(format!("{name} is damaged: not of that digest")));
-        }
-        parse(&name, &bytes)
-    }
-
-    fn bytes(&self, name: &str) -> Result<Vec<u8>, TransferError> {
-        let (at, size) = self.place(name)?;
-        if size > DOCUMENT_BYTES {
-            let text = format!("{name} has more than {DOCUMENT_BYTES} bytes");
-            return Err(TransferError::unusable(text));
-        }
-        let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
-        let read = self.file.read_exact_at(&mut bytes, at);
-        read.map_err(|_short| TransferError::unusable(format!("{name} ends too early")))?;
-        Ok(bytes)
-    }
-
-    fn place(&self, name: &str) -> Result<(u64, u64), TransferError> {
-        let place = self.places.get(name).copied();
-        place.ok_or_else(|| {
-            TransferError::unusable(format!("there is no {name} in it, expected an OCI archive"))
-        })
-    }
-
-    fn layer(
-        &self,
-        layer: &Descriptor,
-        diff_id: &str,
-        place: &Path,
-        options: &Options,
-    ) -> Result<(), TransferError> {
-        let (digest, diff_id) = (digest(&layer.digest)?, digest(diff_id)?);
-        let name = format!("blobs/sha256/{}", digest.hex());
-        let (at, size) = self.place(&name)?;
-        std::fs::create_dir(place).map_err(TransferError::host("make a directory"))?;
-        let unpacked = unpack(Section { file: self.file, at, left: size }, place, options);
-        let unpacked = unpacked.map_err(|error| match error {
-            error if error.is_full() => TransferError::host("unpack a layer")(error),
-            UnpackError::Thread(_) | UnpackError::Directory(_) => {
-                TransferError::host("unpack a layer")(error)
-            }
-            error => TransferError::unusable(format!("{name} cannot be unpacked: {error}")),
-        })?;
-        if unpacked.digest != digest || unpacked.diff_id != diff_id {
-            return Err(TransferError::unusable(format!("{name} is damaged: not of that digest")));
-        }
-        Ok(())
-    }
-}
-
-/// Whether there was a whole block.
-fn read_block(input: &mut impl Read, block: &mut [u8; 512]) -> io::Result<bool> {
-    match input.read_exact(block) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, TransferError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        TransferError::unusable(format!("{name} is not what images have there: {error}"))
-    })
-}
-
-fn digest(text: &str) -> Result<Digest, TransferError> {
-    text.parse()
-        .map_err(|error: warren_layer::digest::NoDigest| TransferError::unusable(error.to_string()))
+    Ok(())
 }
 
 /// A part of a file.

@@ -1,6 +1,6 @@
 //! Images.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::path::PathBuf;
 
 use axum::{
     Json,
@@ -9,20 +9,11 @@ use axum::{
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use futures::{Stream, StreamExt, future::BoxFuture, stream};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use futures::StreamExt;
 use warren_api::images as api;
-use warren_core::{
-    Caller, SandboxError,
-    images::{ExportFormat, Held, Images, ImportSource, Listed, Progress, Prune, Step},
-};
+use warren_core::images::{ExportFormat, Held, Images, ImportSource, Listed, Progress, Prune};
 
-use super::{
-    arriving::Arriving,
-    lines::{self, SILENCE, line},
-};
+use super::{arriving::Arriving, transfers::transfer};
 use crate::{
     app::App,
     auth::{HostCaller, Known},
@@ -30,9 +21,6 @@ use crate::{
     error::ApiError,
     extract::{Body, Named, Parameters},
 };
-
-/// How many steps wait for a client that does not keep up; more are left out.
-const WAITING: usize = 256;
 
 /// List images, the newest first
 #[utoipa::path(
@@ -79,7 +67,8 @@ pub(crate) async fn pull_image(
     Known(caller): Known,
     Body(request): Body<api::PullImage>,
 ) -> Result<Response, ApiError> {
-    transfer(app, caller, move |images, caller, progress| {
+    let images = app.sandboxes.images()?;
+    transfer(&app, &caller.clone(), move |progress| {
         Box::pin(async move {
             let held = images.pull(&caller, &request.reference, &progress).await?;
             Ok(done(&images, &[held]))
@@ -100,12 +89,14 @@ pub(crate) async fn push_image(
     HostCaller(caller): HostCaller,
     Body(request): Body<api::PushImage>,
 ) -> Result<Response, ApiError> {
-    transfer(app, caller, move |images, caller, progress| {
+    let images = app.sandboxes.images()?;
+    transfer(&app, &caller.clone(), move |progress| {
         Box::pin(async move {
             let api::PushImage { image, target } = request;
             let digest = images.push(&caller, &image, target.as_deref(), &progress).await?;
             let listed = images.get(&image).iter().map(convert::image).collect();
-            Ok(api::TransferDone { images: listed, digest: Some(digest.to_string()) })
+            let digest = Some(digest.to_string());
+            Ok(api::TransferDone { images: listed, digest, ..api::TransferDone::default() })
         })
     })
 }
@@ -136,7 +127,8 @@ pub(crate) async fn import_image(
             return Err(ApiError::invalid("request body", expected));
         }
     };
-    transfer(app, caller, move |images, caller, progress| {
+    let images = app.sandboxes.images()?;
+    transfer(&app, &caller.clone(), move |progress| {
         Box::pin(async move {
             let held = images.import(&caller, source, name.as_deref(), &progress).await?;
             Ok(done(&images, &held))
@@ -252,52 +244,5 @@ fn done(images: &Images, held: &[Held]) -> api::TransferDone {
         let listed = of.unwrap_or(Listed { image: held.image.clone(), in_use: false });
         convert::image(&listed)
     });
-    api::TransferDone { images: listed.collect(), digest: None }
-}
-
-type Work = BoxFuture<'static, Result<api::TransferDone, SandboxError>>;
-
-/// Does `work` and tells how far it has come. The work ends when nobody reads that any more.
-fn transfer(
-    app: App,
-    caller: Caller,
-    work: impl FnOnce(Images, Caller, Progress) -> Work,
-) -> Result<Response, ApiError> {
-    let slot = app.open_event_stream(&caller)?;
-    let (sender, steps) = mpsc::channel(WAITING);
-    let ending = app.ending(&caller);
-    let work = work(app.sandboxes.images()?, caller, Progress::to(sender));
-    Ok(lines::response(told(Some(work), steps, ending), slot))
-}
-
-fn told(
-    work: Option<Work>,
-    steps: mpsc::Receiver<Step>,
-    ending: CancellationToken,
-) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static {
-    stream::unfold((work, steps, ending), |(work, mut steps, ending)| async move {
-        let mut work = work?;
-        let end = tokio::select! {
-            biased;
-            Some(step) = steps.recv() => {
-                return Some((Ok(line(&convert::step(step))), (Some(work), steps, ending)));
-            }
-            () = ending.cancelled() => Err(SandboxError::ShuttingDown),
-            end = &mut work => end,
-            () = tokio::time::sleep(SILENCE) => {
-                let alive = line(&api::ImageStep::Keepalive);
-                return Some((Ok(alive), (Some(work), steps, ending)));
-            }
-        };
-        // What was told before the end and not sent yet comes first.
-        let mut text = Vec::new();
-        while let Ok(step) = steps.try_recv() {
-            text.extend_from_slice(&line(&convert::step(step)));
-        }
-        text.extend_from_slice(&line(&match end {
-            Ok(done) => api::ImageStep::Done(done),
-            Err(error) => api::ImageStep::Error(ApiError::from(error).into_body()),
-        }));
-        Some((Ok(text.into()), (None, steps, ending)))
-    })
+    api::TransferDone { images: listed.collect(), ..api::TransferDone::default() }
 }

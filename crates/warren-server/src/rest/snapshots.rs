@@ -11,14 +11,17 @@ use axum::{
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio_util::io::ReaderStream;
-use warren_api::{sandbox, snapshot as api};
+use warren_api::{
+    images::{ImageStep, TransferDone},
+    sandbox, snapshot as api,
+};
 use warren_core::sandboxes::WantedSnapshot;
 
-use super::arriving::Arriving;
+use super::{arriving::Arriving, transfers::transfer};
 
 use crate::{
     app::App,
-    auth::Known,
+    auth::{HostCaller, Known},
     convert,
     error::ApiError,
     extract::{Body, Named, Parameters, SandboxPath},
@@ -131,6 +134,63 @@ pub(crate) async fn import_snapshot(
     let archive = archive.map_err(std::io::Error::other).boxed();
     let snapshot = app.sandboxes.import_snapshot(&caller, wanted, archive).await?;
     Ok((StatusCode::CREATED, Json(convert::snapshot(&snapshot))))
+}
+
+/// Push a snapshot
+///
+/// To a registry, as the image that an export gives. It has all layers, so that other programs can
+/// run it, unless the snapshot is on the host's own image.
+#[utoipa::path(
+    post, path = "/v1/snapshots/{id}/push", tag = "snapshots", params(("id" = String, Path, description = "A snapshot's id or name")),
+    request_body = api::PushSnapshot,
+    responses((status = 200, description = "Lines, the last of which is `done` or `error`",
+        body = ImageStep, content_type = "application/x-ndjson")),
+)]
+pub(crate) async fn push_snapshot(
+    State(app): State<App>,
+    HostCaller(caller): HostCaller,
+    Named(name): Named,
+    Body(request): Body<api::PushSnapshot>,
+) -> Result<Response, ApiError> {
+    let sandboxes = app.sandboxes.clone();
+    // What is not there is said at once.
+    sandboxes.get_snapshot(&caller, &name)?;
+    transfer(&app, &caller.clone(), move |progress| {
+        Box::pin(async move {
+            let pushed = sandboxes.push_snapshot(&caller, &name, &request.target, &progress);
+            let (snapshot, digest) = pushed.await?;
+            let (snapshot, digest) = (convert::snapshot(&snapshot), digest.to_string());
+            let (snapshot, digest) = (Some(Box::new(snapshot)), Some(digest));
+            Ok(TransferDone { snapshot, digest, ..TransferDone::default() })
+        })
+    })
+}
+
+/// Pull a snapshot
+///
+/// From a registry that it was pushed to. Its own layers become one, as in an import; the image
+/// that it lies on is taken along where it is not here. Callers with a key may name registries that
+/// the server's setting `registries_for_keys` lists.
+#[utoipa::path(
+    post, path = "/v1/snapshots", tag = "snapshots", request_body = api::PullSnapshot,
+    responses((status = 200, description = "Lines, the last of which is `done` or `error`",
+        body = ImageStep, content_type = "application/x-ndjson")),
+)]
+pub(crate) async fn pull_snapshot(
+    State(app): State<App>,
+    Known(caller): Known,
+    Body(request): Body<api::PullSnapshot>,
+) -> Result<Response, ApiError> {
+    let sandboxes = app.sandboxes.clone();
+    transfer(&app, &caller.clone(), move |progress| {
+        Box::pin(async move {
+            let api::PullSnapshot { reference, name, tags } = request;
+            let wanted = WantedSnapshot { name, tags, with_env: false };
+            let pulled = sandboxes.pull_snapshot(&caller, &reference, wanted, &progress).await?;
+            let snapshot = Some(Box::new(convert::snapshot(&pulled)));
+            Ok(TransferDone { snapshot, ..TransferDone::default() })
+        })
+    })
 }
 
 /// Look at one snapshot

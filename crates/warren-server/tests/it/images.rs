@@ -24,6 +24,13 @@ async fn a_transfer_is_told_line_by_line() {
     assert_eq!(image["config"]["user"], "app");
     let told = lines(&app.post("/v1/images/pull", r#"{"reference":"absent:1"}"#).await);
     assert_eq!((&told[0]["type"], &told[0]["code"]), (&"error".into(), &"not_found".into()));
+    // The runtime of this test unpacks no snapshots: it is fetched, and then that is said.
+    let told = lines(&app.post("/v1/snapshots", r#"{"reference":"saved:1","name":"x"}"#).await);
+    let last = told.last().unwrap();
+    assert_eq!((&told[0]["type"], &last["type"]), (&"resolved".into(), &"error".into()));
+    assert_eq!(last["code"], "unimplemented");
+    let pushed = app.post("/v1/snapshots/none/push", r#"{"target":"saved:1"}"#).await;
+    pushed.refused(404, "not_found");
     let wrong = app.post("/v1/images/pull", r#"{"reference":"A B"}"#).await;
     assert_eq!(lines(&wrong)[0]["code"], "invalid_argument");
 }

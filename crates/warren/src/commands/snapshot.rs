@@ -24,6 +24,8 @@ enum SnapshotCommand {
     Diff(DiffArgs),
     Export(snapshot_transfer::ExportArgs),
     Import(snapshot_transfer::ImportArgs),
+    Push(snapshot_transfer::PushArgs),
+    Pull(snapshot_transfer::PullArgs),
     Tag(TagArgs),
     Rename(RenameArgs),
     Rm(RmArgs),
@@ -138,6 +140,8 @@ pub(crate) async fn snapshot(cx: &Context<'_>, args: SnapshotArgs) -> Result<Exi
         }
         SnapshotCommand::Export(args) => snapshot_transfer::export(cx, args).await?,
         SnapshotCommand::Import(args) => snapshot_transfer::import(cx, args).await?,
+        SnapshotCommand::Push(args) => snapshot_transfer::push(cx, args).await?,
+        SnapshotCommand::Pull(args) => snapshot_transfer::pull(cx, args).await?,
         SnapshotCommand::Tag(args) => tag(cx, args).await?,
         SnapshotCommand::Rename(args) => {
             let change = ChangeSnapshot { name: Some(args.name), tags: None };

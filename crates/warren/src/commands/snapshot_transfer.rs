@@ -1,18 +1,19 @@
-//! `warren snapshot export` and `import`
+//! `warren snapshot export`, `import`, `push` and `pull`
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
     path::PathBuf,
 };
 
-use warren_api::snapshot::Snapshot;
+use warren_api::snapshot::{PullSnapshot, PushSnapshot, Snapshot};
 
 use super::{
     Context,
     backup::{Target, failed},
+    pulling::followed,
     snapshot::bytes,
 };
-use crate::error::CliError;
+use crate::{error::CliError, session::Signals};
 
 /// Write a snapshot to a file, as an OCI image
 ///
@@ -43,6 +44,67 @@ pub(super) struct ImportArgs {
     /// A word to find it by; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+}
+
+/// Send a snapshot to a registry
+///
+/// As the image that an export gives, with all that it lies on but for the `host` image, so that
+/// other programs can run it. The credentials are those that `docker login` has kept.
+#[derive(clap::Args, Debug)]
+pub(super) struct PushArgs {
+    /// Its id or name
+    snapshot: String,
+    /// The name that it is to have there, such as `registry.example/team/work:built`
+    #[arg(value_name = "REFERENCE")]
+    target: String,
+}
+
+/// Make a snapshot of one that was pushed to a registry
+///
+/// The image that it lies on is taken along where it is not on this server.
+#[derive(clap::Args, Debug)]
+pub(super) struct PullArgs {
+    /// Its name in the registry
+    reference: String,
+    /// What to call it
+    #[arg(long)]
+    name: Option<String>,
+    /// A word to find it by; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+}
+
+pub(super) async fn push(cx: &Context<'_>, args: PushArgs) -> Result<(), CliError> {
+    let PushArgs { snapshot, target } = args;
+    let mut signals = Signals::watch()?;
+    let what = format!("pushing {target}");
+    let request = PushSnapshot { target };
+    let pushing = cx.client.push_snapshot(&snapshot, &request);
+    let done = followed(cx, &what, pushing, &mut signals).await?;
+    if cx.output.json {
+        return cx.output.value(&done);
+    }
+    done.digest.iter().try_for_each(|digest| cx.output.line(digest))
+}
+
+pub(super) async fn pull(cx: &Context<'_>, args: PullArgs) -> Result<(), CliError> {
+    let PullArgs { reference, name, tags } = args;
+    let mut signals = Signals::watch()?;
+    let what = format!("pulling {reference}");
+    let request = PullSnapshot { reference, name, tags: tags.into_iter().collect() };
+    let done = followed(cx, &what, cx.client.pull_snapshot(&request), &mut signals).await?;
+    done.snapshot.iter().try_for_each(|snapshot| came(cx, snapshot))
+}
+
+/// Tells of a snapshot that has come.
+fn came(cx: &Context<'_>, snapshot: &Snapshot) -> Result<(), CliError> {
+    if cx.output.json {
+        return cx.output.value(snapshot);
+    }
+    cx.output.line(snapshot.name.as_ref().unwrap_or(&snapshot.id))?;
+    let (size, files) = (bytes(snapshot.bytes), snapshot.files);
+    cx.output.talk(&format!("{}: {size} in {files} files", snapshot.id));
+    Ok(())
 }
 
 pub(super) async fn export(cx: &Context<'_>, args: ExportArgs) -> Result<(), CliError> {
@@ -94,12 +156,5 @@ pub(super) async fn import(cx: &Context<'_>, args: ImportArgs) -> Result<(), Cli
         let input = tokio::fs::File::from_std(opened?);
         Ok::<Snapshot, CliError>(cx.client.import_snapshot(name, &args.tags, input).await?)
     };
-    let snapshot = cx.wait("unpacking the snapshot", imported).await?;
-    if cx.output.json {
-        return cx.output.value(&snapshot);
-    }
-    cx.output.line(snapshot.name.as_ref().unwrap_or(&snapshot.id))?;
-    let (size, files) = (bytes(snapshot.bytes), snapshot.files);
-    cx.output.talk(&format!("{}: {size} in {files} files", snapshot.id));
-    Ok(())
+    came(cx, &cx.wait("unpacking the snapshot", imported).await?)
 }

@@ -58,7 +58,7 @@ impl Environment {
 
     /// What a background server needs of it, as `NAME=value`: where things are, and our settings.
     pub(crate) fn for_server(&self) -> Vec<String> {
-        const KEPT: [&str; 14] = [
+        const KEPT: [&str; 15] = [
             "HOME",
             "PATH",
             "USER",
@@ -68,6 +68,7 @@ impl Environment {
             "TZ",
             // How registries are reached, and with which credentials.
             "DOCKER_CONFIG",
+            "DOCKER_HOST",
             "HTTPS_PROXY",
             "https_proxy",
             "HTTP_PROXY",

@@ -191,6 +191,8 @@ settings! {
     images_size: Size = Some("0"),
     /// How large one image may be, unpacked.
     image_size: Size = Some("32 GiB"),
+    /// How many files, directories and links the layers of one image may have together.
+    image_files: u32 = Some("4000000"),
     /// How much the server writes to its log.
     log: Level = Some("info"),
 }

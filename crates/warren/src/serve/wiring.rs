@@ -149,9 +149,11 @@ fn images(config: &Config, environment: &Environment) -> images::Settings {
             except: variable(["NO_PROXY", "no_proxy"]).map(str::to_owned),
         },
         docker_config: config.docker_config.clone().or_else(docker),
+        docker_host: environment.get("DOCKER_HOST").map(str::to_owned),
         environment: environment.for_server(),
         most_bytes: (config.images_size.0 > 0).then_some(config.images_size.0),
         most_image_bytes: Some(config.image_size.0),
+        most_image_files: Some(config.image_files.into()),
     }
 }
 

@@ -105,7 +105,8 @@ fn a_build_that_does_not_fit_fails_and_leaves_nothing() {
     let message = failed["failure"].to_string();
     assert!(message.contains("space") || message.contains("status"), "{message}");
     assert_eq!(home.api("GET", "/v1/sandboxes", b"").json()["sandboxes"], json!([]));
-    assert!(home.api("DELETE", "/v1/build-cache", b"").status < 300);
+    let forgotten = home.api("DELETE", "/v1/build-cache", b"");
+    assert!(forgotten.status < 300, "{}\n{}", forgotten.text(), home.log());
     wait_until("nothing of the build is left", || {
         kept(&home).iter().all(|path| !path.to_string_lossy().contains("/snapshots/"))
     });

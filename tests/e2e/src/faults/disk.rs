@@ -43,7 +43,9 @@ fn snapshots_and_forks_that_do_not_fit_are_refused_and_leave_nothing() {
     let sandbox = home.create(&json!({}));
     sandbox.root("head -c 36000000 /dev/urandom > /root/half; sha256sum /root/half > /root/sum");
     let before = kept(&home);
-    full(&home, &sandbox.api("POST", "/snapshots", b"{}"));
+    let refused = sandbox.api("POST", "/snapshots", b"{}");
+    full(&home, &refused);
+    assert!(refused.text().contains("disk space for the snapshot"), "{}", refused.text());
     full(&home, &sandbox.api("POST", "/fork", br#"{"count": 2}"#));
     assert_eq!(snapshots(&home), 0);
     wait_until("nothing is left", || kept(&home).difference(&before).next().is_none());

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::unix::net::UnixStream,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -57,8 +57,8 @@ impl ImageService {
                 shelf.map_err(lost)?
             }
             ImportSource::Docker(name) => {
-                let socket = Path::new(DOCKER_SOCKET);
-                spawn_blocking(move || Shelf::of_archive(docker(socket, &name)?, tmp, most))
+                let socket = docker_socket(self.settings.docker_host.as_deref())?;
+                spawn_blocking(move || Shelf::of_archive(docker(&socket, &name)?, tmp, most))
                     .await
                     .map_err(lost)?
             }
@@ -95,6 +95,17 @@ impl Read for Pieces {
     }
 }
 
+/// The socket that a value of `DOCKER_HOST` names.
+fn docker_socket(host: Option<&str>) -> Result<PathBuf, ImageError> {
+    let Some(host) = host.filter(|it| !it.is_empty()) else {
+        return Ok(PathBuf::from(DOCKER_SOCKET));
+    };
+    let path = host.strip_prefix("unix://").filter(|path| path.starts_with('/'));
+    path.map(PathBuf::from).ok_or_else(|| {
+        unusable(&format!("DOCKER_HOST is `{host}`, expected unix:// and an absolute path"))
+    })
+}
+
 /// Asks Docker for an image as an archive.
 ///
 /// # Source
@@ -127,12 +138,7 @@ fn docker(socket: &Path, name: &str) -> Result<impl Read + use<>, ImageError> {
 }
 
 /// Asks containerd for an image as an archive.
-fn containerd(
-    program: &Program,
-    name: &str,
-    tmp: std::path::PathBuf,
-    most: u64,
-) -> Result<Shelf, ImageError> {
+fn containerd(program: &Program, name: &str, tmp: PathBuf, most: u64) -> Result<Shelf, ImageError> {
     check(name)?;
     let mut running = program
         .start(&["images", "export", "-", name], b"")
@@ -159,6 +165,18 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn docker_is_where_its_variable_says() {
+        let socket = |host| docker_socket(host).map(|it| it.display().to_string());
+        assert_eq!(socket(None).unwrap(), DOCKER_SOCKET);
+        assert_eq!(socket(Some("")).unwrap(), DOCKER_SOCKET);
+        assert_eq!(socket(Some("unix:///run/other.sock")).unwrap(), "/run/other.sock");
+        for wrong in ["tcp://10.0.0.1:2375", "unix://relative", "/run/docker.sock"] {
+            let error = socket(Some(wrong)).unwrap_err().to_string();
+            assert!(error.contains("expected unix://"), "{error}");
+        }
+    }
 
     #[test]
     fn docker_is_asked_for_an_archive() {

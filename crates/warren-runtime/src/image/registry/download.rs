@@ -145,9 +145,9 @@ async fn pour(
     let sink = written.map_err(ImageError::host("write a layer"))?;
     read?;
     if sink.length < blob.size {
-        return Err(RegistryError::Unreachable(format!(
-            "it ended after {} of {} bytes",
-            sink.length, blob.size
+        return Err(RegistryError::Short(format!(
+            "{} ended after {} of {} bytes",
+            blob.digest, sink.length, blob.size
         )));
     }
     Ok(sink)

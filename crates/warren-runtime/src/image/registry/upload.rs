@@ -1,25 +1,22 @@
 //! Blobs and manifests, sent to a registry.
 
-use std::path::Path;
+use std::io;
 
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use reqwest::{Body, Response, StatusCode, Url, header};
-use tokio_util::io::ReaderStream;
-use warren_core::images::{Digest, ImageError, Progress, Step};
+use warren_core::images::{Digest, Progress, Step};
 
 use super::{Client, Place, RegistryError, refusal};
 use crate::image::document::Blob;
 
-/// How much of a file is read at once, in bytes.
-const PIECE_BYTES: usize = 256 << 10;
-
 impl Client {
-    /// Has a blob in the repository; what is there already is not sent.
+    /// Has a blob in the repository; what is there already is not sent, and not read.
     pub(in crate::image) async fn upload(
         &self,
         place: &Place,
         blob: &Blob,
-        path: &Path,
+        content: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
         progress: &Progress,
     ) -> Result<(), RegistryError> {
         let url = place.url(&format!("blobs/{}", blob.digest));
@@ -33,10 +30,9 @@ impl Client {
             self.ask(place, || self.http.post(&begin).header(header::CONTENT_LENGTH, 0)).await?;
         let mut target = location(&begun)?;
         target.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
-        let file = tokio::fs::File::open(path).await.map_err(ImageError::host("read a layer"))?;
         let (layer, of, progress_of) = (blob.digest, blob.size, progress.clone());
         let mut bytes = 0;
-        let pieces = ReaderStream::with_capacity(file, PIECE_BYTES).inspect(move |piece| {
+        let pieces = content.inspect(move |piece| {
             bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
             progress_of.tell(Step::Transferred { layer, bytes, of });
         });

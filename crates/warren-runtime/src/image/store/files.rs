@@ -60,6 +60,8 @@ pub(in crate::image) struct About {
     pub(in crate::image) diff_id: Digest,
     /// Of the archive without compression.
     pub(in crate::image) bytes: u64,
+    /// Of the archive.
+    pub(in crate::image) entries: u64,
     /// Nothing below it is to be seen.
     pub(in crate::image) hides_all_below: bool,
 }
@@ -88,6 +90,9 @@ struct NameRow {
 struct AboutRow {
     diff_id: String,
     bytes: u64,
+    // Layers of older servers do without.
+    #[serde(default)]
+    entries: u64,
     hides_all_below: bool,
 }
 
@@ -165,6 +170,7 @@ impl Files {
         let row = AboutRow {
             diff_id: about.diff_id.to_string(),
             bytes: about.bytes,
+            entries: about.entries,
             hides_all_below: about.hides_all_below,
         };
         fs::write(half.join("about.json"), serde_json::to_vec(&row)?)
@@ -278,7 +284,8 @@ impl Files {
     fn load_about(&self, key: Digest) -> io::Result<About> {
         let row: AboutRow = read(&self.layer(key).join("about.json"))?;
         let diff_id = row.diff_id.parse().map_err(odd)?;
-        Ok(About { diff_id, bytes: row.bytes, hides_all_below: row.hides_all_below })
+        let AboutRow { bytes, entries, hides_all_below, .. } = row;
+        Ok(About { diff_id, bytes, entries, hides_all_below })
     }
 
     fn load_entry(&self, id: Digest, state: &State) -> io::Result<Entry> {

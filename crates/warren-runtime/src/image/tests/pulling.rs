@@ -135,7 +135,7 @@ async fn a_bomb_is_stopped_by_the_limit() {
     world.registry.put("bomb", "1", &image(&[layer("f", &vec![0; 64 << 20])], json!({}))).unwrap();
     world.again(Settings { most_image_bytes: Some(1 << 20), ..Settings::default() });
     let error = world.pull("bomb:1").await.unwrap_err();
-    assert!(matches!(error, ImageError::TooLarge { .. }), "{error}");
+    assert!(matches!(error, ImageError::AboveSetting { setting: "image_size", .. }), "{error}");
     assert_eq!((world.count("layers"), world.count("tmp")), (0, 0));
 }
 
