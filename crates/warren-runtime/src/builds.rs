@@ -53,7 +53,7 @@ impl BuildTrees {
             let name = name.to_string_lossy();
             // What was copied out of another stage is of no use to another build.
             if (name.starts_with("new-") || name.ends_with("-copy"))
-                && let Err(error) = fs::remove_dir_all(entry.path())
+                && let Err(error) = warren_sys::tree::remove(&entry.path())
             {
                 tracing::warn!(%error, "what is left of an upload is not removed");
             }
@@ -87,7 +87,7 @@ struct Fresh(Option<PathBuf>);
 impl Drop for Fresh {
     fn drop(&mut self) {
         if let Some(path) = self.0.take()
-            && let Err(error) = fs::remove_dir_all(&path)
+            && let Err(error) = warren_sys::tree::remove(&path)
         {
             tracing::warn!(%error, "a broken upload is not removed");
         }
@@ -194,7 +194,7 @@ impl BuildFiles for BuildTrees {
 
     async fn remove(&self, id: &str) -> Result<(), FilesError> {
         let path = self.path(id)?;
-        blocking("remove files", move || match fs::remove_dir_all(path) {
+        blocking("remove files", move || match warren_sys::tree::remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(host("remove files")(error))
             }
@@ -263,7 +263,7 @@ fn prune(root: &Path, older_than: Duration) -> io::Result<()> {
         #[expect(clippy::disallowed_methods, reason = "compared with times of the file system")]
         let age = SystemTime::now().duration_since(changed).unwrap_or_default();
         if age > older_than {
-            fs::remove_dir_all(entry.path())?;
+            warren_sys::tree::remove(&entry.path())?;
         }
     }
     Ok(())

@@ -170,14 +170,14 @@ fn make_once(
     }
     let half = directory.join(format!(".{name}.{}", std::process::id()));
     if half.exists() {
-        fs::remove_dir_all(&half)?;
+        warren_sys::tree::remove(&half)?;
     }
     fs::create_dir_all(&half)?;
     match fill(&half).and_then(|()| fs::rename(&half, &place)) {
         Ok(()) => Ok(place),
         Err(error) => {
             // The first error is the one to tell.
-            drop(fs::remove_dir_all(&half));
+            drop(warren_sys::tree::remove(&half));
             Err(error)
         }
     }

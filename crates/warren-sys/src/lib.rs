@@ -25,6 +25,7 @@ pub mod pty;
 pub mod reap;
 pub mod seccomp;
 pub mod spawn;
+pub mod tree;
 pub mod users;
 pub mod xfs;
 

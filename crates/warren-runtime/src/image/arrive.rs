@@ -289,7 +289,7 @@ impl Drop for Half {
 }
 
 fn remove(path: &Path) {
-    match std::fs::remove_dir_all(path) {
+    match warren_sys::tree::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "not removed");
         }

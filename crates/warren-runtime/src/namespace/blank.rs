@@ -257,7 +257,7 @@ fn guest_error(error: KeeperError) -> RuntimeError {
 /// The sockets of the agent, bound before it lives, so that connections queue from the start.
 fn listen(directory: &Path) -> io::Result<[UnixListener; 2]> {
     // An earlier guest of the slot is gone, whatever it left here.
-    match fs::remove_dir_all(directory) {
+    match warren_sys::tree::remove(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -214,7 +214,7 @@ fn kill(process: Process) {
 }
 
 fn remove_all(path: &Path) -> Result<(), String> {
-    match fs::remove_dir_all(path) {
+    match warren_sys::tree::remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
         _ => Ok(()),
     }

@@ -3,7 +3,8 @@
 //! nothing is opened before it is known to be a file or a directory.
 
 use std::{
-    fs::{self, File},
+    ffi::OsStr,
+    fs::File,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
@@ -24,6 +25,7 @@ use warren_core::{
     sandboxes::{FileInfo, FileKind, Range},
     volumes::Contents,
 };
+use warren_sys::tree;
 
 use super::USER;
 
@@ -222,8 +224,7 @@ pub(super) fn remove(root: &File, path: &str) -> io::Result<()> {
     let (above, name) = parent(root, path)?;
     let stat = statat(&above, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if is(&stat, FileType::Directory) {
-        // Each step of it is by descriptor and follows no link.
-        return fs::remove_dir_all(by_descriptor(&above).join(name));
+        return tree::remove_at(&above, OsStr::new(name));
     }
     Ok(unlinkat(&above, name, AtFlags::empty())?)
 }
@@ -342,7 +343,10 @@ impl New {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, symlink},
+    };
 
     use super::*;
 

@@ -163,7 +163,7 @@ impl Drop for Made {
     fn drop(&mut self) {
         if self.is_new {
             // What is left is seen in the directory, and why it failed is said by another.
-            fs::remove_dir_all(&self.path).ok();
+            warren_sys::tree::remove(&self.path).ok();
         }
     }
 }

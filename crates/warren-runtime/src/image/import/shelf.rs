@@ -45,7 +45,7 @@ struct Filed {
 impl Drop for Files {
     fn drop(&mut self) {
         if let Self::Unpacked { directory, .. } = self
-            && let Err(error) = fs::remove_dir_all(&*directory)
+            && let Err(error) = warren_sys::tree::remove(directory)
         {
             tracing::warn!(path = %directory.display(), %error, "not removed");
         }

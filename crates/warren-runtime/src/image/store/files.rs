@@ -328,7 +328,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 fn remove_all(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    warren_sys::tree::remove(path)
 }
 
 /// What is gone already was to be removed.
