@@ -5,17 +5,19 @@
 
 pub mod backing;
 pub(crate) mod copy;
+mod count;
 
 use std::{
     fs::{self, File},
     io,
-    os::{fd::AsFd, unix::fs::PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::Path,
-    sync::Arc,
 };
 
 use warren_core::runtime::Cost;
-use warren_sys::btrfs::{self, quota};
+use warren_sys::{btrfs, btrfs::quota, tree};
+
+use count::Counting;
 
 /// How disks are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +35,8 @@ pub enum Driver {
 #[derive(Clone, Debug)]
 pub struct Pool {
     btrfs: bool,
-    /// The identity of the filesystem, where it counts what each subvolume has.
-    counting: Option<Arc<str>>,
+    /// How what each disk has is counted and limited, where it is.
+    counting: Option<Counting>,
 }
 
 impl Pool {
@@ -46,10 +48,8 @@ impl Pool {
     pub fn open(driver: Driver, directory: &Path) -> io::Result<Self> {
         let on_btrfs = btrfs::is_btrfs(directory)?;
         match driver {
-            Driver::Directory => Ok(Self { btrfs: false, counting: None }),
-            Driver::Auto if !on_btrfs => Ok(Self { btrfs: false, counting: None }),
-            Driver::Auto => Self::with_subvolumes(directory),
-            Driver::Btrfs if on_btrfs => Self::with_subvolumes(directory),
+            Driver::Auto | Driver::Btrfs if on_btrfs => Self::with_subvolumes(directory),
+            Driver::Auto | Driver::Directory => Self::with_directories(directory),
             Driver::Btrfs => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 format!("{} is not on btrfs, expected for this driver", directory.display()),
@@ -58,15 +58,13 @@ impl Pool {
     }
 
     fn with_subvolumes(directory: &Path) -> io::Result<Self> {
-        let opened = File::open(directory)?;
-        // Counting is looked up in sysfs, which is not everywhere: then there are no limits.
-        let counts = quota::mode(opened.as_fd()).unwrap_or(None).is_some();
-        // Limits are the business of whoever owns the filesystem.
-        let counting = match counts && rustix::process::geteuid().is_root() {
-            true => Some(quota::filesystem_id(opened.as_fd())?.into()),
-            false => None,
-        };
+        let counting = Counting::of_subvolumes(&File::open(directory)?)?;
         Ok(Self { btrfs: true, counting })
+    }
+
+    fn with_directories(directory: &Path) -> io::Result<Self> {
+        let counting = Counting::of_projects(&File::open(directory)?);
+        Ok(Self { btrfs: false, counting })
     }
 
     /// The driver's name: `dir` or `btrfs`.
@@ -100,7 +98,7 @@ impl Pool {
     /// The system's error; `Unsupported` for a limit where nothing counts.
     pub fn limit(&self, place: &Path, bytes: Option<u64>) -> io::Result<()> {
         match (&self.counting, bytes) {
-            (Some(_), bytes) => quota::limit(File::open(place)?.as_fd(), bytes),
+            (Some(counting), bytes) => counting.limit(place, bytes),
             (None, None) => Ok(()),
             (None, Some(_)) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -109,14 +107,21 @@ impl Pool {
     /// What the disk or volume at `place` has and may have; none where nothing counts.
     #[must_use]
     pub fn used(&self, place: &Path) -> Option<quota::Group> {
-        let filesystem = self.counting.as_ref()?;
-        let number = quota::subvolume(File::open(place).ok()?.as_fd()).ok()?;
-        quota::usage(filesystem, number).ok()
+        self.counting.as_ref()?.used(place)
     }
 
     /// Makes an empty directory at `place`, that can be limited where that is possible.
     pub(crate) fn make_directory(&self, place: &Path) -> io::Result<()> {
-        if self.btrfs { btrfs::create_subvolume(place) } else { fs::create_dir(place) }
+        if self.btrfs {
+            return btrfs::create_subvolume(place);
+        }
+        fs::create_dir(place)?;
+        let counted = self.counting.as_ref().map_or(Ok(()), |it| it.begin(place));
+        if counted.is_err() {
+            // The first error is the one to tell.
+            drop(fs::remove_dir(place));
+        }
+        counted
     }
 
     /// Makes a copy of the directory at `source`, which this pool has made, that shares everything
@@ -135,6 +140,21 @@ impl Pool {
     /// The system's error; nothing is left at `place` then.
     pub fn create(&self, place: &Path) -> io::Result<()> {
         self.make_directory(place)?;
+        self.furnish(place)
+    }
+
+    /// As [`Pool::create`], for a disk that nobody will write to. It is not counted: files and
+    /// directories can be moved and linked into it from anywhere in the storage.
+    pub(crate) fn create_saved(&self, place: &Path) -> io::Result<()> {
+        if self.btrfs {
+            btrfs::create_subvolume(place)?
+        } else {
+            fs::create_dir(place)?
+        }
+        self.furnish(place)
+    }
+
+    fn furnish(&self, place: &Path) -> io::Result<()> {
         let made = ["upper", "work"].iter().try_for_each(|name| make_open(&place.join(name)));
         if made.is_err() {
             // The first error is the one to tell.
@@ -155,9 +175,14 @@ impl Pool {
                 _ => Ok(()),
             };
         }
-        match fs::remove_dir_all(place) {
+        let end = self.counting.as_ref().and_then(|it| it.end(place));
+        match tree::remove(place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            _ => {
+                // One that stays limits nothing, and its number is not used again.
+                drop(end.map(|it| it.take_back()));
+                Ok(())
+            }
         }
     }
 }
@@ -174,7 +199,7 @@ impl Pool {
 /// `Documentation/filesystems/overlayfs.rst`, "Volatile mount".
 pub(crate) fn renew_work(disk: &Path) -> io::Result<()> {
     let work = disk.join("work");
-    match fs::remove_dir_all(&work) {
+    match tree::remove(&work) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

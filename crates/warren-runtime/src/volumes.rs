@@ -113,7 +113,7 @@ impl Volumes {
     fn copy_now(&self, from: &VolumeId, to: &VolumeId, limit: Option<u64>) -> io::Result<()> {
         let (source, place) = (self.place(from), self.place(to));
         if !self.pool.share(&source, &place)? {
-            fs::create_dir(&place)?;
+            self.pool.make_directory(&place)?;
             let (from, to) = (source.join(FILES), place.join(FILES));
             let mut copied = copy::copy(&from, &to, None).map_err(io::Error::other)?;
             // Once more, for what changed meanwhile: nobody is stopped for a copy.

@@ -21,6 +21,7 @@ pub mod netns;
 pub mod privilege;
 pub mod probe;
 pub mod process;
+pub mod project;
 pub mod pty;
 pub mod reap;
 pub mod seccomp;

@@ -107,7 +107,7 @@ impl Host {
         let merged = || -> io::Result<PathBuf> {
             let place = self.snapshots.begin(snapshot)?;
             let disk = place.join("disk");
-            self.pool.create(&disk)?;
+            self.pool.create_saved(&disk)?;
             fs::remove_dir(disk.join("upper"))?;
             let options = merge::Options {
                 marks: crate::rootless::marks(),

@@ -95,7 +95,7 @@ impl Host {
     fn unpack_into(&self, place: &Path, archive: &File) -> Result<Imported, RuntimeError> {
         let host = || RuntimeError::host("unpack the snapshot");
         let (disk, layers) = (place.join("disk"), place.join("layers"));
-        self.pool.create(&disk).map_err(host())?;
+        self.pool.create_saved(&disk).map_err(host())?;
         let upper = disk.join("upper");
         fs::remove_dir(&upper).map_err(host())?;
         // On the disk's own filesystem: files become links, and trees are renamed.
@@ -116,7 +116,7 @@ impl Host {
             merge::merge(&tops, &upper, options)
                 .map_err(RuntimeError::host("merge the layers of the snapshot"))?;
         }
-        fs::remove_dir_all(&layers).map_err(host())?;
+        warren_sys::tree::remove(&layers).map_err(host())?;
         Ok(Imported {
             base_name: arrived.base_name,
             base_digest: arrived.base_digest,

@@ -10,15 +10,17 @@ use warren_core::{
 
 use crate::{
     harness::{Host, eventually, health, possible, spec},
-    storage::Btrfs,
+    storage::Filesystem,
 };
 
 /// A host on each kind of storage that there can be here.
-fn hosts() -> Vec<(&'static str, Host, Option<Btrfs>)> {
+fn hosts() -> Vec<(&'static str, Host, Option<Filesystem>)> {
     let mut hosts = vec![("dir", Host::open(2), None)];
-    if let Some(btrfs) = Btrfs::mount() {
-        let data = tempfile::tempdir_in(btrfs.place()).unwrap();
-        hosts.push(("btrfs", Host::open_in(data, 2, false), Some(btrfs)));
+    for (name, made) in [("btrfs", Filesystem::btrfs()), ("xfs", Filesystem::xfs())] {
+        if let Some(made) = made {
+            let data = tempfile::tempdir_in(made.place()).unwrap();
+            hosts.push((name, Host::open_in(data, 2, false), Some(made)));
+        }
     }
     hosts
 }

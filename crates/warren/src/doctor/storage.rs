@@ -2,7 +2,10 @@
 
 use std::{fs::File, os::fd::AsFd as _};
 
-use warren_sys::btrfs::{self, quota};
+use warren_sys::{
+    btrfs::{self, quota},
+    project,
+};
 
 use super::{Check, Host, has_program, sentence};
 use crate::config::Storage;
@@ -60,6 +63,10 @@ fn snapshots(host: &Host<'_>, subvolumes: bool) -> Check {
 
 fn limits(host: &Host<'_>, subvolumes: bool) -> Check {
     const NAME: &str = "disk limits";
+    let by_projects = || File::open(host.data).is_ok_and(|it| project::works(it.as_fd()));
+    if !subvolumes && host.is_root() && by_projects() {
+        return Check::works(AREA, NAME, "enforced, by project quotas");
+    }
     if !subvolumes {
         return Check::weaker(AREA, NAME, "none: one sandbox can fill the disk of all")
             .mend(mend(host));
