@@ -79,7 +79,7 @@ pub(crate) fn serve(
 
 /// Where the files of sandboxes are. Without its pool a server would take its sandboxes for lost.
 fn storage(dirs: &Dirs) -> Result<Storage, CliError> {
-    backing::open(&dirs.data).map_err(|error| {
+    backing::settle(&dirs.data).and_then(|()| backing::open(&dirs.data)).map_err(|error| {
         let hints = crate::commands::setup::storage::hints(&error);
         CliError::local("open the storage")(error).hints(hints)
     })

@@ -1,5 +1,8 @@
 //! The storage pool: made, used, mounted again, grown, and taken away.
 
+mod device;
+mod moved;
+
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use serde_json::json;
@@ -8,15 +11,7 @@ use crate::harness::{Home, Leftovers, command, is_root, skip, wait_until};
 
 /// A home with a pool of half a gigabyte; `None`, and why, where there can be none.
 pub(crate) fn pool(driver: &str, most: &str) -> Option<Home> {
-    let mkfs = format!("mkfs.{driver}");
-    let missing = match () {
-        () if !is_root() => Some("root"),
-        () if !Path::new("/usr/sbin").join(&mkfs).exists() => Some(mkfs.as_str()),
-        () if !Path::new("/dev/loop-control").exists() => Some("loop devices"),
-        () => None,
-    };
-    if let Some(missing) = missing {
-        println!("SKIPPED: a storage pool needs {missing}");
+    if !can_mount(driver) {
         return None;
     }
     let home = Home::new();
@@ -28,6 +23,21 @@ pub(crate) fn pool(driver: &str, most: &str) -> Option<Home> {
     }
     made.good();
     Some(home)
+}
+
+/// Whether pools can be made here; says why not.
+fn can_mount(driver: &str) -> bool {
+    let mkfs = format!("mkfs.{driver}");
+    let missing = match () {
+        () if !is_root() => Some("root"),
+        () if !Path::new("/usr/sbin").join(&mkfs).exists() => Some(mkfs.as_str()),
+        () if !Path::new("/dev/loop-control").exists() => Some("loop devices"),
+        () => None,
+    };
+    if let Some(missing) = missing {
+        println!("SKIPPED: a storage pool needs {missing}");
+    }
+    missing.is_none()
 }
 
 /// Bytes that the pool's file has on the disk.

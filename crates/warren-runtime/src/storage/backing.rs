@@ -6,12 +6,14 @@
 //! <data>/pool/         where it is mounted, and what is then the storage directory
 //! ```
 //!
-//! The record is written last when a pool is made and removed first when it goes, so after a crash
-//! there is a whole pool or none that counts. A pool that is recorded and cannot be mounted is an
+//! What the data directory held is copied into a new pool, and back out of one that goes, before
+//! the record is written or removed: that is the moment from which on the other one counts. What is
+//! under way is written down as well, so the next start removes what does not count. A pool that is recorded and cannot be mounted is an
 //! error: the directory below the mount point is empty and must not be taken for it.
 //!
 //! Whoever calls holds the lock of the data directory's server, so there is one at a time.
 
+mod carry;
 mod grow;
 mod make;
 mod record;
@@ -29,7 +31,7 @@ use warren_sys::{btrfs, loopback, xfs};
 
 pub use grow::Growth;
 pub(crate) use grow::Room;
-pub use make::{KEPT, Wanted, make, remove};
+pub use make::{Made, Wanted, make, remove, settle};
 
 /// Where a pool is mounted, in the data directory.
 const PLACE: &str = "pool";
@@ -41,7 +43,7 @@ const FILE: &str = "pool.img";
 pub enum Filesystem {
     /// Disks are subvolumes: snapshots of constant cost, limits.
     Btrfs,
-    /// Disks are directories: copies share their blocks, and there are no limits.
+    /// Disks are directories: copies share their blocks, and projects limit them.
     Xfs,
 }
 
@@ -66,7 +68,7 @@ impl Filesystem {
     fn options(self) -> &'static std::ffi::CStr {
         match self {
             Self::Btrfs => c"nodiscard",
-            Self::Xfs => c"nodiscard,noquota",
+            Self::Xfs => c"nodiscard,prjquota",
         }
     }
 
@@ -343,13 +345,47 @@ pub enum BackingError {
          file there would be slower"
     )]
     Needless,
-    /// What is in the storage directory would be out of sight, or lost.
-    #[error("there are {what} in {}, which would be gone", directory.display())]
-    InUse {
-        /// Of what.
-        what: &'static str,
+    /// What runs cannot be moved.
+    #[error("there are sandboxes in {} that run, and cannot be moved", directory.display())]
+    Running {
         /// Where.
         directory: PathBuf,
+    },
+    /// Something could not be copied; all is as it was.
+    #[error("could not {operation} {}, so nothing was moved", path.display())]
+    NotMoved {
+        /// The step.
+        operation: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A copy is not what it was copied from; all is as it was.
+    #[error("the copy of {} differs ({what}), so nothing was moved", path.display())]
+    Differs {
+        /// Of what.
+        path: PathBuf,
+        /// In what.
+        what: &'static str,
+    },
+    /// There is more than there is room; all is as it was.
+    #[error("what is to be moved does not fit, so nothing was moved")]
+    DoesNotFit,
+    /// A limit would be lost.
+    #[error("{} has a size limit, which nothing would enforce outside of the pool", path.display())]
+    Unlimited {
+        /// What has it.
+        path: PathBuf,
+    },
+    /// There is something on the device.
+    #[error("there is something on {} already: {said}", path.display())]
+    Written {
+        /// The device.
+        path: PathBuf,
+        /// What the program that looked says.
+        said: String,
     },
     /// The host is too full.
     #[error(

@@ -20,6 +20,7 @@ pub(super) const DATA: &[&str] = &[
     "pool",
     "pool.img",
     "pool.record*",
+    "pool.return",
     "builds",
     "warren.db*",
     "logs.db*",
@@ -108,8 +109,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 fn remove_all(path: &Path) -> io::Result<()> {
-    let found = fs::symlink_metadata(path)?;
-    if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    warren_sys::tree::remove(path)
 }
 
 /// Removes the directories that run directories share, where the last has gone and nobody has

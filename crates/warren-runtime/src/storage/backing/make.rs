@@ -8,12 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
-use warren_sys::{btrfs, loopback};
+use rustix::{
+    fs::{FallocateFlags, OFlags, fallocate},
+    mount::UnmountFlags,
+};
+use warren_sys::{btrfs, loopback, tree};
 
 use super::{
-    Backing, BackingError, FILE, Filesystem, PLACE, Source, detach, failed, grow, is_mount_point,
-    record, tool,
+    Backing, BackingError, FILE, Filesystem, PLACE, Source, carry, detach, failed, grow,
+    is_mount_point,
+    record::{self, Intent},
+    tool,
 };
 
 /// What a pool has at least: mkfs.xfs makes nothing smaller than 300 MB.
@@ -21,16 +26,8 @@ const LEAST_BYTES: u64 = 320 << 20;
 /// How long the kernel may take to let go of a device after the pool was unmounted.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
-/// Directories of a storage directory whose content nothing can make again, and what people call
-/// it.
-pub const KEPT: [(&str, &str); 4] = [
-    ("sandboxes", "sandboxes"),
-    ("stopped", "stopped sandboxes"),
-    ("snapshots", "snapshots"),
-    ("volumes", "volumes"),
-];
-/// Directories that are made again when they are needed, or are about to be removed.
-const MADE_AGAIN: [&str; 3] = ["images", "blanks", "trash"];
+/// Where what a pool held is put together when it is taken away, in the data directory.
+const RETURN: &str = "pool.return";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -43,23 +40,31 @@ pub struct Wanted {
     pub size_bytes: u64,
     /// How large it may become; at least the size.
     pub most_bytes: u64,
-    /// Overwrite a filesystem that is on the device.
+    /// Overwrite what is on the device.
     pub force: bool,
 }
 
-/// Makes a pool, mounts it, switches limits on and writes it down. On an error nothing of it is
-/// left.
-///
-/// Images that are in the data directory are removed: they are made again in the pool.
+/// A pool that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The pool.
+    pub backing: Backing,
+    /// What was moved into it, for people.
+    pub moved: Vec<&'static str>,
+}
+
+/// Makes a pool, mounts it, switches limits on, copies what is in the data directory into it,
+/// compares it, and writes the pool down: from then on it counts. On an error nothing of it is
+/// left, and after a crash the old or the new one counts, whole.
 ///
 /// # Errors
 ///
-/// [`BackingError`]; [`BackingError::InUse`] when the data directory has what would be out of
-/// sight then.
-pub fn make(data_dir: &Path, wanted: &Wanted) -> Result<Backing, BackingError> {
+/// [`BackingError`]; [`BackingError::Running`] when there are sandboxes that run.
+pub fn make(data_dir: &Path, wanted: &Wanted) -> Result<Made, BackingError> {
     if !rustix::process::geteuid().is_root() {
         return Err(BackingError::NotRoot);
     }
+    settle(data_dir)?;
     if let Some(found) = record::read(data_dir)? {
         return Err(BackingError::Exists { source_name: found.source_name() });
     }
@@ -68,22 +73,22 @@ pub fn make(data_dir: &Path, wanted: &Wanted) -> Result<Backing, BackingError> {
     {
         return Err(BackingError::Needless);
     }
-    refuse_what_is_kept(data_dir)?;
+    carry::refuse_what_runs(data_dir)?;
     clear_leftovers(data_dir)?;
+    record::intend(data_dir, Intent::Make)?;
     let made = try_make(data_dir, wanted);
-    if made.is_err() {
-        // The first error is the one to tell; what stays has no record and is no pool.
-        drop(record::forget(data_dir).and_then(|()| clear_leftovers(data_dir)));
-    }
-    made
+    // An error so far is the one to tell; what cannot be done now is done at the next start.
+    let settled = settle(data_dir);
+    made.and_then(|made| settled.map(|()| made))
 }
 
-fn try_make(data_dir: &Path, wanted: &Wanted) -> Result<Backing, BackingError> {
+fn try_make(data_dir: &Path, wanted: &Wanted) -> Result<Made, BackingError> {
     let target = match &wanted.source {
         Source::File => set_aside(data_dir, wanted.size_bytes)?,
         Source::Device(path) => check_device(path)?,
     };
-    tool::make_filesystem(wanted.filesystem, &target, wanted.force)?;
+    let made = tool::make_filesystem(wanted.filesystem, &target, wanted.force);
+    made.map_err(|error| tool::name_refusal(error, wanted))?;
     let mut backing = Backing {
         data_dir: data_dir.to_owned(),
         filesystem: wanted.filesystem,
@@ -100,12 +105,62 @@ fn try_make(data_dir: &Path, wanted: &Wanted) -> Result<Backing, BackingError> {
     }
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     place.set_permissions(closed).map_err(failed("close the pool to others"))?;
+    drop(place);
+    let moved = carry::carry(data_dir, &backing.place())?;
     record::write(&backing)?;
-    for name in MADE_AGAIN.iter().chain(KEPT.iter().map(|(name, _)| name)) {
-        // Out of use from now on; one that stays does no harm and goes with the data directory.
-        drop(fs::remove_dir_all(data_dir.join(name)));
+    Ok(Made { backing, moved })
+}
+
+/// Brings to its end what was under way with a pool when somebody died: the one storage directory
+/// that counts stays, and what is left of the other goes. Whoever calls holds the locks of the data
+/// directory's server.
+///
+/// # Errors
+///
+/// [`BackingError`]; what counts is whole all the same, and the next call goes on.
+pub fn settle(data_dir: &Path) -> Result<(), BackingError> {
+    let Some(intent) = record::intent(data_dir)? else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() {
+        return Err(BackingError::NotRoot);
     }
-    Ok(backing)
+    match (intent, record::read(data_dir)?.is_some()) {
+        (Intent::Make, false) => clear_leftovers(data_dir)?,
+        (Intent::Make, true) => {
+            for name in carry::names() {
+                // Out of use; one that stays does no harm and goes with the data directory.
+                drop(tree::remove(&data_dir.join(name)));
+            }
+        }
+        (Intent::Leave, true) => remove_old(&data_dir.join(RETURN))?,
+        (Intent::Leave, false) => take_back(data_dir)?,
+    }
+    record::done(data_dir)
+}
+
+/// Gives what a pool held its place in the data directory.
+fn take_back(data_dir: &Path) -> Result<(), BackingError> {
+    let returned = data_dir.join(RETURN);
+    for name in carry::names() {
+        let (from, to) = (returned.join(name), data_dir.join(name));
+        if from.is_dir() {
+            // There was a pool, so it is nobody's.
+            remove_old(&to)?;
+            fs::rename(from, to).map_err(failed("give files their place"))?;
+        }
+    }
+    record::sync(data_dir).map_err(failed("have everything on the disk"))?;
+    clear_leftovers(data_dir)?;
+    remove_old(&returned)
+}
+
+/// Removes what does not count any more.
+fn remove_old(place: &Path) -> Result<(), BackingError> {
+    match tree::remove(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("remove what was moved")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes the file of a pool, with all its blocks: one that is larger than what the host has would
@@ -147,42 +202,59 @@ fn check_device(path: &Path) -> Result<PathBuf, BackingError> {
     }
 }
 
-/// Takes the pool of a data directory away, with what can be made again in it. On a device the
-/// filesystem stays, and nothing knows of it. What an interrupted [`make`] left goes too.
+/// Takes the pool of a data directory away, after what is in it was copied back and compared. On a
+/// device the filesystem stays, and nothing knows of it. What an interrupted [`make`] left goes too.
 ///
 /// With `lost` a pool that cannot be mounted any more is given up, with what was kept in it.
 ///
 /// # Errors
 ///
-/// [`BackingError`]; [`BackingError::InUse`] when something is kept in it.
+/// [`BackingError`]; [`BackingError::Running`] when there are sandboxes that run.
 pub fn remove(data_dir: &Path, lost: bool) -> Result<(), BackingError> {
     if !rustix::process::geteuid().is_root() {
         return Err(BackingError::NotRoot);
     }
-    let found = record::read(data_dir)?;
-    let leftover = data_dir.join(FILE).exists();
-    match &found {
-        None if !leftover => return Err(BackingError::None),
+    settle(data_dir)?;
+    match record::read(data_dir)? {
+        None if !data_dir.join(FILE).exists() => return Err(BackingError::None),
         None => {}
         Some(backing) => match backing.mount() {
-            Ok(place) => refuse_what_is_kept(&place)?,
+            Ok(place) => return leave(data_dir, &place),
             Err(error) if !lost => return Err(error),
             Err(_given_up) => {}
         },
     }
-    let place = data_dir.join(PLACE);
-    if is_mount_point(data_dir, &place) {
-        detach(&place).map_err(failed("unmount the pool"))?;
-    }
     record::forget(data_dir)?;
     clear_leftovers(data_dir)
+}
+
+/// Copies what is in a pool back and takes it away.
+fn leave(data_dir: &Path, place: &Path) -> Result<(), BackingError> {
+    carry::refuse_what_runs(place)?;
+    let held = grow::Room::of(place).map_err(failed("look at the pool"))?;
+    grow::check_room(data_dir, held.total_bytes.saturating_sub(held.free_bytes))?;
+    record::intend(data_dir, Intent::Leave)?;
+    let left = || {
+        let returned = data_dir.join(RETURN);
+        fs::create_dir(&returned).map_err(failed("make a directory for what is in the pool"))?;
+        carry::carry(place, &returned)?;
+        detach(place).map_err(failed("unmount the pool"))?;
+        record::forget(data_dir)
+    };
+    let left = left();
+    // As when a pool is made.
+    let settled = settle(data_dir);
+    left.and(settled)
 }
 
 /// Removes what of a pool is there without a record.
 fn clear_leftovers(data_dir: &Path) -> Result<(), BackingError> {
     let (place, path) = (data_dir.join(PLACE), data_dir.join(FILE));
     if is_mount_point(data_dir, &place) {
-        detach(&place).map_err(failed("unmount what is left of a pool"))?;
+        // Whoever is in it has no business there, and keeps it until it ends.
+        detach(&place)
+            .or_else(|_busy| Ok(rustix::mount::unmount(&place, UnmountFlags::DETACH)?))
+            .map_err(failed::<io::Error>("unmount what is left of a pool"))?;
     }
     if let Ok(file) = File::open(&path) {
         wait_until_let_go(&file);
@@ -206,17 +278,6 @@ pub(super) fn wait_until_let_go(file: &File) {
     }
 }
 
-fn refuse_what_is_kept(directory: &Path) -> Result<(), BackingError> {
-    for (name, what) in KEPT {
-        let entries = fs::read_dir(directory.join(name)).into_iter().flatten().flatten();
-        // What begins with a dot is half-made and nobody's.
-        if entries.into_iter().any(|it| !it.file_name().as_encoded_bytes().starts_with(b".")) {
-            return Err(BackingError::InUse { what, directory: directory.to_owned() });
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,16 +293,28 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_out_of_sight_is_refused_by_name() {
-        let data = tempfile::tempdir().unwrap();
-        for (name, what) in KEPT {
-            fs::create_dir_all(data.path().join(name).join("x")).unwrap();
-            let error = refuse_what_is_kept(data.path()).unwrap_err().to_string();
-            assert!(error.contains(&format!("there are {what} in")), "{error}");
-            fs::remove_dir(data.path().join(name).join("x")).unwrap();
+    fn what_was_under_way_is_brought_to_its_end() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: a pool takes root");
+            return;
         }
-        fs::create_dir(data.path().join("volumes/.half")).unwrap();
-        refuse_what_is_kept(data.path()).unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let at = |name: &str| data.path().join(name);
+        // Died before the pool counted.
+        fs::create_dir_all(at("volumes/old")).unwrap();
+        fs::write(at(FILE), "half").unwrap();
+        record::intend(data.path(), Intent::Make).unwrap();
+        settle(data.path()).unwrap();
+        assert!(at("volumes/old").exists() && !at(FILE).exists());
+        // Died after it was gone, amid the renames.
+        fs::create_dir_all(at("pool.return/volumes/new")).unwrap();
+        fs::create_dir_all(at("stopped/done")).unwrap();
+        record::intend(data.path(), Intent::Leave).unwrap();
+        settle(data.path()).unwrap();
+        assert!(at("volumes/new").exists() && !at("volumes/old").exists());
+        assert!(at("stopped/done").exists() && !at(RETURN).exists());
+        assert_eq!(record::intent(data.path()).unwrap(), None);
+        settle(data.path()).unwrap();
     }
 
     #[test]
@@ -256,7 +329,7 @@ mod tests {
                 _ => false,
             };
             assert!(expected, "{error}");
-            assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(data.path()).unwrap().count(), 0, "after {size}");
         }
         let device = Wanted { source: Source::Device("/dev/null".into()), ..wanted(0) };
         let error = make(data.path(), &device).unwrap_err();

@@ -15,7 +15,7 @@ use rustix::{
 };
 use warren_sys::spawn::{Program, Streams, spawn};
 
-use super::{BackingError, Filesystem, failed};
+use super::{BackingError, Filesystem, Source, Wanted, failed};
 
 /// Where `mkfs` is looked for.
 const DIRECTORIES: [&str; 5] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin", "/bin"];
@@ -45,6 +45,19 @@ pub(super) fn make_filesystem(
     }
     arguments.push(target.to_string_lossy().into_owned());
     run(name, &program, &arguments)
+}
+
+/// Says of a device that is not overwritten that there is something on it.
+pub(super) fn name_refusal(error: BackingError, wanted: &Wanted) -> BackingError {
+    match (error, &wanted.source) {
+        // Both programs look for filesystems and partitions, and name the option that helps.
+        (BackingError::Tool { said, .. }, Source::Device(path))
+            if !wanted.force && said.contains("-f ") =>
+        {
+            BackingError::Written { path: path.clone(), said }
+        }
+        (error, _) => error,
+    }
 }
 
 fn find(name: &str, directories: &[PathBuf]) -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use std::{
 
 use clap::ValueEnum;
 use serde_json::json;
-use warren_runtime::storage::backing::{self, Backing, BackingError, Filesystem, Source, Wanted};
+use warren_runtime::storage::backing::{self, BackingError, Filesystem, Made, Source, Wanted};
 
 use crate::{
     background::{self, Record},
@@ -25,11 +25,12 @@ const GROWTH: u64 = 4;
 
 /// Make a filesystem of our own for the files of sandboxes
 ///
-/// On btrfs a snapshot costs the same whatever a sandbox holds, and disk limits are enforced; on
-/// xfs copies share their blocks. This makes such a filesystem in the file DATA_DIR/pool.img, whose
-/// space is set aside at once and which grows when it is nearly full, or on a device. The server
-/// mounts it at DATA_DIR/pool whenever it starts. A server in the background is ended for it; there
-/// must be no sandboxes, for they are not moved.
+/// On btrfs a snapshot costs the same whatever a sandbox holds; on xfs copies share their blocks;
+/// on both disk limits are enforced. This makes such a filesystem in the file DATA_DIR/pool.img,
+/// whose space is set aside at once and which grows when it is nearly full, or on a device. The
+/// server mounts it at DATA_DIR/pool whenever it starts. Images, volumes, snapshots and stopped
+/// sandboxes are moved into it: copied, compared, and only then removed from where they were. A
+/// server in the background is ended for it; no sandbox may run meanwhile.
 #[derive(clap::Args, Debug)]
 pub(super) struct StorageArgs {
     /// How large it is at first; its blocks are taken from this machine at once
@@ -38,16 +39,19 @@ pub(super) struct StorageArgs {
     /// How large it may become; four times its size where this does not say
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
-    /// Use this device instead of a file, whole; everything on it is lost
+    /// Use this device instead of a file, whole; one with something on it is refused
     #[arg(long, value_name = "DEVICE", conflicts_with_all = ["size", "max_size"])]
     device: Option<PathBuf>,
+    /// Overwrite the filesystem or partitions that are on the device
+    #[arg(long, requires = "device")]
+    overwrite: bool,
     /// Which filesystem
     #[arg(long, value_name = "btrfs|xfs", default_value = "btrfs")]
     driver: Driver,
-    /// Take it away again; there must be no sandboxes, snapshots or volumes in it
+    /// Take it away again; what is in it is moved back first
     #[arg(long, conflicts_with_all = ["size", "max_size", "device", "driver"])]
     remove: bool,
-    /// Ask nothing: a device is overwritten; with --remove a pool is given up that cannot be
+    /// Ask nothing: a device is used; with --remove a pool is given up that cannot be
     /// mounted any more, with all that was in it
     #[arg(long, short)]
     yes: bool,
@@ -56,7 +60,7 @@ pub(super) struct StorageArgs {
 /// [`Filesystem`], as a flag.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Driver {
-    /// Snapshots of constant cost, limits.
+    /// Snapshots of constant cost.
     Btrfs,
     /// Copies share their blocks.
     Xfs,
@@ -82,7 +86,7 @@ pub(super) fn storage(
         if setup.output.json {
             setup.output.value(&json!({ "directory": dirs.data }))?;
         } else {
-            setup.output.talk("the storage pool is gone");
+            setup.output.talk("the storage pool is gone; what was in it is in the data directory");
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,11 +103,12 @@ fn wanted(args: &StorageArgs) -> Wanted {
         source: args.device.clone().map_or(Source::File, Source::Device),
         size_bytes: args.size.0,
         most_bytes: args.max_size.map_or(args.size.0.saturating_mul(GROWTH), |most| most.0),
-        force: args.device.is_some(),
+        force: args.overwrite,
     }
 }
 
-fn report(setup: &Setup<'_>, made: &Backing) -> Result<ExitCode, CliError> {
+fn report(setup: &Setup<'_>, made: &Made) -> Result<ExitCode, CliError> {
+    let Made { backing: made, moved } = made;
     let (place, filesystem) = (made.place(), made.filesystem);
     let source = match &made.source {
         Source::File => made.file().unwrap_or_default(),
@@ -115,12 +120,16 @@ fn report(setup: &Setup<'_>, made: &Backing) -> Result<ExitCode, CliError> {
             "driver": filesystem.name(),
             "source": source,
             "most_bytes": made.most_bytes,
-            "disk_limits": filesystem == Filesystem::Btrfs,
+            "disk_limits": true,
+            "moved": moved,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     let talk = |text: &str| setup.output.talk(text);
     talk(&format!("{} in {}, mounted at {}", filesystem.name(), source.display(), place.display()));
+    if !moved.is_empty() {
+        talk(&format!("moved into it: {}", moved.join(", ")));
+    }
     if made.source == Source::File {
         talk(&format!("it grows up to {} while this machine has room", Size(made.most_bytes)));
     }
@@ -128,7 +137,7 @@ fn report(setup: &Setup<'_>, made: &Backing) -> Result<ExitCode, CliError> {
         Filesystem::Btrfs => {
             talk("snapshots cost the same whatever a sandbox holds; disk limits work")
         }
-        Filesystem::Xfs => talk("copies share their blocks; disk limits need btrfs"),
+        Filesystem::Xfs => talk("copies share their blocks; disk limits work"),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -174,10 +183,15 @@ pub(crate) fn hints(error: &BackingError) -> Vec<String> {
             "`sudo warren setup storage` makes one for root's server",
             "an ordinary user's data directory may itself be on btrfs or xfs: WARREN_DATA_DIR",
         ],
-        BackingError::InUse { .. } => {
-            &["they are not moved: `warren rm --all --force` removes sandboxes with their files, \
-             `warren snapshot rm` and `warren volume rm` the others"]
+        BackingError::Running { .. } => {
+            &["`warren stop SANDBOX` ends one and keeps its files, which are moved"]
         }
+        BackingError::DoesNotFit => &["a larger --size, or more room where it goes"],
+        BackingError::Unlimited { .. } => {
+            &["`warren volume resize VOLUME none` takes the limit of a volume back; a stopped \
+             sandbox with a limit can be saved with `warren snapshot` and removed"]
+        }
+        BackingError::Written { .. } => &["`--overwrite` says that it is to be lost"],
         BackingError::Gone { .. } | BackingError::Mistaken { .. } | BackingError::Mount { .. } => {
             &[
                 "put it back where it was, and see `dmesg` for what the kernel says",
@@ -211,6 +225,7 @@ mod tests {
             max_size,
             device: None,
             driver: Driver::Btrfs,
+            overwrite: false,
             remove: false,
             yes: false,
         };
