@@ -55,8 +55,8 @@ pub enum EventKind {
     /// It went back to a snapshot.
     #[serde(rename = "sandbox.rolled_back")]
     RolledBack,
-    /// It has written as much as it may to its root filesystem, or nearly; `used_bytes` and
-    /// `limit_bytes` in the detail say how much.
+    /// It has written as much as it may to its root filesystem, or nearly, or the storage that all
+    /// sandboxes share is full; `used_bytes` and `limit_bytes` in the detail say how much.
     #[serde(rename = "disk.full")]
     DiskFull,
     /// It could not be made, or broke.

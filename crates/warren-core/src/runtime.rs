@@ -419,13 +419,13 @@ pub enum RuntimeEvent {
         /// How.
         exit: Exit,
     },
-    /// Its disk is full, or nearly. Told again only after it was not.
+    /// Its disk is full, or nearly, or the storage that it is on. Told again only after it was not.
     DiskFull {
         /// Which.
         id: SandboxId,
-        /// What it has written, in bytes.
+        /// What it has written, or what is used of the storage, in bytes.
         used_bytes: u64,
-        /// What it may.
+        /// What it may, or what the storage has.
         limit_bytes: u64,
     },
 }

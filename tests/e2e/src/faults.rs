@@ -10,6 +10,7 @@ mod collected;
 mod disk;
 mod images;
 mod killed;
+mod volumes;
 
 use std::{
     collections::BTreeSet,

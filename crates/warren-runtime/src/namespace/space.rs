@@ -88,9 +88,10 @@ impl Space {
         room.free_bytes < self.reserve_bytes.min(room.total_bytes / 10)
     }
 
-    /// Looks once, and makes room where there is little; how long until the next look.
-    fn tick(&self) -> Duration {
-        let Ok(mut room) = self.look() else { return CALM };
+    /// Looks once, and makes room where there is little; how long until the next look, and what
+    /// was seen.
+    fn tick(&self) -> (Duration, Option<Room>) {
+        let Ok(mut room) = self.look() else { return (CALM, None) };
         if room.is_low() && self.grow() {
             room = self.look().unwrap_or(room);
         }
@@ -103,7 +104,7 @@ impl Space {
                 tracing::info!(free, "the storage has room again");
             }
         }
-        if room.is_low() { ALERT } else { CALM }
+        (if room.is_low() { ALERT } else { CALM }, Some(room))
     }
 
     /// Makes a pool larger; whether it did.
@@ -126,14 +127,33 @@ impl Space {
     }
 }
 
-/// The disks of guests that have a limit, as they were when they were looked at last.
+/// The disks of guests, as they were when they were looked at last.
 #[derive(Debug, Default)]
 struct Disks {
     /// Whether each is full; none for one without a limit.
     known: HashMap<SandboxId, Option<bool>>,
+    /// Whether the filesystem that all are on is.
+    all_full: bool,
 }
 
 impl Disks {
+    /// Tells every guest's owner when the filesystem that all are on has become full: nobody can
+    /// write any more, limit or not.
+    fn tick_all(&mut self, host: &Host, room: Room) {
+        let (used_bytes, limit_bytes) =
+            (room.total_bytes.saturating_sub(room.free_bytes), room.total_bytes);
+        let was_full = self.all_full;
+        self.all_full = is_full(used_bytes, limit_bytes, was_full);
+        if !self.all_full || was_full {
+            return;
+        }
+        tracing::warn!(used_bytes, limit_bytes, "the storage is full");
+        for (id, _) in host.guests() {
+            // Nobody listening is no error.
+            host.events.send(RuntimeEvent::DiskFull { id, used_bytes, limit_bytes }).ok();
+        }
+    }
+
     /// Looks at every disk with a limit, and tells of those that have become full.
     fn tick(&mut self, host: &Host) {
         if !host.pool.limits() {
@@ -198,8 +218,12 @@ pub(super) fn watch(host: &Arc<Host>) -> io::Result<()> {
         let (mut pause, mut disks) = (Duration::ZERO, Disks::default());
         while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
             let Some(host) = host.upgrade() else { return };
-            pause = host.space.tick();
+            let (next, room) = host.space.tick();
+            pause = next;
             disks.tick(&host);
+            if let Some(room) = room {
+                disks.tick_all(&host, room);
+            }
         }
     };
     std::thread::Builder::new().name("space".to_owned()).spawn(watch)?;
@@ -244,7 +268,7 @@ mod tests {
         let refused = space.admit(FOR_SANDBOX).is_err();
         assert_eq!(refused, space.is_short(space.look().unwrap()));
         let none = Space::new(data.path().to_owned(), None, 0);
-        none.tick();
+        assert!(none.tick().1.is_some());
         assert!(!none.short.load(Ordering::Relaxed));
     }
 }
