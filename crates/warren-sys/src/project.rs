@@ -1,4 +1,7 @@
-//! Limits of directories on xfs, and on ext4 that counts: project quotas.
+//! Limits of directories on xfs: project quotas.
+//!
+//! Other filesystems have them too, and let whoever may exceed resource limits write past them:
+//! overlayfs writes with the rights of who mounted it, so in a sandbox they would not hold.
 //!
 //! A directory is given a number that everything made in it inherits, and the filesystem counts and
 //! limits all that has the number. The kernel lets nobody in a user namespace change one.
@@ -30,6 +33,8 @@ const SET: u32 = 0x80_0008;
 const STATE: u32 = (b'X' as u32) << 8 | 5;
 /// `QIF_BLIMITS`: the limits of space are set, and nothing else.
 const SPACE: u32 = 1;
+/// `XFS_SUPER_MAGIC`
+const XFS: i64 = 0x5846_5342;
 /// `FS_QUOTA_PDQ_ENFD`: projects are counted and their limits hold.
 const ENFORCED: u16 = 1 << 5;
 /// `QIF_DQBLKSIZE`: what limits are given in.
@@ -62,9 +67,13 @@ struct Quota {
     valid: u32,
 }
 
-/// Whether the filesystem that `directory` is on limits projects, and this process may say how.
+/// Whether the filesystem that `directory` is on is an xfs that limits projects, and this process
+/// may say how.
 #[must_use]
 pub fn works(directory: BorrowedFd<'_>) -> bool {
+    if !rustix::fs::fstatfs(directory).is_ok_and(|it| i64::from(it.f_type) == XFS) {
+        return false;
+    }
     // `struct fs_quota_stat`, 80 bytes: a version, and 16 bits of flags at its third byte.
     let mut state = [0_u16; 64];
     // Whoever may ask for any project's numbers may set them.

@@ -26,8 +26,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, UnmountFlags},
+};
 use warren_sys::{btrfs, loopback, xfs};
+
+use super::{Driver, Pool};
 
 pub use grow::Growth;
 pub(crate) use grow::Room;
@@ -63,12 +68,14 @@ impl Filesystem {
         [Self::Btrfs, Self::Xfs].into_iter().find(|it| it.name() == name)
     }
 
-    /// How it is mounted. Blocks that are freed must not be given back to the host: in a file they
-    /// are what was set aside, and a full host would then fail writes inside.
-    fn options(self) -> &'static std::ffi::CStr {
+    /// How it is mounted: the first of these that this kernel knows. Blocks that are freed must not
+    /// be given back to the host: in a file they are what was set aside, and a full host would then
+    /// fail writes inside.
+    fn options(self) -> &'static [&'static std::ffi::CStr] {
         match self {
-            Self::Btrfs => c"nodiscard",
-            Self::Xfs => c"nodiscard,prjquota",
+            Self::Btrfs => &[c"nodiscard"],
+            // Some kernels are built without quotas for xfs, and refuse to hear of them.
+            Self::Xfs => &[c"nodiscard,prjquota", c"nodiscard,noquota"],
         }
     }
 
@@ -236,11 +243,25 @@ impl Backing {
         };
         let flags = MountFlags::NOATIME | MountFlags::NODEV;
         let filesystem = self.filesystem;
-        rustix::mount::mount(&device, &place, filesystem.name(), flags, filesystem.options())
-            .map_err(|errno| {
-                let source = io::Error::from(errno);
-                BackingError::Mount { filesystem, source_name: self.source_name(), source }
-            })
+        let mount =
+            |options| rustix::mount::mount(&device, &place, filesystem.name(), flags, options);
+        let mut mounted = Err(Errno::INVAL);
+        for options in filesystem.options() {
+            mounted = mount(*options);
+            if mounted != Err(Errno::INVAL) {
+                break;
+            }
+        }
+        mounted.map_err(|errno| {
+            let source = io::Error::from(errno);
+            BackingError::Mount { filesystem, source_name: self.source_name(), source }
+        })
+    }
+
+    /// Whether limits hold in it, which is mounted.
+    #[must_use]
+    pub fn limits(&self) -> bool {
+        Pool::open(Driver::Auto, &self.place()).is_ok_and(|it| it.limits())
     }
 
     /// A device by its identity where the system knows it: names may change from boot to boot.

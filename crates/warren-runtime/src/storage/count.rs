@@ -1,5 +1,4 @@
-//! How disks and volumes are counted and limited: by subvolume on btrfs, by project on xfs and on
-//! ext4 that counts projects.
+//! How disks and volumes are counted and limited: by subvolume on btrfs, by project on xfs.
 
 use std::{
     fs::File,

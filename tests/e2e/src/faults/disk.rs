@@ -66,6 +66,67 @@ fn snapshots(home: &Home) -> usize {
 }
 
 #[test]
+fn on_a_full_ext4_it_is_enospc_inside_an_event_outside_and_nobody_is_harmed() {
+    let settings = [("WARREN_BLANKS", "0"), ("WARREN_PARKED", "0"), ("WARREN_DISK_RESERVE", "0")];
+    let Some(home) = Home::on_ext4(96 << 20, &settings) else {
+        skip!("it takes root and loop devices");
+    };
+    home.warren(&["volume", "create", "data"]).good();
+    let volume = json!({"volumes": [{"volume": "data", "target": "/data"}]});
+    let (writer, other) = (home.create(&volume), home.create(&volume));
+    other.root("head -c 1000000 /dev/urandom > /root/own; sha256sum /root/own > /root/sum");
+    fills(&home, &writer, "/root/all", &[&writer, &other]);
+    // What is there is there, and what needs no room goes on.
+    other.root("sha256sum --check /root/sum");
+    let refused = other.exec_as(&json!({"command": ["sh", "-c", "cat /dev/zero > /data/x"],
+        "user": "root"}));
+    assert!(refused["stderr"].as_str().unwrap().contains("No space left"), "{refused}");
+    let upload = vec![7; 1 << 20];
+    let refused = home.warren_with(&["volume", "put", "-", "data", "large"], &upload);
+    assert!(refused.errors().contains("space"), "{}", refused.errors());
+    let listed = home.warren(&["volume", "ls", "data", "--quiet"]).good().text();
+    assert_eq!(listed, "x\n", "nothing half-made stays");
+    for sandbox in [&writer, &other] {
+        assert_eq!(sandbox.get()["state"], "running");
+    }
+    home.warren(&["stop", &writer.id]).good();
+    home.warren(&["rm", "--force", &writer.id]).good();
+    home.warren(&["volume", "remove", "data", "x"]).good();
+    wait_until("there is room again", || {
+        home.warren_with(&["volume", "put", "-", "data", "large"], &upload).code() == 0
+    });
+    other.root("echo on > /root/more; sha256sum --check /root/sum");
+}
+
+#[test]
+fn on_a_full_pool_it_is_an_event_for_everybody() {
+    for driver in ["btrfs", "xfs"] {
+        let Some(home) = crate::storage::pool(driver, "512MiB") else { continue };
+        let (writer, other) = (home.create(&json!({})), home.create(&json!({})));
+        other.root("echo kept > /root/file");
+        fills(&home, &writer, "/root/all", &[&writer, &other]);
+        assert_eq!(other.root("cat /root/file"), "kept\n");
+        home.warren(&["rm", "--force", &writer.id]).good();
+        wait_until("there is room again", || {
+            let line = "head -c 50000000 /dev/zero > /root/more && sync /root/more";
+            other.exec_as(&json!({"command": ["sh", "-c", line], "user": "root"}))["exit_code"] == 0
+        });
+    }
+}
+
+/// Writes until nothing more goes, inside, and waits for what is said outside.
+fn fills(home: &Home, writer: &Sandbox<'_>, path: &str, all: &[&Sandbox<'_>]) {
+    let line = format!("cat /dev/zero > {path}");
+    let filled = writer.exec_as(&json!({"command": ["sh", "-c", line], "user": "root"}));
+    let said = filled["stderr"].as_str().expect("text");
+    assert!(said.contains("No space left on device"), "{filled}");
+    for sandbox in all {
+        let kinds = home.events(&sandbox.id, "disk.full");
+        assert_eq!(kinds.last().expect("an event"), "disk.full");
+    }
+}
+
+#[test]
 fn on_a_full_disk_sandboxes_are_refused_and_removed() {
     let Some(home) = home(48) else { skip!("only root can mount") };
     let sandbox = home.create(&json!({}));

@@ -65,6 +65,23 @@ impl Home {
         Some(home)
     }
 
+    /// An empty place whose data directory is an ext4 of so many bytes behind a loop device; `None`
+    /// where that cannot be.
+    pub(crate) fn on_ext4(bytes: u64, settings: &[(&str, &str)]) -> Option<Self> {
+        if !super::is_root() || !std::path::Path::new("/dev/loop-control").exists() {
+            return None;
+        }
+        let mut home = Self::with(settings);
+        let file = home.directory.path().join("ext4");
+        fs::File::create(&file).and_then(|it| it.set_len(bytes)).expect("make a file");
+        run(command("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&file), b"").good();
+        let data = home.directory.path().join("data");
+        fs::create_dir(&data).expect("make a data directory");
+        run(command("mount").args(["-o", "loop"]).arg(&file).arg(&data), b"").good();
+        home.disk = Some(Disk(data));
+        Some(home)
+    }
+
     /// Changes the settings of servers started from now on.
     pub(crate) fn set(&mut self, settings: &[(&str, &str)]) {
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into()));

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Home, can_mount, is_mounted};
+use super::{Home, can_mount, has_limits, is_mounted};
 use crate::harness::{command, run};
 
 /// A disk: a file behind a loop device, which is let go of when this is dropped.
@@ -55,7 +55,8 @@ fn a_device_carries_a_pool_that_is_mounted_again_after_a_reboot() {
         let make = ["setup", "storage", "--device", &disk.device, "--driver", driver, "--yes"];
         home.warren(&make).good();
         assert!(is_mounted(&home) && !home.data().join("pool.img").exists());
-        let sandbox = home.create(&json!({"name": "a", "disk_bytes": 64 << 20}));
+        let limit = has_limits(&home).then_some(64 << 20);
+        let sandbox = home.create(&json!({"name": "a", "disk_bytes": limit}));
         sandbox.root("echo kept > /root/file");
         home.warren(&["stop", "a"]).good();
         home.warren(&["serve", "--stop"]).good();

@@ -26,7 +26,7 @@ const GROWTH: u64 = 4;
 /// Make a filesystem of our own for the files of sandboxes
 ///
 /// On btrfs a snapshot costs the same whatever a sandbox holds; on xfs copies share their blocks;
-/// on both disk limits are enforced. This makes such a filesystem in the file DATA_DIR/pool.img,
+/// on both disk limits are enforced, on xfs if the kernel has quotas for it. This makes such a filesystem in the file DATA_DIR/pool.img,
 /// whose space is set aside at once and which grows when it is nearly full, or on a device. The
 /// server mounts it at DATA_DIR/pool whenever it starts. Images, volumes, snapshots and stopped
 /// sandboxes are moved into it: copied, compared, and only then removed from where they were. A
@@ -120,7 +120,7 @@ fn report(setup: &Setup<'_>, made: &Made) -> Result<ExitCode, CliError> {
             "driver": filesystem.name(),
             "source": source,
             "most_bytes": made.most_bytes,
-            "disk_limits": true,
+            "disk_limits": made.limits(),
             "moved": moved,
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -134,11 +134,13 @@ fn report(setup: &Setup<'_>, made: &Made) -> Result<ExitCode, CliError> {
         talk(&format!("it grows up to {} while this machine has room", Size(made.most_bytes)));
     }
     match filesystem {
-        Filesystem::Btrfs => {
-            talk("snapshots cost the same whatever a sandbox holds; disk limits work")
-        }
-        Filesystem::Xfs => talk("copies share their blocks; disk limits work"),
+        Filesystem::Btrfs => talk("snapshots cost the same whatever a sandbox holds"),
+        Filesystem::Xfs => talk("copies share their blocks"),
     }
+    talk(match made.limits() {
+        true => "disk limits work",
+        false => "disk limits do not work: this kernel has no quotas for it",
+    });
     Ok(ExitCode::SUCCESS)
 }
 
