@@ -158,6 +158,9 @@ pub struct ImagesRemoved {
 pub struct ImagesImported {
     /// In the order of the archive.
     pub images: Vec<Image>,
+    /// What a person should know, such as devices that were left out: each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One line of a transfer. The last is `done` or `error`.

@@ -1,9 +1,10 @@
 //! Images and snapshots on their way into a real Docker, and out of one.
 
 use serde_json::{Value, json};
+use warren_test_registry::{Image, Layer, Tree};
 
 use crate::{
-    harness::{Docker, Home, skip},
+    harness::{Docker, Home, command, needs, run, skip},
     pulled::{list, registry, tool},
 };
 
@@ -76,7 +77,7 @@ fn an_image_comes_from_a_docker_that_runs() {
     let root = crate::images::small_root();
     let place = tempfile::tempdir().unwrap();
     let archive = place.path().join("root.tar");
-    let tree = warren_test_registry::Tree::of(root.path()).unwrap().into_tar();
+    let tree = Tree::of(root.path()).unwrap().into_tar();
     std::fs::write(&archive, tree).unwrap();
     let changes = ["--change", "CMD [\"/bin/cat\", \"/etc/motd\"]", "--change", "ENV A=b"];
     let import = [&["import"], &changes[..], &[archive.to_str().unwrap(), "team/root:1"]].concat();
@@ -96,4 +97,56 @@ fn an_image_comes_from_a_docker_that_runs() {
     home.warren(&["snapshot", "export", "built", saved.to_str().unwrap()]).good();
     docker.run(&["load", "--input", saved.to_str().unwrap()]).good();
     assert_eq!(in_docker(&docker, "built:latest", "/one").as_deref(), Some("one\n"));
+}
+
+#[test]
+fn an_image_comes_from_a_containerd_that_runs() {
+    needs!("ctr");
+    let docker = match Docker::start() {
+        Ok(docker) => docker,
+        Err(reason) => skip!("{reason}"),
+    };
+    let place = tempfile::tempdir().unwrap();
+    warren_test_registry::write_layout(&tool(), "registry.invalid/team/tool:1", place.path())
+        .unwrap();
+    let archive = place.path().join("tool.tar");
+    let mut tar = command("tar");
+    tar.arg("-C").arg(place.path()).arg("-cf").arg(&archive);
+    run(tar.args(["oci-layout", "index.json", "blobs"]), b"").good();
+    let address = docker.containerd();
+    let settings = [
+        ("WARREN_BLANKS", "0"),
+        ("CONTAINERD_ADDRESS", address.to_str().unwrap()),
+        ("CONTAINERD_NAMESPACE", "team"),
+    ];
+    let mut ctr = command("ctr");
+    ctr.envs(settings).args(["images", "import", "--no-unpack"]).arg(&archive);
+    run(&mut ctr, b"").good();
+    let home = Home::with(&settings);
+    let name = "registry.invalid/team/tool:1";
+    home.warren(&["image", "import", "--containerd", name]).good();
+    assert_eq!(list(&home)["images"][0]["references"], json!([name]));
+    let said = home.warren(&["run", "--image", name]).good().text();
+    assert_eq!(said, "hello from the image\nyes\n");
+    let missing = home.warren(&["image", "import", "--containerd", "registry.invalid/none:1"]);
+    assert!(missing.errors().contains("ctr could not export"), "{}", missing.errors());
+}
+
+#[test]
+fn devices_of_an_archive_are_left_out_with_a_note() {
+    let home = Home::new();
+    let place = tempfile::tempdir().unwrap();
+    let mut layers = tool().layers;
+    let device = Tree::default().entry(tar::EntryType::Char, "dev/sda", "", 0o600, b"");
+    layers.push(Layer::gzip(&device.into_tar()));
+    let image = Image::new(layers, &json!({}));
+    warren_test_registry::write_layout(&image, "tool:1", place.path()).unwrap();
+    let archive = place.path().join("tool.tar");
+    let mut tar = command("tar");
+    tar.arg("-C").arg(place.path()).arg("-cf").arg(&archive);
+    run(tar.args(["oci-layout", "index.json", "blobs"]), b"").good();
+    let imported = home.warren(&["image", "import", archive.to_str().unwrap()]).good();
+    assert!(imported.errors().contains("1 devices of layer sha256:"), "{}", imported.errors());
+    let sandbox = home.create(&json!({"image": "tool:1"}));
+    assert_eq!(sandbox.root("test -e /dev/sda || echo none"), "none\n");
 }

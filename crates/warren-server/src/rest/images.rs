@@ -10,8 +10,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
+use tokio::sync::mpsc;
 use warren_api::images as api;
-use warren_core::images::{ExportFormat, Held, Images, ImportSource, Listed, Progress, Prune};
+use warren_core::images::{
+    ExportFormat, Held, Images, ImportSource, Listed, Progress, Prune, Step,
+};
 
 use super::{arriving::Arriving, transfers::transfer};
 use crate::{
@@ -21,6 +24,9 @@ use crate::{
     error::ApiError,
     extract::{Body, Named, Parameters},
 };
+
+/// How many steps of an import are kept for its answer.
+const MOST_STEPS: usize = 4096;
 
 /// List images, the newest first
 #[utoipa::path(
@@ -156,8 +162,15 @@ pub(crate) async fn import_archive(
     let images = app.sandboxes.images()?;
     let pieces = Arriving::new(body, app.tasks()).map(|piece| piece.map_err(std::io::Error::other));
     let source = ImportSource::Stream(Box::pin(pieces));
-    let held = images.import(&caller, source, name.as_deref(), &Progress::default()).await?;
-    Ok(Json(api::ImagesImported { images: done(&images, &held).images }))
+    let (sender, mut steps) = mpsc::channel(MOST_STEPS);
+    let held = images.import(&caller, source, name.as_deref(), &Progress::to(sender)).await?;
+    let mut notes = Vec::new();
+    while let Ok(step) = steps.try_recv() {
+        if let Step::Note(text) = step {
+            notes.push(text);
+        }
+    }
+    Ok(Json(api::ImagesImported { images: done(&images, &held).images, notes }))
 }
 
 /// Export an image

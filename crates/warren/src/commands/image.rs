@@ -262,7 +262,9 @@ async fn upload(
     archive: impl tokio::io::AsyncRead + Send + Unpin + 'static,
 ) -> Result<Vec<Image>, CliError> {
     let importing = cx.client.import_archive(name.as_deref(), archive);
-    Ok(cx.wait("importing", importing).await?.images)
+    let imported = cx.wait("importing", importing).await?;
+    imported.notes.iter().for_each(|note| cx.output.talk(note));
+    Ok(imported.images)
 }
 
 async fn export(cx: &Context<'_>, args: ExportArgs) -> Result<(), CliError> {

@@ -58,7 +58,7 @@ impl Environment {
 
     /// What a background server needs of it, as `NAME=value`: where things are, and our settings.
     pub(crate) fn for_server(&self) -> Vec<String> {
-        const KEPT: [&str; 15] = [
+        const KEPT: [&str; 17] = [
             "HOME",
             "PATH",
             "USER",
@@ -66,9 +66,11 @@ impl Environment {
             "XDG_CONFIG_HOME",
             "XDG_RUNTIME_DIR",
             "TZ",
-            // How registries are reached, and with which credentials.
+            // How registries and other programs are reached, and with which credentials.
             "DOCKER_CONFIG",
             "DOCKER_HOST",
+            "CONTAINERD_ADDRESS",
+            "CONTAINERD_NAMESPACE",
             "HTTPS_PROXY",
             "https_proxy",
             "HTTP_PROXY",

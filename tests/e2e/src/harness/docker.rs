@@ -72,6 +72,11 @@ impl Docker {
         address(self.directory.path())
     }
 
+    /// Where its containerd listens.
+    pub(crate) fn containerd(&self) -> PathBuf {
+        self.directory.path().join("run/containerd/containerd.sock")
+    }
+
     /// Runs a command line of `docker` there.
     #[track_caller]
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
