@@ -7,7 +7,7 @@
 
 mod body;
 mod headers;
-mod naming;
+pub(crate) mod naming;
 mod outside;
 mod rewrite;
 mod sender;

@@ -220,8 +220,8 @@ impl Connection<'_> {
         changes: watch::Receiver<u64>,
     ) -> Result<(), Ended> {
         let passport = &*self.passport;
-        let outside = match outside::connect(self.destination, passport, self.config.connect).await
-        {
+        let connect = self.config.connect;
+        let outside = match outside::connect(self.destination, name, passport, connect).await {
             Ok(outside) => outside,
             Err(failed) => {
                 if matches!(failed, OutsideError::Unreachable { .. }) {

@@ -13,7 +13,7 @@
 //! | [`authority`] | who signs for those hosts inside of one sandbox |
 //! | [`mask`] | secrets hidden in what the other side answers |
 //! | `peek` | what the first bytes of a connection say, without decrypting anything |
-//! | `outside` | connecting to what the sandbox meant |
+//! | `outside` | connecting to what the sandbox meant, through its proxy where it has one |
 //! | `relay` | bytes in both directions, by `splice(2)` |
 //! | `exchange` | HTTP requests that are looked at one by one, and changed |
 //! | `intercept` | TLS in the place of a host that has credentials |
@@ -53,5 +53,33 @@ pub use authority::Authority;
 pub use credentials::{Credentials, HostRule};
 pub use gate::{Gate, GateConfig};
 pub use name::HostName;
+pub use outside::proxy::{Proxy, ProxyKind};
 pub use passport::{Asked, Denied, Passport, Reach, Reason, Verdict};
 pub use trust::TrustError;
+
+/// Doors for fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing {
+    use http::{Request, header};
+
+    use crate::{HostName, exchange, peek::Peek};
+
+    /// What the first bytes of a connection are, when so many of them come at once.
+    #[must_use]
+    pub fn first(bytes: &[u8], at_once: usize) -> Option<String> {
+        let mut peek = Peek::default();
+        let first = bytes.chunks(at_once.max(1)).find_map(|part| peek.push(part));
+        first.map(|first| format!("{first:?}"))
+    }
+
+    /// The name that a request gives, which has this target and these hosts: `None` for one that
+    /// is no request or contradicts itself.
+    #[must_use]
+    pub fn name(target: &str, hosts: &[&[u8]]) -> Option<Option<HostName>> {
+        let mut request = Request::builder().uri(target);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        exchange::naming::name(&request.body(()).ok()?).ok()
+    }
+}

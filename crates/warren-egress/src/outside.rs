@@ -1,5 +1,7 @@
 //! Connecting to what a sandbox means.
 
+pub(crate) mod proxy;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -12,6 +14,8 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{self, pki_types::ServerName},
 };
+
+use proxy::{Proxy, ProxyError};
 
 use crate::{
     name::HostName,
@@ -32,6 +36,21 @@ pub(crate) enum OutsideError {
         #[source]
         source: io::Error,
     },
+    /// The sandbox's proxy was not reached.
+    #[error("the proxy {host} was not reached")]
+    NoProxy {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    /// The sandbox's proxy does not let it through.
+    #[error("the proxy {host} does not connect to {destination}")]
+    Proxy {
+        host: String,
+        destination: SocketAddr,
+        #[source]
+        source: ProxyError,
+    },
     /// Nobody can be trusted.
     #[error("could not prepare TLS")]
     Trust(#[source] rustls::Error),
@@ -44,8 +63,58 @@ pub(crate) enum OutsideError {
     },
 }
 
-/// Opens a connection to an address, as the host.
+/// Opens a connection to a destination: as the host, or through the proxy that the sandbox has,
+/// which is told the name where there is one.
 pub(crate) async fn connect(
+    destination: SocketAddr,
+    name: Option<&HostName>,
+    passport: &dyn Passport,
+    patience: Duration,
+) -> Result<TcpStream, OutsideError> {
+    match passport.proxy() {
+        None => direct(destination, passport, patience).await,
+        Some(proxy) => {
+            let address = destination.ip().to_canonical();
+            if passport.reach(address) == Reach::No {
+                return Err(OutsideError::Unreachable { address });
+            }
+            let connected = proxied(&proxy, destination, name, passport, patience);
+            let late = |_elapsed| OutsideError::NoProxy {
+                host: proxy.host.clone(),
+                source: io::ErrorKind::TimedOut.into(),
+            };
+            timeout(patience, connected).await.map_err(late)?
+        }
+    }
+}
+
+async fn proxied(
+    proxy: &Proxy,
+    destination: SocketAddr,
+    name: Option<&HostName>,
+    passport: &dyn Passport,
+    patience: Duration,
+) -> Result<TcpStream, OutsideError> {
+    let host = || proxy.host.clone();
+    let addresses = tokio::net::lookup_host((proxy.host.as_str(), proxy.port)).await;
+    let addresses = addresses.map_err(|source| OutsideError::NoProxy { host: host(), source })?;
+    let nowhere = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    let mut failed = OutsideError::NoProxy { host: host(), source: nowhere };
+    for address in addresses {
+        match direct(address, passport, patience).await {
+            Ok(mut stream) => {
+                let through = proxy::through(&mut stream, proxy, name, destination).await;
+                let refused = |source| OutsideError::Proxy { host: host(), destination, source };
+                return through.map(|()| stream).map_err(refused);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Opens a connection to an address, as the host.
+async fn direct(
     destination: SocketAddr,
     passport: &dyn Passport,
     patience: Duration,

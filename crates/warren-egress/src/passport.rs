@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{credentials::Credentials, name::HostName};
+use crate::{credentials::Credentials, name::HostName, outside::proxy::Proxy};
 
 /// What is known about the sandbox that a connection comes from.
 ///
@@ -35,6 +35,12 @@ pub trait Passport: fmt::Debug + Send + Sync + 'static {
     /// What is done to requests for some hosts. [`Passport::needs_name`] says yes where there is
     /// any, for the ports on which such hosts are asked.
     fn credentials(&self) -> Option<Arc<Credentials>> {
+        None
+    }
+
+    /// The proxy that every connection goes through, where the sandbox has one. The proxy itself is
+    /// reached only where [`Passport::reach`] says so.
+    fn proxy(&self) -> Option<Arc<Proxy>> {
         None
     }
 

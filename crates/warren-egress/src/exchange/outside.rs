@@ -35,7 +35,9 @@ impl Outside {
         &self,
         versions: Versions,
     ) -> Result<(Box<dyn Stream>, bool), OutsideError> {
-        let stream = outside::connect(self.destination, &*self.passport, self.connect).await?;
+        let name = self.tls.as_ref().map(|tls| &tls.name);
+        let passport = &*self.passport;
+        let stream = outside::connect(self.destination, name, passport, self.connect).await?;
         let Some(Tls { name, trust }) = &self.tls else {
             return Ok((Box::new(stream), self.h2));
         };

@@ -9,5 +9,6 @@
 mod credentials;
 mod origin;
 mod passing;
+mod proxies;
 mod requests;
 mod world;

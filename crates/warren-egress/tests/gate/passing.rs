@@ -12,7 +12,7 @@ use warren_egress::{HostName, Reach, Reason};
 use crate::world::World;
 
 /// What a TLS client begins with that asks for this name.
-fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let provider = tokio_rustls::rustls::crypto::ring::default_provider();
     let config = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()

@@ -15,7 +15,7 @@ use tokio::{
     task::JoinSet,
 };
 use warren_egress::{
-    Asked, Credentials, Denied, Gate, GateConfig, HostName, Passport, Reach, Verdict,
+    Asked, Credentials, Denied, Gate, GateConfig, HostName, Passport, Proxy, Reach, Verdict,
 };
 
 /// Names that may be reached, anywhere; nothing else may.
@@ -26,6 +26,7 @@ pub(crate) struct Names {
     reach: Reach,
     credentials: Mutex<Option<Arc<Credentials>>>,
     answered: AtomicBool,
+    proxy: Mutex<Option<Arc<Proxy>>>,
     changes: watch::Sender<u64>,
     denials: mpsc::UnboundedSender<Denied>,
     pub(crate) sent: AtomicU64,
@@ -41,6 +42,11 @@ impl Names {
     pub(crate) fn give(&self, credentials: Credentials) {
         *self.credentials.lock().unwrap() = Some(Arc::new(credentials));
         self.changes.send_modify(|it| *it += 1);
+    }
+
+    /// From now on every connection goes through this proxy.
+    pub(crate) fn send_through(&self, proxy: Proxy) {
+        *self.proxy.lock().unwrap() = Some(Arc::new(proxy));
     }
 
     /// From now on every address was answered for every name.
@@ -66,6 +72,10 @@ impl Passport for Names {
 
     fn credentials(&self) -> Option<Arc<Credentials>> {
         self.credentials.lock().unwrap().clone()
+    }
+
+    fn proxy(&self) -> Option<Arc<Proxy>> {
+        self.proxy.lock().unwrap().clone()
     }
 
     fn answered(&self, _name: &HostName, _address: IpAddr) -> bool {
@@ -108,6 +118,7 @@ impl World {
             reach,
             credentials: Mutex::default(),
             answered: AtomicBool::new(false),
+            proxy: Mutex::default(),
             changes: watch::channel(0).0,
             denials: denials_in,
             sent: AtomicU64::new(0),
