@@ -15,6 +15,7 @@ mod link;
 mod lines;
 
 mod sandboxes;
+mod secrets;
 
 mod snapshots;
 

@@ -22,6 +22,7 @@ pub mod files;
 
 pub mod event;
 
+pub mod secret;
 pub mod server;
 
 pub mod access;

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::{
     quota::Quota,
     runtime::DeadlineAction,
+    secrets::SealKey,
     spec::{Image, Limits, Network, Profile, Spec},
 };
 
@@ -29,6 +30,8 @@ pub struct Config {
     /// The registries that callers from afar may have images pulled from, `*` for any: whoever may
     /// name one makes this server talk to it.
     pub registries_for_all: Vec<String>,
+    /// What secrets are sealed with; none where none can be kept.
+    pub seal_key: Option<SealKey>,
 }
 
 /// What a new sandbox gets where its request does not say.

@@ -16,6 +16,7 @@
 //! | [`images`] | what root filesystems are made from, and the store of them |
 //! | [`sandbox`] | one sandbox and the task that owns it |
 //! | [`volumes`] | directories that outlive sandboxes |
+//! | [`secrets`] | values that requests are given on their way out |
 //! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exec`], [`events`], [`logs`] | what streams |
 //! | `guest` | the client of the guest agent |
@@ -42,6 +43,7 @@ pub mod exec;
 pub mod logs;
 pub mod quota;
 pub mod sandbox;
+pub mod secrets;
 pub mod snapshots;
 pub mod store;
 pub mod templates;

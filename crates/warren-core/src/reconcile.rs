@@ -15,7 +15,7 @@ use crate::{
     id::SandboxId,
     runtime::{GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
-    sandboxes::volumes,
+    sandboxes::{secrets, volumes},
     shared::Shared,
     snapshots::Status,
     spec::Image,
@@ -63,6 +63,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     }
     let noted = shared.store.change_objects(change).await;
     noted.map_err(SandboxError::store("note the end of builds"))?;
+    secrets::restore(shared, &loaded.objects);
     volumes::restore(shared, &loaded.objects).await;
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();

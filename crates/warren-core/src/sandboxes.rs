@@ -33,6 +33,7 @@ mod exec;
 mod files;
 mod health;
 mod images;
+pub(crate) mod secrets;
 mod snapshots;
 mod transfer;
 pub(crate) mod volumes;

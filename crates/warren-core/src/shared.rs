@@ -20,6 +20,7 @@ use crate::{
     quota,
     runtime::Runtime,
     sandbox::{Sandbox, handle::Handle},
+    secrets::Secrets,
     snapshots::Snapshots,
     spec::Limits,
     store::{Key, Store},
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) templates: templates::Table,
     pub(crate) volumes: Arc<Volumes>,
+    pub(crate) secrets: Secrets,
     registry: Mutex<Registry>,
 }
 
@@ -138,7 +140,7 @@ impl Shared {
         let creating = watch::Sender::new(0);
         let (api_keys, registry) = (KeyTable::default(), Mutex::default());
         let (snapshots, templates) = (Arc::default(), templates::Table::default());
-        let volumes = Arc::default();
+        let (volumes, secrets) = (Arc::default(), Secrets::default());
         Self {
             runtime,
             store,
@@ -150,6 +152,7 @@ impl Shared {
             snapshots,
             templates,
             volumes,
+            secrets,
             registry,
         }
     }

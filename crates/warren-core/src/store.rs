@@ -37,6 +37,7 @@ use crate::{
 mod access;
 mod objects;
 mod row;
+mod secret;
 mod snapshot;
 mod sql;
 pub(crate) mod templates;
@@ -49,6 +50,7 @@ pub(crate) use transaction::transaction;
 pub(crate) use access::AccessChange;
 pub use access::Backup;
 pub(crate) use objects::{Object, ObjectChange, ObjectKind};
+pub(crate) use secret::{object_secret, secret_object};
 pub(crate) use snapshot::{object_snapshot, snapshot_object};
 pub(crate) use volume::{object_volume, volume_object};
 

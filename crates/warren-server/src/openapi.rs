@@ -58,6 +58,7 @@ WebSocket; each says so, and which schema one of its messages has.";
         (name = "images", description = "What sandboxes are made from"),
         (name = "templates", description = "Named images with what belongs to them, and the builds that make them"),
         (name = "volumes", description = "Directories that outlive sandboxes, and their files"),
+        (name = "secrets", description = "Values that sandboxes use and never see"),
         (name = "events", description = "What happens to sandboxes"),
         (name = "access", description = "Projects and API keys; for the user who runs the server, on its unix socket"),
         (name = "server", description = "The server itself"),

@@ -13,6 +13,7 @@ pub(crate) mod lifecycle;
 mod lines;
 pub(crate) mod logs;
 pub(crate) mod sandboxes;
+pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod snapshots;
 pub(crate) mod templates;

@@ -118,6 +118,10 @@ routes! {
     "/v1/volumes/{name}/files/stat" => get volumes::stat_volume_file;
     "/v1/volumes/{name}/files/list" => get volumes::list_volume_files;
     "/v1/volumes/{name}/files/mkdir" => post volumes::make_volume_directory;
+    // Secrets.
+    "/v1/secrets" => get secrets::list_secrets;
+    "/v1/secrets/{name}" => get secrets::get_secret, put secrets::set_secret,
+        delete secrets::delete_secret;
     // What happens.
     "/v1/events" => get events::follow_events;
     // Who may, and how much; for the host alone.

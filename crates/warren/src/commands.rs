@@ -27,6 +27,7 @@ pub(crate) mod resume;
 pub(crate) mod rm;
 pub(crate) mod rollback;
 pub(crate) mod run;
+pub(crate) mod secret;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod setup;
@@ -188,6 +189,7 @@ pub(crate) fn run(
             setup.client(&loaded?, async |cx| project::project(cx, args).await)
         }
         Command::Volume(args) => setup.client(&loaded?, async |cx| volume::volume(cx, args).await),
+        Command::Secret(args) => setup.client(&loaded?, async |cx| secret::secret(cx, args).await),
         Command::Backup(args) => setup.client(&loaded?, async |cx| backup::backup(cx, args).await),
         Command::Version(args) => version::version(&setup, &args, &loaded?),
     }

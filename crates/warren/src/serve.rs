@@ -6,6 +6,8 @@ mod notify;
 
 mod post;
 
+pub(crate) mod seal;
+
 mod tcp;
 
 mod wiring;
@@ -109,7 +111,9 @@ async fn run(
     for warning in &capabilities.warnings {
         tracing::warn!("{warning}");
     }
-    let core = wiring::core(config, &capabilities);
+    let mut core = wiring::core(config, &capabilities);
+    let key = seal::key(&dirs.data).map_err(CliError::local("open the key of the secrets"))?;
+    core.seal_key = Some(key);
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;

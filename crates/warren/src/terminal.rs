@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use warren_api::exec::TerminalSize;
 
 /// A terminal in raw mode. Dropping it, also by a panic, puts the old mode back.
@@ -32,6 +32,37 @@ impl RawMode {
 }
 
 impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no mode.
+        termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before).ok();
+    }
+}
+
+/// A terminal that does not show what is typed. Dropping it puts the old mode back.
+#[derive(Debug)]
+pub(crate) struct NoEcho {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl NoEcho {
+    /// Has the terminal at standard input show nothing but the end of a line.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; `ENOTTY` when it is no terminal.
+    pub(crate) fn enter() -> io::Result<Self> {
+        let terminal = io::stdin().as_fd().try_clone_to_owned()?;
+        let before = termios::tcgetattr(&terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        silent.local_modes.insert(LocalModes::ECHONL);
+        termios::tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for NoEcho {
     fn drop(&mut self) {
         // A terminal that is gone needs no mode.
         termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before).ok();

@@ -139,6 +139,10 @@ impl Shared {
         if volumes > 0 {
             return Err(in_use(format!("has {volumes} volumes")));
         }
+        let secrets = self.secrets.count(&owner);
+        if secrets > 0 {
+            return Err(in_use(format!("has {secrets} secrets")));
+        }
         let handles = registry.handles.values();
         let sandboxes = handles.filter(|handle| handle.sandbox().owner == owner).count();
         let sandboxes = sandboxes.max(project.sandboxes as usize);

@@ -14,11 +14,12 @@ pub(crate) enum ObjectKind {
     Volume,
     Build,
     BuildStep,
+    Secret,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 5] =
-        [Self::Snapshot, Self::Template, Self::Volume, Self::Build, Self::BuildStep];
+    const ALL: [Self; 6] =
+        [Self::Snapshot, Self::Template, Self::Volume, Self::Build, Self::BuildStep, Self::Secret];
 
     fn name(self) -> &'static str {
         match self {
@@ -27,6 +28,7 @@ impl ObjectKind {
             Self::Volume => "volume",
             Self::Build => "build",
             Self::BuildStep => "build_step",
+            Self::Secret => "secret",
         }
     }
 }

@@ -14,6 +14,7 @@ mod images;
 mod pool;
 mod rest;
 mod restart;
+mod secrets;
 mod snapshots;
 mod store;
 mod templates;

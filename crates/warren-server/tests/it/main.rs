@@ -17,6 +17,7 @@ mod logs;
 mod openapi;
 mod routes;
 mod sandboxes;
+mod secrets;
 mod server;
 mod snapshots;
 mod socket;

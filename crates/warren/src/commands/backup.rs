@@ -16,8 +16,10 @@ use crate::error::{CliError, Kind};
 /// Copy the server's database to a file
 ///
 /// The copy is consistent while sandboxes come and go: sandboxes with their environments, events,
-/// projects, and hashes of keys. The files of sandboxes are not in it. Only its owner can read the
-/// file; one that exists is not replaced. On the server's own machine alone.
+/// projects, hashes of keys, and secrets as they are encrypted. The key that opens those,
+/// `secrets.key` in the data directory, is not in it: keep a copy of that elsewhere. The files of
+/// sandboxes are not in it either. Only its owner can read the file; one that exists is not
+/// replaced. On the server's own machine alone.
 #[derive(clap::Args, Debug)]
 pub(crate) struct BackupArgs {
     /// The file to make
@@ -31,9 +33,14 @@ pub(crate) async fn backup(cx: &Context<'_>, args: BackupArgs) -> Result<ExitCod
     target.finish().map_err(failed(&args.copy))?;
     if cx.output.json {
         let path = std::path::absolute(&args.copy).unwrap_or(args.copy);
-        cx.output.value(&serde_json::json!({ "file": path, "size": copied }))?;
+        let told = serde_json::json!({ "file": path, "size": copied, "holds_seal_key": false });
+        cx.output.value(&told)?;
     } else {
         cx.output.talk(&format!("copied {copied} bytes to {}", args.copy.display()));
+        cx.output.talk(&format!(
+            "the key of the secrets, {} in the data directory, is not in it",
+            crate::serve::seal::FILE
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

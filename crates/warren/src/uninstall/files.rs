@@ -24,6 +24,7 @@ pub(super) const DATA: &[&str] = &[
     "builds",
     "warren.db*",
     "logs.db*",
+    "secrets.key*",
     "backup-*",
     "server.log*",
     ".doctor-*",
