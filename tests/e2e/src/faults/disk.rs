@@ -83,9 +83,9 @@ fn on_a_full_ext4_it_is_enospc_inside_an_event_outside_and_nobody_is_harmed() {
     assert!(refused["stderr"].as_str().unwrap().contains("No space left"), "{refused}");
     let upload = vec![7; 1 << 20];
     let refused = home.warren_with(&["volume", "put", "-", "data", "large"], &upload);
-    assert!(refused.errors().contains("space"), "{}", refused.errors());
+    assert!(refused.errors().contains("is full"), "{}", refused.errors());
     let listed = home.warren(&["volume", "ls", "data", "--quiet"]).good().text();
-    assert_eq!(listed, "x\n", "nothing half-made stays");
+    assert_eq!(listed, "/x\n", "nothing half-made stays");
     for sandbox in [&writer, &other] {
         assert_eq!(sandbox.get()["state"], "running");
     }
@@ -114,16 +114,22 @@ fn on_a_full_pool_it_is_an_event_for_everybody() {
     }
 }
 
-/// Writes until nothing more goes, inside, and waits for what is said outside.
+/// Writes inside until there is next to nothing left, waits for what is said outside, and writes
+/// until nothing more goes. The database is on the same disk: what nobody could write down is told
+/// when there is room again.
 fn fills(home: &Home, writer: &Sandbox<'_>, path: &str, all: &[&Sandbox<'_>]) {
-    let line = format!("cat /dev/zero > {path}");
-    let filled = writer.exec_as(&json!({"command": ["sh", "-c", line], "user": "root"}));
-    let said = filled["stderr"].as_str().expect("text");
-    assert!(said.contains("No space left on device"), "{filled}");
+    writer.root(&format!(
+        "free=$(df --output=avail -k / | tail -1); \
+         head -c $((free - 1200))K /dev/zero > {path}; sync {path}"
+    ));
     for sandbox in all {
         let kinds = home.events(&sandbox.id, "disk.full");
         assert_eq!(kinds.last().expect("an event"), "disk.full");
     }
+    let line = format!("cat /dev/zero >> {path}");
+    let filled = writer.exec_as(&json!({"command": ["sh", "-c", line], "user": "root"}));
+    let said = filled["stderr"].as_str().expect("text");
+    assert!(said.contains("No space left on device"), "{filled}");
 }
 
 #[test]
