@@ -34,7 +34,7 @@ const STATE: u32 = (b'X' as u32) << 8 | 5;
 /// `QIF_BLIMITS`: the limits of space are set, and nothing else.
 const SPACE: u32 = 1;
 /// `XFS_SUPER_MAGIC`
-const XFS: i64 = 0x5846_5342;
+const XFS: rustix::fs::FsWord = 0x5846_5342;
 /// `FS_QUOTA_PDQ_ENFD`: projects are counted and their limits hold.
 const ENFORCED: u16 = 1 << 5;
 /// `QIF_DQBLKSIZE`: what limits are given in.
@@ -71,7 +71,7 @@ struct Quota {
 /// may say how.
 #[must_use]
 pub fn works(directory: BorrowedFd<'_>) -> bool {
-    if !rustix::fs::fstatfs(directory).is_ok_and(|it| i64::from(it.f_type) == XFS) {
+    if !rustix::fs::fstatfs(directory).is_ok_and(|it| it.f_type == XFS) {
         return false;
     }
     // `struct fs_quota_stat`, 80 bytes: a version, and 16 bits of flags at its third byte.
