@@ -46,7 +46,7 @@ impl BuildTrees {
     /// Opens the trees below a data directory, and removes what an earlier server left half-made.
     pub(crate) fn open(data: &Path) -> io::Result<Self> {
         let root = data.join("builds");
-        fs::create_dir_all(&root)?;
+        crate::storage::make_place(&root)?;
         fs::set_permissions(&root, fs::Permissions::from_mode(0o700))?;
         for entry in fs::read_dir(&root)?.flatten() {
             let name = entry.file_name();

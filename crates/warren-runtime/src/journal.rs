@@ -78,7 +78,7 @@ impl Journal {
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let journal = Self::at(data_dir)?;
         for directory in [&journal.blanks, &journal.sandboxes, &journal.trash, &journal.stopped] {
-            fs::create_dir_all(directory)?;
+            crate::storage::make_place(directory)?;
         }
         Ok(journal)
     }

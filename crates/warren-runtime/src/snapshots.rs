@@ -28,7 +28,7 @@ impl Snapshots {
     /// Opens the snapshots in a storage directory.
     pub(crate) fn open(storage: &Path) -> io::Result<Self> {
         let directory = storage.join("snapshots");
-        fs::create_dir_all(&directory)?;
+        crate::storage::make_place(&directory)?;
         Ok(Self { directory, origins: Mutex::default() })
     }
 

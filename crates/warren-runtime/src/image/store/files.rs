@@ -103,7 +103,7 @@ fn odd<E: ToString>(error: E) -> io::Error {
 impl Files {
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         for name in ["blobs/sha256", "layers", "records", "names", "partial", "tmp"] {
-            fs::create_dir_all(root.join(name))?;
+            crate::storage::make_place(&root.join(name))?;
         }
         Ok(Self { root: root.to_owned(), next: AtomicU64::new(0) })
     }
