@@ -27,6 +27,7 @@ mod events;
 
 mod diff;
 mod logs;
+mod network;
 
 mod templates;
 

@@ -59,6 +59,14 @@ pub enum EventKind {
     /// sandboxes share is full; `used_bytes` and `limit_bytes` in the detail say how much.
     #[serde(rename = "disk.full")]
     DiskFull,
+    /// It tried to reach what its rules deny; `host`, `address`, `protocol`, `port` and `rule` in the
+    /// detail say what and why, `dry_run` that it happened all the same, `untold` how many more
+    /// there were since the last such event.
+    #[serde(rename = "network.denied")]
+    Denied,
+    /// What it may reach was changed.
+    #[serde(rename = "network.changed")]
+    NetworkChanged,
     /// It could not be made, or broke.
     #[serde(rename = "sandbox.failed")]
     Failed,

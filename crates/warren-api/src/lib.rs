@@ -29,6 +29,8 @@ pub mod access;
 
 pub mod usage;
 
+pub mod network;
+
 pub mod images;
 pub mod volume;
 

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Timestamp, volume::VolumeMount};
 
+pub use crate::network::Network;
+
 /// `POST /v1/sandboxes`: what is wanted. Everything has a default of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"name": "worker", "lifetime_seconds": 3600})))]
@@ -62,7 +64,7 @@ pub struct CreateSandbox {
     /// How much its root may do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
-    /// What it may reach.
+    /// What it may reach: `open`, `none`, or rules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
     /// The name it sees as its own; its id where absent.
@@ -130,18 +132,6 @@ pub enum Profile {
     Default,
     /// No capability, no new privileges, never root.
     Strict,
-}
-
-/// What a sandbox may reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Network {
-    /// The internet; never the host, private ranges, metadata addresses or other sandboxes.
-    #[default]
-    Open,
-    /// Its own loopback alone.
-    None,
 }
 
 /// One sandbox.

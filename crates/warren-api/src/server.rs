@@ -49,6 +49,8 @@ pub struct Capabilities {
     pub dial: bool,
     /// Reaching the internet.
     pub network: bool,
+    /// Rules say what is reached, and can be changed while a sandbox runs.
+    pub network_rules: bool,
     /// The memory limit is enforced.
     pub memory_limit: bool,
     /// The processor limit is enforced.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Base64, Timestamp};
+use crate::{Base64, Timestamp, network::Network};
 
 /// `POST /v1/builds`: a template that is to be built. Its name and either `dockerfile` or `steps`
 /// must be there.
@@ -44,6 +44,9 @@ pub struct BuildTemplate {
     /// What sandboxes of the template may use where their request does not say.
     #[serde(default, skip_serializing_if = "TemplateLimits::is_empty")]
     pub limits: TemplateLimits,
+    /// What they may reach where their request does not say: `open`, `none`, or rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// What is started in a new sandbox, and awaited, before anybody has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<TemplateStart>,
@@ -245,6 +248,9 @@ pub struct TemplateVersion {
     /// What a sandbox of it may use where its request does not say.
     #[serde(default, skip_serializing_if = "TemplateLimits::is_empty")]
     pub limits: TemplateLimits,
+    /// What it may reach where its request does not say; the server's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// What is started in a new sandbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<TemplateStart>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, sandbox::Limits};
+use crate::{Timestamp, network::Traffic, sandbox::Limits};
 
 /// `GET /v1/sandboxes/{id}/metrics`: what a sandbox uses now, beside what it may use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Metrics {
     /// storage does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
+    /// What went over its network; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// What it may use.
     pub limits: Limits,
 }

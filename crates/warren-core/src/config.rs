@@ -90,7 +90,7 @@ impl Defaults {
             image: self.image.clone(),
             limits: self.limits.clone(),
             profile: self.profile,
-            network: self.network,
+            network: self.network.clone(),
             hostname: None,
             mounts: Vec::new(),
             volumes: Vec::new(),

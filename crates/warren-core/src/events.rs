@@ -59,6 +59,10 @@ pub enum EventKind {
     RolledBack,
     /// It has written as much to its disk as it may, or nearly.
     DiskFull,
+    /// It tried to reach what its rules deny.
+    Denied,
+    /// What it may reach was changed.
+    NetworkChanged,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -66,7 +70,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Created,
         Self::Running,
         Self::Paused,
@@ -77,6 +81,8 @@ impl EventKind {
         Self::Snapshotted,
         Self::RolledBack,
         Self::DiskFull,
+        Self::Denied,
+        Self::NetworkChanged,
         Self::Failed,
         Self::Deleted,
     ];
@@ -95,6 +101,8 @@ impl EventKind {
             Self::Snapshotted => "snapshotted",
             Self::RolledBack => "rolled_back",
             Self::DiskFull => "disk_full",
+            Self::Denied => "denied",
+            Self::NetworkChanged => "network_changed",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }

@@ -22,10 +22,11 @@ use crate::{
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
-        Capabilities, Captured, Cost, Created, Deadline, Duplex, Exit, ExitReason, Found,
-        GuestState, Haste, Port, Runtime, RuntimeError, RuntimeEvent, Sealed, Service, Usage,
+        Capabilities, Captured, Cost, Created, Deadline, Denial, Duplex, Exit, ExitReason, Found,
+        GuestState, Haste, Port, Reached, Runtime, RuntimeError, RuntimeEvent, Sealed, Service,
+        Traffic, Usage,
     },
-    spec::Spec,
+    spec::{Network, Spec},
     templates::files::BuildFiles,
 };
 
@@ -67,6 +68,8 @@ struct Guest {
     agent: Arc<FakeAgent>,
     deadline: Option<Deadline>,
     oom_kills: u64,
+    network: Network,
+    reached: Vec<Reached>,
 }
 
 /// What goes wrong, once.
@@ -94,6 +97,14 @@ pub enum Failure {
     Reset,
     /// The next comparison breaks off.
     Compare,
+    /// The next change of the network fails on the host.
+    Network,
+}
+
+impl Guest {
+    fn new(state: GuestState, agent: Arc<FakeAgent>, network: Network) -> Self {
+        Self { state, agent, deadline: None, oom_kills: 0, network, reached: Vec::new() }
+    }
 }
 
 impl Default for FakeRuntime {
@@ -111,6 +122,7 @@ impl Default for FakeRuntime {
                 stop: true,
                 dial: false,
                 network: true,
+                network_rules: true,
                 memory_limit: true,
                 cpu_limit: true,
                 pids_limit: true,
@@ -195,7 +207,31 @@ impl FakeRuntime {
     /// Adds a guest as an earlier server left it.
     pub fn plant(&self, id: SandboxId, state: GuestState) {
         let agent = FakeAgent::new(self.tasks.clone(), false);
-        self.lock().insert(id, Guest { state, agent, deadline: None, oom_kills: 0 });
+        self.lock().insert(id, Guest::new(state, agent, Network::default()));
+    }
+
+    /// What a guest may reach now.
+    pub fn network(&self, id: &SandboxId) -> Option<Network> {
+        self.lock().get(id).map(|guest| guest.network.clone())
+    }
+
+    /// Lets a guest reach everything, as when a change of its rules is lost.
+    pub fn forget_network(&self, id: &SandboxId) {
+        if let Some(guest) = self.lock().get_mut(id) {
+            guest.network = Network::Open;
+        }
+    }
+
+    /// Says that a guest tried what it may not.
+    pub fn deny(&self, id: &SandboxId, denial: Denial) {
+        self.events.send(RuntimeEvent::Denied { id: *id, denial }).ok();
+    }
+
+    /// Says that a guest reached something.
+    pub fn reach(&self, id: &SandboxId, reached: Reached) {
+        if let Some(guest) = self.lock().get_mut(id) {
+            guest.reached.push(reached);
+        }
     }
 
     /// Freezes a guest as its keeper does at a deadline.
@@ -299,7 +335,7 @@ impl Runtime for FakeRuntime {
                 let agent = FakeAgent::new(self.tasks.clone(), other.is_some());
                 self.fill(&agent, spec)?;
                 let state = GuestState::Running;
-                self.lock().insert(*id, Guest { state, agent, deadline: None, oom_kills: 0 });
+                self.lock().insert(*id, Guest::new(state, agent, spec.network.clone()));
             }
         }
         self.created.fetch_add(1, Ordering::Relaxed);
@@ -348,6 +384,7 @@ impl Runtime for FakeRuntime {
                 agent.take_files(&guest.agent);
             }
             guest.agent = agent;
+            guest.network = spec.network.clone();
             guest.state = GuestState::Running;
         })?;
         Ok(Created { steps: vec![("fake", Duration::from_micros(1))] })
@@ -489,8 +526,23 @@ impl Runtime for FakeRuntime {
         self.change(id, |guest| guest.state = GuestState::Running)
     }
 
+    async fn set_network(&self, id: &SandboxId, network: &Network) -> Result<(), RuntimeError> {
+        if self.fails(&[Failure::Network]).is_some() {
+            return Err(scripted("change the rules"));
+        }
+        self.change(id, |guest| guest.network = network.clone())
+    }
+
+    async fn learned(&self, id: &SandboxId) -> Result<Vec<Reached>, RuntimeError> {
+        self.change(id, |guest| guest.reached.clone())
+    }
+
     async fn usage(&self, id: &SandboxId) -> Result<Usage, RuntimeError> {
-        self.change(id, |guest| Usage { oom_kills: guest.oom_kills, ..Usage::default() })
+        self.change(id, |guest| Usage {
+            oom_kills: guest.oom_kills,
+            traffic: Some(Traffic::default()),
+            ..Usage::default()
+        })
     }
 }
 

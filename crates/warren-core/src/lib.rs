@@ -8,6 +8,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`id`], [`spec`], [`state`] | what a sandbox is |
+//! | [`egress`] | what it may reach |
 //! | [`runtime`] | the seam to what makes guests |
 //! | [`caller`], [`error`] | who asks, and why not |
 //! | [`access`] | projects, their keys and quotas |
@@ -23,6 +24,7 @@
 //! | `pool`, `quota`, `plan`, `reconcile`, `reap` | parts of the decisions |
 //! | [`store`] | what survives the server |
 
+pub mod egress;
 pub mod id;
 pub mod spec;
 pub mod state;

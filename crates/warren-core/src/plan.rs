@@ -74,7 +74,7 @@ impl Plan {
                 image: base.image,
                 limits,
                 profile: wanted.profile.or(base.profile).unwrap_or(defaults.profile),
-                network: wanted.network.or(base.network).unwrap_or(defaults.network),
+                network: network(wanted.network.or(base.network), defaults)?,
                 hostname: wanted.hostname,
                 mounts,
                 volumes: Vec::new(),
@@ -87,6 +87,23 @@ impl Plan {
             history: base.history,
             program: base.program,
         })
+    }
+}
+
+/// What a sandbox may reach; a policy is checked wherever it comes from.
+fn network(wanted: Option<Network>, defaults: &Defaults) -> Result<Network, SandboxError> {
+    let network = wanted.unwrap_or_else(|| defaults.network.clone());
+    check_network(&network)?;
+    Ok(network)
+}
+
+/// Refuses a policy that cannot be meant.
+pub(crate) fn check_network(network: &Network) -> Result<(), SandboxError> {
+    match network {
+        Network::Rules(egress) => {
+            egress.check().map_err(|reason| SandboxError::invalid("network", reason))
+        }
+        Network::Open | Network::None => Ok(()),
     }
 }
 

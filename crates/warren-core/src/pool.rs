@@ -23,7 +23,7 @@ use crate::{
     runtime::DeadlineAction,
     sandbox::{Lifetime, Program, Sandbox, Setup, birth::Birth, driver::Driver, handle::Handle},
     shared::Shared,
-    spec::Spec,
+    spec::{Network, Spec},
     state::State,
     templates,
 };
@@ -50,9 +50,20 @@ impl Kind {
     /// Whether it is exactly what somebody asks for. What was started knows the environment that it
     /// was started in, and no other.
     fn serves(&self, spec: &Spec, setup: &Setup, program: &Program) -> bool {
-        self.spec == *spec
+        self.fits(spec)
             && self.program.start == program.start
             && (program.start.is_none() || self.setup == *setup)
+    }
+
+    /// Whether it is made as it should be, or only its network has to be given rules.
+    fn fits(&self, spec: &Spec) -> bool {
+        match (&self.spec.network, &spec.network) {
+            (Network::Open, Network::Rules(_)) => {
+                let network = Network::Open;
+                self.spec == Spec { network, ..spec.clone() }
+            }
+            _ => self.spec == *spec,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind},
     id::SandboxId,
-    runtime::{GuestState, RuntimeError, RuntimeEvent},
+    runtime::{Denial, GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
     sandboxes::{secrets, volumes},
     shared::Shared,
@@ -322,6 +322,7 @@ pub(crate) async fn follow_exits(
             Ok(RuntimeEvent::DiskFull { id, used_bytes, limit_bytes }) => {
                 tell_full(&shared, id, used_bytes, limit_bytes);
             }
+            Ok(RuntimeEvent::Denied { id, denial }) => tell_denied(&shared, id, denial),
             Err(RecvError::Lagged(_)) => catch_up(&shared).await,
             Err(RecvError::Closed) => return,
         }
@@ -336,6 +337,25 @@ fn tell_full(shared: &Shared, id: SandboxId, used_bytes: u64, limit_bytes: u64) 
     full.detail.insert("used_bytes".to_owned(), used_bytes.to_string());
     full.detail.insert("limit_bytes".to_owned(), limit_bytes.to_string());
     shared.store.announce(vec![full]);
+}
+
+/// Adds to the events that a sandbox tried what it may not.
+fn tell_denied(shared: &Shared, id: SandboxId, denial: Denial) {
+    let Some(handle) = shared.any(id) else { return };
+    let Denial { to, rule, enforced, untold } = denial;
+    let details = [
+        ("host", to.name),
+        ("address", to.address.map(|it| it.to_string())),
+        ("protocol", Some(to.protocol.word().to_owned())),
+        ("port", to.port.map(|it| it.to_string())),
+        ("rule", rule.map(|it| it.to_string())),
+        ("dry_run", (!enforced).then(|| "true".to_owned())),
+        ("untold", (untold > 0).then(|| untold.to_string())),
+    ];
+    let mut denied = draft(shared, &handle.sandbox(), EventKind::Denied);
+    let given = details.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    denied.detail.extend(given);
+    shared.store.announce(vec![denied]);
 }
 
 /// Finds the exits whose news were lost.

@@ -1,6 +1,6 @@
 //! The seam to what makes guests: one [`Runtime`] per way of isolating.
 
-use std::{collections::BTreeMap, fs::File, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,9 +12,10 @@ use tokio::{
 
 use crate::{
     compare::{Change, Comparison, Files},
+    egress::{Attempt, Explanation, Protocol, Question},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
-    spec::{Limits, Spec, Stack},
+    spec::{Limits, Network, Spec, Stack},
     templates::files::BuildFiles,
     volumes::VolumeFiles,
 };
@@ -223,6 +224,29 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "list ports" })
     }
 
+    /// Changes what a guest may reach, while it runs: what is still allowed goes on, what is not
+    /// is cut, and there is no moment without rules. The same again changes nothing.
+    async fn set_network(&self, _id: &SandboxId, _network: &Network) -> Result<(), RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "change the network" })
+    }
+
+    /// Why a guest reaches something, or does not. `network` is what it may reach by its policy;
+    /// a runtime adds what it knows itself: networks that the operator allows, addresses that were
+    /// answered for a name.
+    async fn explain(
+        &self,
+        _id: &SandboxId,
+        network: &Network,
+        question: &Question,
+    ) -> Result<Explanation, RuntimeError> {
+        Ok(network.explain(question))
+    }
+
+    /// What a guest has reached, or tried to, while its rules were for learning or a dry run.
+    async fn learned(&self, _id: &SandboxId) -> Result<Vec<Reached>, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "learn what is reached" })
+    }
+
     /// Changes the limits of a running guest.
     async fn update_limits(&self, _id: &SandboxId, _limits: &Limits) -> Result<(), RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "change limits" })
@@ -249,6 +273,8 @@ pub struct Capabilities {
     pub dial: bool,
     /// Guests reach the outside ([`crate::spec::Network::Open`]).
     pub network: bool,
+    /// [`crate::spec::Network::Rules`] are enforced, and [`Runtime::set_network`] changes them.
+    pub network_rules: bool,
     /// [`Limits::memory_bytes`] is enforced.
     pub memory_limit: bool,
     /// [`Limits::cpu_millis`] is enforced.
@@ -428,6 +454,80 @@ pub enum RuntimeEvent {
         /// What it may, or what the storage has.
         limit_bytes: u64,
     },
+    /// It tried to reach what it may not. A runtime tells a few of these each second and counts
+    /// the rest.
+    Denied {
+        /// Which.
+        id: SandboxId,
+        /// What it tried.
+        denial: Denial,
+    },
+}
+
+/// A destination as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Destination {
+    /// The name: of a question, or of an address that was answered for it.
+    pub name: Option<String>,
+    /// The address; none for a question.
+    pub address: Option<IpAddr>,
+    /// The kind of packet; a question's is [`Protocol::Any`].
+    pub protocol: Protocol,
+    /// The port; none for what has none.
+    pub port: Option<u16>,
+}
+
+impl Destination {
+    /// It as something that a policy decides about, with its name proven.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt<'_> {
+        Attempt {
+            name: self.name.as_deref(),
+            proven: true,
+            address: self.address,
+            protocol: self.protocol,
+            port: self.port,
+        }
+    }
+}
+
+/// Something that a guest tried to reach and may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Where to.
+    pub to: Destination,
+    /// The rule that denies it, by its place from 0; none where no rule is about it.
+    pub rule: Option<usize>,
+    /// Whether it was kept from it: the rules of a dry run keep it from nothing.
+    pub enforced: bool,
+    /// How many denials were not told since the last one that was.
+    pub untold: u64,
+}
+
+/// Something that a guest has reached, or tried to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Where to.
+    pub to: Destination,
+    /// How often, in connections.
+    pub count: u64,
+}
+
+/// What went over a guest's network since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that it sent.
+    pub sent_bytes: u64,
+    /// Bytes that it got.
+    pub received_bytes: u64,
+    /// Packets that it sent.
+    pub sent_packets: u64,
+    /// Packets that it got.
+    pub received_packets: u64,
+    /// Connections that it began.
+    pub connections: u64,
+    /// Connections that were denied.
+    pub denied: u64,
 }
 
 /// When a guest must end at the latest.
@@ -474,6 +574,8 @@ pub struct Usage {
     pub oom_kills: u64,
     /// What it has written to its disk and not removed, in bytes; none where nothing counts.
     pub disk_bytes: Option<u64>,
+    /// What went over its network; none where it has none or nothing counts.
+    pub traffic: Option<Traffic>,
 }
 
 /// Why a runtime could not do what it was asked.

@@ -19,6 +19,7 @@ pub(crate) mod birth;
 pub(crate) mod driver;
 pub(crate) mod handle;
 pub(crate) mod past;
+pub(crate) mod reach;
 pub(crate) mod rest;
 
 /// One sandbox as it was when this was published.

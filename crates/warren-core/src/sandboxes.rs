@@ -33,6 +33,7 @@ mod exec;
 mod files;
 mod health;
 mod images;
+mod network;
 pub(crate) mod secrets;
 mod snapshots;
 mod transfer;
@@ -43,6 +44,7 @@ pub use files::{
     Upload, Written,
 };
 pub use health::{Statistics, Unready};
+pub use network::Learned;
 pub use snapshots::{Forked, WantedFork, WantedSnapshot};
 pub use transfer::Exported;
 pub use volumes::{InVolume, NewVolume};

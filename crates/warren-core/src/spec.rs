@@ -1,8 +1,11 @@
 //! What a sandbox is to be: the part of a request that a runtime needs to make a guest.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use crate::id::{SnapshotId, VolumeId};
+use crate::{
+    egress::Egress,
+    id::{SnapshotId, VolumeId},
+};
 
 /// What is told to whoever asks for a limit of disk space where the storage has none.
 pub(crate) const NO_DISK_LIMITS: &str =
@@ -162,11 +165,13 @@ pub enum Profile {
 }
 
 /// What the guest may reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Network {
     /// The internet; never the host, private ranges, metadata addresses or other sandboxes.
     #[default]
     Open,
     /// Its own loopback alone.
     None,
+    /// Of the internet what these rules allow.
+    Rules(Arc<Egress>),
 }

@@ -22,12 +22,15 @@
 //! No process is started. What is not here: who gets which slot, and remembering it.
 
 mod dial;
+pub mod gate;
 mod guard;
 mod host;
 mod pair;
+pub mod policy;
 mod removal;
 pub mod resolver;
 mod rules;
+mod shape;
 mod subnet;
 pub mod uplink;
 mod worker;
@@ -41,6 +44,7 @@ use std::{
 };
 
 use rustix::io::Errno;
+use warren_core::runtime::Traffic;
 use warren_sys::{
     netlink::{
         NetlinkError, Socket,
@@ -52,6 +56,7 @@ use warren_sys::{
 use guard::Guard;
 use pair::Pair;
 pub use pair::interface_name;
+use policy::{Policies, Policy, Setting};
 use removal::Removal;
 use rules::{Groups, Rules};
 pub use subnet::{GATEWAYS, Subnet, SubnetError};
@@ -75,6 +80,8 @@ pub struct NetConfig {
     pub subnet: Option<Subnet>,
     /// Networks that sandboxes may reach although they lie in a blocked range.
     pub allow: Vec<Subnet>,
+    /// The rules of sandboxes that an earlier server left, by slot: they hold without a gap.
+    pub policies: Vec<(u32, Policy)>,
 }
 
 /// Why the network could not be set up or changed.
@@ -139,6 +146,7 @@ pub struct Net {
     socket: Mutex<Socket>,
     removal: Removal,
     guard: Arc<Guard>,
+    policies: Arc<Policies>,
     workers: Arc<Workers>,
 }
 
@@ -162,7 +170,7 @@ impl Net {
     /// # Errors
     ///
     /// [`NetError`]; without the right to administer the network, `EPERM`.
-    pub fn open(config: NetConfig) -> Result<Self, NetError> {
+    pub fn open(mut config: NetConfig) -> Result<Self, NetError> {
         check_instance(&config)?;
         let mut socket = Socket::route().map_err(NetError::netlink("open a netlink socket"))?;
         let subnet = host::choose_subnet(&mut socket, &config)?;
@@ -172,8 +180,22 @@ impl Net {
         let workers = Arc::new(Workers::new(home));
         let groups = Groups::of(config.index);
         let (instance, allow) = (config.instance.clone(), config.allow.clone());
-        let rules = Rules { instance, groups, subnet, gateway, allow };
+        let setting = Setting {
+            instance: &config.instance,
+            index: config.index,
+            subnet,
+            gateway,
+            allow: allow.clone(),
+            before: std::mem::take(&mut config.policies),
+        };
+        let policies = Policies::new(setting, &workers)?;
+        let rules =
+            Rules { instance, groups, subnet, gateway, allow, policies: Arc::clone(&policies) };
         let guard = Guard::start(rules, &workers)?; // before there is anything to police
+        if let Err(error) = policy::listen(&policies, &workers) {
+            let cause = &error as &dyn std::error::Error;
+            tracing::warn!(error = cause, "what sandboxes are denied is counted and not told");
+        }
         let label = format!("{LABEL_PREFIX}{}", config.index);
         let operation = "bring up the gateway address";
         let mut requests = [
@@ -192,6 +214,7 @@ impl Net {
             socket,
             removal,
             guard,
+            policies,
             workers,
         })
     }
@@ -207,6 +230,8 @@ impl Net {
     /// [`NetError`]; nothing is left then. [`SubnetError::Slot`] when the subnet has no such slot.
     pub fn attach(&self, slot: u32) -> Result<Attached, NetError> {
         let address = self.subnet.guest(slot)?;
+        // Whoever had the slot before may have left rules.
+        self.policies.forget(slot)?;
         let (netns, mut guest) =
             self.workers.run("make a network namespace", |_home| pair::new_namespace())??;
         let pair = Pair {
@@ -258,7 +283,68 @@ impl Net {
     ///
     /// [`NetError`].
     pub fn detach_all(&self, slots: &[u32]) -> Result<(), NetError> {
-        self.removal.remove(&self.workers, slots)
+        self.removal.remove(&self.workers, slots)?;
+        // After the interfaces: nothing is open for a moment before it goes.
+        slots.iter().try_for_each(|slot| self.policies.forget(*slot))
+    }
+
+    /// What each sandbox may reach.
+    pub fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
+    /// Changes what the sandbox in a slot may reach, and how fast; none for everything. `netns` is
+    /// its namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`]; the rules are as they were then, or the new ones.
+    pub fn set_policy(
+        &self,
+        slot: u32,
+        policy: Option<Policy>,
+        netns: BorrowedFd<'_>,
+    ) -> Result<(), NetError> {
+        let bandwidth = |policy: &Option<Policy>| {
+            policy.as_ref().map(|it| it.egress.bandwidth).unwrap_or_default()
+        };
+        let (before, after) = (bandwidth(&self.policies.policy(slot)), bandwidth(&policy));
+        match self.policies.set(slot, policy.clone()) {
+            // Somebody removed the table, and it is not back yet.
+            Err(NetError::Netlink { source, .. }) if refused_with(&source, Errno::NOENT) => {
+                self.ensure_rules()?;
+                self.policies.set(slot, policy)?;
+            }
+            other => other?,
+        }
+        if before != after {
+            shape::set(&self.workers, &mut self.socket(), slot, after, netns)?;
+        }
+        Ok(())
+    }
+
+    /// What went over the interface of a slot; none where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn traffic(&self, slot: u32) -> Result<Option<Traffic>, NetError> {
+        let operation = "read the counters of an interface";
+        let counts = route::counts(&mut self.socket(), &interface_name(slot));
+        let Some(counts) = counts.map_err(NetError::netlink(operation))? else { return Ok(None) };
+        let (connections, denied) = match self.policies.policy(slot) {
+            Some(_) => self.policies.counts(slot)?,
+            None => (0, 0),
+        };
+        // What comes in at the host is what the sandbox sent.
+        Ok(Some(Traffic {
+            sent_bytes: counts.received_bytes,
+            received_bytes: counts.sent_bytes,
+            sent_packets: counts.received_packets,
+            received_packets: counts.sent_packets,
+            connections,
+            denied,
+        }))
     }
 
     /// Removes every interface of this instance whose slot is not among `live_slots`, and puts the

@@ -8,7 +8,7 @@ use warren_core::{
     runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted, WantedMount, WantedVolume},
     sandboxes::{ChangeKind, FileChange, FileInfo, FileKind, Filter, Page, Unpacked},
-    spec::{HostDirectory, Image, Limits, Network, OciImage, Profile},
+    spec::{HostDirectory, Image, Limits, OciImage, Profile},
     state::State,
 };
 
@@ -16,6 +16,7 @@ use crate::{error::ApiError, extract::Parameters};
 
 mod access;
 pub(crate) mod images;
+pub(crate) mod network;
 mod snapshots;
 mod templates;
 mod volumes;
@@ -54,10 +55,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
             api::Profile::Default => Profile::Default,
             api::Profile::Strict => Profile::Strict,
         }),
-        network: request.network.map(|network| match network {
-            api::Network::Open => Network::Open,
-            api::Network::None => Network::None,
-        }),
+        network: request.network.map(network::wanted).transpose()?,
         hostname: request.hostname,
         mounts: request
             .mounts
@@ -111,7 +109,7 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         state: state(sandbox.state),
         image: image_text(&sandbox.spec.image),
         profile: profile(sandbox.spec.profile),
-        network: network(sandbox.spec.network),
+        network: network::shown(&sandbox.spec.network),
         limits: limits(&sandbox.spec.limits),
         labels: sandbox.labels.clone(),
         user: sandbox.setup.user.clone(),
@@ -140,13 +138,6 @@ fn profile(profile: Profile) -> api::Profile {
     match profile {
         Profile::Default => api::Profile::Default,
         Profile::Strict => api::Profile::Strict,
-    }
-}
-
-fn network(network: Network) -> api::Network {
-    match network {
-        Network::Open => api::Network::Open,
-        Network::None => api::Network::None,
     }
 }
 
@@ -230,6 +221,7 @@ pub(crate) fn metrics(sandbox: &Sandbox, usage: &Usage, now: clock::Timestamp) -
         pids: usage.pids,
         oom_kills: usage.oom_kills,
         disk_bytes: usage.disk_bytes,
+        traffic: usage.traffic.map(network::traffic),
         limits: limits(&sandbox.spec.limits),
     }
 }
@@ -285,6 +277,7 @@ pub(crate) fn runtime(name: &str, capabilities: Capabilities) -> server::Runtime
             stop: capabilities.stop,
             dial: capabilities.dial,
             network: capabilities.network,
+            network_rules: capabilities.network_rules,
             memory_limit: capabilities.memory_limit,
             cpu_limit: capabilities.cpu_limit,
             pids_limit: capabilities.pids_limit,
@@ -431,6 +424,8 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::Snapshotted => event::EventKind::Snapshotted,
             events::EventKind::RolledBack => event::EventKind::RolledBack,
             events::EventKind::DiskFull => event::EventKind::DiskFull,
+            events::EventKind::Denied => event::EventKind::Denied,
+            events::EventKind::NetworkChanged => event::EventKind::NetworkChanged,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

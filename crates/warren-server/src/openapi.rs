@@ -54,6 +54,7 @@ WebSocket; each says so, and which schema one of its messages has.";
         (name = "snapshots", description = "What sandboxes were, as a tree; forks, and going back"),
         (name = "exec", description = "Commands inside a sandbox"),
         (name = "ports", description = "What listens inside a sandbox, and streams to it"),
+        (name = "network", description = "What a sandbox may reach, and why"),
         (name = "files", description = "Files inside a sandbox"),
         (name = "images", description = "What sandboxes are made from"),
         (name = "templates", description = "Named images with what belongs to them, and the builds that make them"),

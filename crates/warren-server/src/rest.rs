@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod lifecycle;
 mod lines;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod sandboxes;
 pub(crate) mod secrets;
 pub(crate) mod server;

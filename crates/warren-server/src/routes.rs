@@ -48,6 +48,10 @@ routes! {
     "/v1/sandboxes/{id}/start" => post lifecycle::start_sandbox;
     "/v1/sandboxes/{id}/extend" => post lifecycle::extend_sandbox;
     "/v1/sandboxes/{id}/metrics" => get usage::measure_sandbox;
+    // What they may reach.
+    "/v1/sandboxes/{id}/network" => get network::get_network, put network::set_network;
+    "/v1/sandboxes/{id}/network/explain" => post network::explain_network;
+    "/v1/sandboxes/{id}/network/learned" => get network::learned_network;
     // What they were.
     "/v1/sandboxes/{id}/snapshots" => post snapshots::create_snapshot;
     "/v1/sandboxes/{id}/fork" => post snapshots::fork_sandbox;

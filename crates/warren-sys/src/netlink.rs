@@ -5,6 +5,7 @@
 //! no policy and no cache: what is asked is sent, and the kernel's answer is returned.
 
 pub mod message;
+pub mod nflog;
 pub mod nftables;
 pub mod route;
 
@@ -173,6 +174,29 @@ impl Socket {
                 Err(Errno::AGAIN) => return Ok(true),
                 Err(error) => return Err(failed(operation)(error)),
             }
+        }
+    }
+
+    /// The messages of the next announcement; none where none came within `timeout`, or where some
+    /// were lost.
+    ///
+    /// # Errors
+    ///
+    /// [`NetlinkError::Socket`].
+    pub fn next(&mut self, timeout: Duration) -> Result<Vec<Answer>, NetlinkError> {
+        let operation = "read the kernel's announcements";
+        let timeout = Timespec::try_from(timeout)
+            .map_err(|_too_long| failed(operation)(io::Error::from(io::ErrorKind::InvalidInput)))?;
+        let mut waiting = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        match poll(&mut waiting, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(Vec::new()),
+            Ok(_) => {}
+            Err(error) => return Err(failed(operation)(error)),
+        }
+        match rustix::net::recv(&self.descriptor, &mut *self.buffer, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => Ok(split_answers(self.buffer.get(..length).unwrap_or_default())),
+            Err(Errno::NOBUFS | Errno::INTR | Errno::AGAIN) => Ok(Vec::new()),
+            Err(error) => Err(failed(operation)(error)),
         }
     }
 

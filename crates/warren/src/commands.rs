@@ -19,6 +19,7 @@ pub(crate) mod key;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod net;
 pub(crate) mod pause;
 pub(crate) mod ports;
 pub(crate) mod project;
@@ -48,6 +49,8 @@ mod making;
 mod mounts;
 
 mod pulling;
+
+mod reach;
 
 mod variables;
 
@@ -176,6 +179,7 @@ pub(crate) fn run(
         Command::Extend(args) => setup.client(&loaded?, async |cx| extend::extend(cx, args).await),
         Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),
         Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
+        Command::Net(args) => setup.client(&loaded?, async |cx| net::net(cx, args).await),
         Command::Diff(args) => setup.client(&loaded?, async |cx| diff::diff(cx, args).await),
         Command::Logs(args) => setup.client(&loaded?, async |cx| logs::logs(cx, args).await),
         Command::Selftest(args) => {

@@ -19,7 +19,10 @@ use tokio_util::task::TaskTracker;
 use warren_core::{Sandboxes, clock::SystemClock, runtime::Runtime as _, store::Store};
 use warren_runtime::{
     namespace::NamespaceRuntime,
-    net::resolver::{self, ResolverConfig, ResolverHandle},
+    net::{
+        gate::{self, GateHandle},
+        resolver::{self, ResolverConfig, ResolverHandle},
+    },
     rootless,
     storage::backing::{self, Storage},
 };
@@ -107,6 +110,7 @@ async fn run(
         .map_err(CliError::local("prepare this machine for sandboxes"))?;
     let store = store.map_err(CliError::local("open the database"))?;
     let resolver = start_resolver(&runtime).await;
+    let gate = start_gate(&runtime).await;
     let capabilities = runtime.capabilities();
     for warning in &capabilities.warnings {
         tracing::warn!("{warning}");
@@ -139,6 +143,9 @@ async fn run(
         if let Some(resolver) = resolver {
             resolver.stop().await;
         }
+        if let Some(gate) = gate {
+            gate.stop().await;
+        }
         writers.close();
         writers.wait().await;
         // Its work blocks, and must not keep this process for ever.
@@ -162,12 +169,30 @@ async fn start_resolver(runtime: &NamespaceRuntime) -> Option<ResolverHandle> {
         gateway: net.gateway(),
         subnet: net.subnet(),
         upstreams: wiring::upstreams(),
+        policies: Arc::clone(net.policies()),
     };
     match resolver::start(config).await {
         Ok(handle) => Some(handle),
         Err(error) => {
             let cause = &error as &dyn std::error::Error;
             tracing::error!(error = cause, "sandboxes can not look up names: {error}");
+            None
+        }
+    }
+}
+
+/// The gate of sandboxes whose rules name domains. Without it they reach nothing on ports 80 and
+/// 443, which is said.
+async fn start_gate(runtime: &NamespaceRuntime) -> Option<GateHandle> {
+    let net = runtime.network()?;
+    match gate::start(Arc::clone(net.policies())).await {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(
+                error = cause,
+                "no web for sandboxes whose rules name domains: {error}"
+            );
             None
         }
     }

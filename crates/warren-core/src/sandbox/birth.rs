@@ -139,6 +139,12 @@ impl Driver {
         self.change(Event::Claim)?;
         let told = plan.setup == self.sandbox.setup;
         let now = self.shared.clock.now();
+        if plan.spec.network != self.sandbox.spec.network {
+            // Nothing of its owner's runs in it yet: nobody sees the moment between.
+            let set = self.shared.runtime.set_network(&self.sandbox.id, &plan.spec.network).await;
+            set.map_err(SandboxError::runtime("set the rules of the network"))?;
+            self.sandbox.spec.network = plan.spec.network;
+        }
         self.sandbox.owner = owner;
         self.sandbox.name = plan.name;
         self.sandbox.labels = plan.labels;
@@ -239,6 +245,7 @@ impl Driver {
                 }
             }
         }
+        self.restore_network().await;
         self.tell_deadline().await;
     }
 }

@@ -107,6 +107,10 @@ impl Driver {
                 let extended = self.extend(length).await;
                 answer(reply, extended);
             }
+            Command::SetNetwork(network, reply) => {
+                let changed = self.set_network(network).await;
+                answer(reply, changed);
+            }
             Command::Capture(snapshot, haste, reply) => {
                 let captured = self.capture(snapshot, haste).await;
                 answer(reply, captured);

@@ -25,6 +25,7 @@ use crate::{
         birth::Claim,
         past::{Capture, Target},
     },
+    spec::Network,
     state::State,
 };
 
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Start(Reply<Made>),
     /// Give it another lifetime from now on; none for no limit.
     Extend(Option<Duration>, Reply<Arc<Sandbox>>),
+    /// Change what it may reach.
+    SetNetwork(Network, Reply<Arc<Sandbox>>),
     /// Save its files as they are.
     Capture(SnapshotId, Haste, Reply<Capture>),
     /// Go back to what was saved.

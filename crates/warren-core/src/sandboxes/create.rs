@@ -68,6 +68,7 @@ impl Sandboxes {
             return Err(SandboxError::invalid("disk_bytes", NO_DISK_LIMITS));
         }
         let mut plan = Plan::new(wanted, base, caller, &self.shared.config)?;
+        self.require_rules(&plan.spec.network)?;
         let _volumes = self.mount_volumes(caller, volumes, &mut plan)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {

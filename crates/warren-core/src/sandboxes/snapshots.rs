@@ -381,8 +381,8 @@ async fn begin(
         workdir: sandbox.setup.workdir.clone(),
         limits: sandbox.spec.limits.clone(),
         profile: sandbox.spec.profile,
-        network: sandbox.spec.network,
         program: sandbox.program.clone(),
+        network: sandbox.spec.network.clone(),
     };
     let making = shared.snapshots.add(Snapshot {
         id,

@@ -4,7 +4,7 @@
 //! the domain can change without changing what old databases hold: a field that is added here has
 //! a default.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ struct Record<'a> {
     strict: bool,
     #[serde(default)]
     offline: bool,
+    /// The rules of its network, one on each line; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    egress: Option<String>,
     #[serde(default)]
     hostname: Option<Cow<'a, str>>,
     #[serde(default)]
@@ -225,6 +228,7 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             disk_bytes: limits.disk_bytes,
             strict: *profile == Profile::Strict,
             offline: *network == Network::None,
+            egress: egress(network),
             hostname: hostname.as_deref().map(Cow::Borrowed),
             labels: Cow::Borrowed(&sandbox.labels),
             env: Cow::Borrowed(&sandbox.setup.env),
@@ -343,7 +347,7 @@ impl Columns {
                     disk_bytes: record.disk_bytes,
                 },
                 profile: if record.strict { Profile::Strict } else { Profile::Default },
-                network: if record.offline { Network::None } else { Network::Open },
+                network: network(record.offline, record.egress)?,
                 hostname: record.hostname.map(Cow::into_owned),
                 mounts: record.mounts.into_iter().map(HostDirectory::from).collect(),
                 volumes: record
@@ -383,6 +387,24 @@ impl Columns {
             },
             program: record.program.into_program(),
         })
+    }
+}
+
+/// The rules of a network as they are stored.
+pub(super) fn egress(network: &Network) -> Option<String> {
+    match network {
+        Network::Rules(egress) => Some(egress.to_string()),
+        Network::Open | Network::None => None,
+    }
+}
+
+/// The network of a row; none at all where its rules cannot be read, for nobody may get more than
+/// they allowed.
+pub(super) fn network(offline: bool, egress: Option<String>) -> Option<Network> {
+    match egress {
+        Some(egress) => egress.parse().ok().map(|it| Network::Rules(Arc::new(it))),
+        None if offline => Some(Network::None),
+        None => Some(Network::Open),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Object, ObjectKind,
-    row::{StackRow, id, timestamp},
+    row::{StackRow, egress, id, network, timestamp},
     sql::integer,
     templates::ProgramRow,
 };
@@ -43,6 +43,9 @@ struct Record<'a> {
     offline: bool,
     #[serde(default, skip_serializing_if = "ProgramRow::is_empty")]
     program: ProgramRow,
+    /// The rules of its network, one on each line; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    egress: Option<String>,
     created_at: i64,
     #[serde(default)]
     bytes: u64,
@@ -80,6 +83,7 @@ pub(crate) fn snapshot_object(snapshot: &Snapshot) -> Object {
         strict: *profile == Profile::Strict,
         offline: *network == Network::None,
         program: ProgramRow::from(program),
+        egress: egress(network),
         created_at: integer(snapshot.created_at.as_millis()),
         bytes: snapshot.bytes,
         files: snapshot.files,
@@ -121,8 +125,8 @@ pub(crate) fn object_snapshot(object: &Object) -> Option<Snapshot> {
                 disk_bytes: record.disk_bytes,
             },
             profile: if record.strict { Profile::Strict } else { Profile::Default },
-            network: if record.offline { Network::None } else { Network::Open },
             program: record.program.into_program(),
+            network: network(record.offline, record.egress)?,
         },
         created_at: timestamp(record.created_at),
         bytes: record.bytes,

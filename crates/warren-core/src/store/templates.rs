@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     objects::{Object, ObjectKind},
-    row::ImageRow,
+    row::{ImageRow, egress, network},
 };
 use crate::{
     clock::Timestamp,
     sandbox::Program,
+    spec::Network,
     templates::{
         BuildLogEntry, CachedStep, Level,
         model::{
@@ -62,6 +63,13 @@ struct VersionRow {
     pids: Option<u32>,
     #[serde(default)]
     disk_bytes: Option<u64>,
+    /// What a sandbox may reach: nothing of these three where nobody said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    offline: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    open: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    egress: Option<String>,
     #[serde(default)]
     start: Option<StartRow>,
     #[serde(default)]
@@ -209,6 +217,9 @@ fn version_row(version: &TemplateVersion) -> VersionRow {
         memory_bytes: limits.memory_bytes,
         pids: limits.pids,
         disk_bytes: limits.disk_bytes,
+        offline: version.network == Some(Network::None),
+        open: version.network == Some(Network::Open),
+        egress: version.network.as_ref().and_then(egress),
         start: version.start.as_ref().map(start_row),
         bytes: version.bytes,
     }
@@ -234,6 +245,10 @@ fn version(row: VersionRow) -> Option<TemplateVersion> {
             memory_bytes: row.memory_bytes,
             pids: row.pids,
             disk_bytes: row.disk_bytes,
+        },
+        network: match (row.open || row.offline, row.egress) {
+            (false, None) => None,
+            (_, egress) => Some(network(row.offline, egress)?),
         },
         start: row.start.map(start),
         bytes: row.bytes,

@@ -229,6 +229,7 @@ impl Builder {
                 image: built.image,
                 config: built.config,
                 limits: request.limits,
+                network: request.network.clone(),
                 start: request.start.clone(),
                 bytes: built.bytes,
             };

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     error::SandboxError,
     id::{BuildId, SandboxId, TemplateId},
-    spec::Image,
+    spec::{Image, Network},
 };
 
 /// The tag that is meant where none is named.
@@ -80,6 +80,8 @@ pub struct TemplateVersion {
     pub config: TemplateConfig,
     /// What a sandbox of it may use where its request does not say.
     pub limits: WantedLimits,
+    /// What it may reach where its request does not say; the server's default where absent.
+    pub network: Option<Network>,
     /// What is started in a new sandbox before anybody has it.
     pub start: Option<Start>,
     /// What the files of its own layers take, in bytes.

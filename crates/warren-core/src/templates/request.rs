@@ -6,7 +6,7 @@ use bytes::Bytes;
 use warren_dockerfile::{Recipe, scope::Globals};
 
 use super::model::{Ready, Start, WantedLimits, check_name, check_tag};
-use crate::error::SandboxError;
+use crate::{error::SandboxError, spec::Network};
 
 /// How many secrets a build may have, and how long each may be.
 const MOST_SECRETS: usize = 64;
@@ -35,6 +35,8 @@ pub struct BuildRequest {
     pub public: Option<bool>,
     /// What a sandbox of the template may use where its request does not say.
     pub limits: WantedLimits,
+    /// What it may reach where its request does not say.
+    pub network: Option<Network>,
     /// What is started in a new sandbox.
     pub start: Option<Start>,
     /// How many sandboxes wait started and ready; as before, or none, where absent.
@@ -69,6 +71,7 @@ impl BuildRequest {
             no_cache: false,
             public: None,
             limits: WantedLimits::default(),
+            network: None,
             start: None,
             warm: None,
             build_limits: WantedLimits::default(),
@@ -78,6 +81,9 @@ impl BuildRequest {
 
     /// Checks what can be checked before anything is done.
     pub(super) fn check(&self) -> Result<(), SandboxError> {
+        if let Some(network) = &self.network {
+            crate::plan::check_network(network)?;
+        }
         check_name(&self.name)?;
         if self.tags.len() > 16 {
             return Err(SandboxError::invalid("tags", "at most 16 are allowed"));

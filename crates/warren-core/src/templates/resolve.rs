@@ -97,7 +97,7 @@ pub(crate) fn base(shared: &Shared, caller: &Caller, name: &str) -> Result<Base,
 
 /// The same of one version.
 pub(super) fn base_of(shared: &Shared, version: &TemplateVersion) -> Base {
-    let TemplateVersion { image, config, limits, start, .. } = version;
+    let TemplateVersion { image, config, limits, network, start, .. } = version;
     let defaults = &shared.config.defaults.limits;
     let limits = Limits {
         memory_bytes: limits.memory_bytes.unwrap_or(defaults.memory_bytes),
@@ -111,6 +111,7 @@ pub(super) fn base_of(shared: &Shared, version: &TemplateVersion) -> Base {
         user: config.user.clone(),
         workdir: config.workdir.clone(),
         limits: Some(limits),
+        network: network.clone(),
         program: Program { command: Some(config.command()), start: start.clone() },
         ..Base::plain(image.clone())
     }

@@ -11,6 +11,7 @@ mod driver;
 mod events;
 mod health;
 mod images;
+mod network;
 mod pool;
 mod rest;
 mod restart;

@@ -3,7 +3,7 @@
 //! The files are a hostile guest's work by now: whatever is written to them from outside is
 //! looked up beneath them, and no link in them is followed.
 
-use std::{fs, io, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{fs, io, net::Ipv4Addr, os::fd::AsFd, path::Path, sync::Arc};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use warren_core::{
@@ -28,7 +28,7 @@ impl NamespaceRuntime {
         if !host.journal.is_shelved(id) {
             return Err(RuntimeError::NotFound { id: *id });
         }
-        let reach = host.allowed_reach(spec.network)?;
+        let reach = host.allowed_reach(&spec.network)?;
         let image = host.resolve(&spec.image)?;
         steps.done("image");
         let blank = self.blanks.take(reach, &image, false);
@@ -36,7 +36,9 @@ impl NamespaceRuntime {
         // Its mounts are of a disk that goes.
         blank.unprepare();
         let owner = Owner { id, spec, entry: &entry };
-        match begin_again(host, &mut blank, &owner, &image, &mut steps) {
+        let ruled = host.give_rules(blank.slot, blank.network.as_fd(), &entry, &spec.network);
+        let begun = ruled.and_then(|()| begin_again(host, &mut blank, &owner, &image, &mut steps));
+        match begun {
             Ok(()) => {
                 host.enroll(*id, blank.into_guest(entry));
                 Ok(Created { steps: steps.0 })

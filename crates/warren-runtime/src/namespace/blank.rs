@@ -23,7 +23,7 @@ use warren_proto::keeper::{
 use warren_sys::channel::Channel;
 
 use super::{
-    host::{Guest, Host},
+    host::{Guest, Host, Reach},
     keeper::{self, Keeper, KeeperError},
     root::{Ids, Mounts, Plan},
     volumes,
@@ -47,7 +47,7 @@ pub(crate) struct Blank {
     pub(crate) process: Process,
     pub(crate) pidfd: OwnedFd,
     pub(crate) network: OwnedFd,
-    pub(crate) reach: spec::Network,
+    pub(crate) reach: Reach,
     pub(crate) limits: spec::Limits,
     user_namespace: OwnedFd,
     mount_namespace: OwnedFd,
@@ -68,7 +68,7 @@ pub(crate) fn ids_of(host: &Host, slot: u32) -> IdRange {
 /// Makes a blank. On an error nothing of it is left.
 pub(crate) fn make(
     host: &Arc<Host>,
-    reach: spec::Network,
+    reach: Reach,
     image: Option<&Arc<Image>>,
 ) -> Result<Blank, RuntimeError> {
     let slot = host
@@ -86,7 +86,7 @@ pub(crate) fn make(
 fn try_make(
     host: &Arc<Host>,
     slot: u32,
-    reach: spec::Network,
+    reach: Reach,
     image: Option<&Arc<Image>>,
 ) -> Result<Blank, RuntimeError> {
     let entry = host.journal.begin(slot).map_err(RuntimeError::host("begin a journal entry"))?;

@@ -20,7 +20,7 @@ use warren_core::spec;
 
 use super::{
     blank::{self, Blank},
-    host::Host,
+    host::{Host, Reach},
 };
 use crate::image::Image;
 
@@ -47,12 +47,7 @@ impl Blanks {
     /// A blank for this reach, if one waits; with the mounts of this image, if there is such a one.
     ///
     /// `lasting` says that the same image is likely to be asked for again.
-    pub(crate) fn take(
-        &self,
-        reach: spec::Network,
-        image: &Arc<Image>,
-        lasting: bool,
-    ) -> Option<Blank> {
+    pub(crate) fn take(&self, reach: Reach, image: &Arc<Image>, lasting: bool) -> Option<Blank> {
         self.demand().note(lasting.then_some(image));
         let mut waiting = self.lock();
         let fits = |blank: &Blank| blank.reach == reach;

@@ -384,6 +384,7 @@ impl Cgroup {
             pids: number(read("pids", "pids.current", "pids.current")?),
             oom_kills: field(&oom, "oom_kill"),
             disk_bytes: None,
+            traffic: None,
         })
     }
 

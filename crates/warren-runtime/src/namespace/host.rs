@@ -27,13 +27,14 @@ use super::{
     janitor::Janitor,
     keeper::{self, Keeper},
     root::{self, Mounter},
+    rules,
     slots::Slots,
     space::{self, Space},
 };
 use crate::{
     image::{Image, Images, Layer},
     journal::{Journal, Process},
-    net::Net,
+    net::{Net, policy::Policy},
     snapshots::Snapshots,
     storage::Pool,
     volumes::Volumes,
@@ -74,6 +75,15 @@ pub(crate) struct Host {
     pub(crate) events: broadcast::Sender<RuntimeEvent>,
     pub(super) janitor: Janitor,
     me: Weak<Host>,
+}
+
+/// What interfaces a guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// One that leads outside; rules say how far.
+    Outside,
+    /// Its loopback alone.
+    Loopback,
 }
 
 /// Guests that belong to a sandbox.
@@ -152,7 +162,8 @@ impl Host {
             let instance = &config.instance;
             let cgroups = scope.spawn(move || open_cgroups(instance, nested, all_memory));
             let mounter = scope.spawn(|| Mounter::start(&scratch, nested.is_some(), by));
-            let network = open_network(config.network, &config.instance, slots.index());
+            let before = rules::before(&journal);
+            let network = open_network(config.network, &config.instance, slots.index(), before);
             (joined(cgroups), network, joined(mounter))
         });
         let (net, no_network) = network;
@@ -193,6 +204,7 @@ impl Host {
         });
         step("start the janitor", host.janitor.start(&host))?;
         step("watch the storage", space::watch(&host))?;
+        host.follow_denials();
         Ok(host)
     }
 
@@ -239,20 +251,16 @@ impl Host {
     }
 
     /// What blanks in the pool reach.
-    pub(crate) fn default_reach(&self) -> spec::Network {
-        if self.net.is_some() { spec::Network::Open } else { spec::Network::None }
+    pub(crate) fn default_reach(&self) -> Reach {
+        if self.net.is_some() { Reach::Outside } else { Reach::Loopback }
     }
 
     /// Refuses a network where there is none to be had.
-    pub(super) fn allowed_reach(
-        &self,
-        wanted: spec::Network,
-    ) -> Result<spec::Network, RuntimeError> {
+    pub(super) fn allowed_reach(&self, wanted: &spec::Network) -> Result<Reach, RuntimeError> {
         match (wanted, &self.net) {
-            (spec::Network::Open, None) => {
-                Err(RuntimeError::Unsupported { operation: "give sandboxes a network" })
-            }
-            _ => Ok(wanted),
+            (spec::Network::None, _) => Ok(Reach::Loopback),
+            (_, Some(_)) => Ok(Reach::Outside),
+            (_, None) => Err(RuntimeError::Unsupported { operation: "give sandboxes a network" }),
         }
     }
 
@@ -269,14 +277,10 @@ impl Host {
     }
 
     /// The network namespace of a new guest.
-    pub(crate) fn attach_network(
-        &self,
-        slot: u32,
-        reach: spec::Network,
-    ) -> Result<OwnedFd, RuntimeError> {
+    pub(crate) fn attach_network(&self, slot: u32, reach: Reach) -> Result<OwnedFd, RuntimeError> {
         let failed = RuntimeError::host("make a network namespace");
         match (reach, &self.net) {
-            (spec::Network::Open, Some(net)) => net.attach(slot).map(|it| it.netns).map_err(failed),
+            (Reach::Outside, Some(net)) => net.attach(slot).map(|it| it.netns).map_err(failed),
             (_, Some(net)) => net.isolated().map_err(failed),
             // Without the means to set a network up there is still one to be apart in.
             (_, None) => isolated().map_err(RuntimeError::host("make a network namespace")),
@@ -458,12 +462,18 @@ fn supports_mapped_layers(release: &str) -> bool {
     (next(), next()) >= (5, 19)
 }
 
-fn open_network(network: Network, instance: &str, index: u32) -> (Option<Net>, Option<String>) {
+fn open_network(
+    network: Network,
+    instance: &str,
+    index: u32,
+    before: Vec<(u32, Policy)>,
+) -> (Option<Net>, Option<String>) {
     match network {
         Network::Off(reason) => (None, Some(reason)),
         Network::On(mut config) => {
             config.instance = instance.to_owned();
             config.index = u8::try_from(index).unwrap_or(u8::MAX);
+            config.policies = before;
             match Net::open(config) {
                 Ok(net) => (Some(net), None),
                 Err(error) => (None, Some(crate::error::chain(&error))),

@@ -24,6 +24,7 @@
 //! | `compare` | how the files of two guests or images differ |
 //! | `transfer` | snapshots on their way to somewhere else, and from there |
 //! | `ports` | what guests listen on |
+//! | `rules` | what guests may reach |
 //! | `volumes` | directories of the host inside guests, and volumes |
 
 mod adopt;
@@ -39,6 +40,7 @@ mod janitor;
 mod keeper;
 mod ports;
 mod root;
+mod rules;
 mod slots;
 mod space;
 mod transfer;
@@ -47,6 +49,7 @@ mod volumes;
 use std::{
     collections::HashSet,
     fs::File,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -60,12 +63,13 @@ use tokio::{
 };
 use warren_core::{
     compare::{Change, Comparison, Files},
+    egress::{Explanation, Question},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
         Arriving, Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found,
-        GuestState, Haste, Imported, Packing, Port, Runtime, RuntimeError, RuntimeEvent, Sealed,
-        Service, Usage,
+        GuestState, Haste, Imported, Packing, Port, Reached, Runtime, RuntimeError, RuntimeEvent,
+        Sealed, Service, Usage,
     },
     spec::{self, Limits, Spec},
     templates::files::BuildFiles,
@@ -142,7 +146,7 @@ impl NamespaceRuntime {
     fn create_now(&self, id: &SandboxId, spec: &Spec) -> Result<Created, RuntimeError> {
         let mut steps = Steps::new();
         let host = &self.host;
-        let reach = host.allowed_reach(spec.network)?;
+        let reach = host.allowed_reach(&spec.network)?;
         host.space.admit(space::FOR_SANDBOX)?;
         let image = host.resolve(&spec.image)?;
         steps.done("image");
@@ -153,7 +157,10 @@ impl NamespaceRuntime {
         let owner = Owner { id, spec, entry: &entry };
         let named = blank::write_hostname(&entry.join("disk"), owner.hostname())
             .map_err(RuntimeError::host("write to a disk"));
-        let bound = named.and_then(|()| finish(host, &mut blank, &owner, &image, &mut steps));
+        let ruled = named.and_then(|()| {
+            host.give_rules(blank.slot, blank.network.as_fd(), &entry, &spec.network)
+        });
+        let bound = ruled.and_then(|()| finish(host, &mut blank, &owner, &image, &mut steps));
         match bound {
             Ok(()) => {
                 host.enroll(*id, blank.into_guest(entry));
@@ -172,7 +179,7 @@ impl NamespaceRuntime {
     fn claim(
         &self,
         id: &SandboxId,
-        reach: spec::Network,
+        reach: host::Reach,
         blank: Option<Blank>,
         steps: &mut Steps,
     ) -> Result<(Blank, PathBuf), RuntimeError> {
@@ -257,6 +264,7 @@ impl Runtime for NamespaceRuntime {
             stop: true,
             dial: self.host.net.is_some(),
             network: self.host.net.is_some(),
+            network_rules: self.host.net.is_some(),
             memory_limit: limited,
             cpu_limit: limited,
             pids_limit: limited,
@@ -502,7 +510,34 @@ impl Runtime for NamespaceRuntime {
         let cgroup = self.host.cgroups.of(guest.slot);
         let usage = cgroup.usage().map_err(RuntimeError::host("read the guest's usage"))?;
         let disk = self.host.pool.used(&guest.entry.join("disk"));
-        Ok(Usage { disk_bytes: disk.map(|it| it.used_bytes), ..usage })
+        let traffic = self.host.traffic(&guest)?;
+        Ok(Usage { disk_bytes: disk.map(|it| it.used_bytes), traffic, ..usage })
+    }
+
+    async fn set_network(
+        &self,
+        id: &SandboxId,
+        network: &spec::Network,
+    ) -> Result<(), RuntimeError> {
+        let (host, guest) = (Arc::clone(&self.host), self.host.guest(id)?);
+        let (id, network) = (*id, network.clone());
+        blocking(move || host.change_network(&id, &guest, &network)).await
+    }
+
+    async fn explain(
+        &self,
+        id: &SandboxId,
+        network: &spec::Network,
+        question: &Question,
+    ) -> Result<Explanation, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        Ok(self.host.explain(&guest, network, question))
+    }
+
+    async fn learned(&self, id: &SandboxId) -> Result<Vec<Reached>, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let net = self.host.net.as_ref();
+        Ok(net.map(|net| net.policies().reached(guest.slot)).unwrap_or_default())
     }
 
     async fn update_limits(&self, id: &SandboxId, limits: &Limits) -> Result<(), RuntimeError> {

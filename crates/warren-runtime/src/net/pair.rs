@@ -24,7 +24,7 @@ use warren_sys::{
 use super::{Errno, INTERFACE_PREFIX, NetError, refused_with, unless};
 
 /// Index of the sandbox's end; its namespace is new, so the number is free.
-const GUEST_LINK: u32 = 2;
+pub(super) const GUEST_LINK: u32 = 2;
 /// Name of the sandbox's end.
 const GUEST_LINK_NAME: &str = "eth0";
 

@@ -10,10 +10,14 @@
 //! served. What is answered is remembered for at most a minute (`cache.rs`); one sandbox could
 //! measure that another asked for a name, as it could at the host's own resolver.
 //!
+//! Under rules a name is answered where the rules let it be reached, and never with an address that
+//! no sandbox may reach (`policy.rs`). There is no IPv6 for sandboxes, so no address of it is given.
+//!
 //! While no server runs, sandboxes have no names.
 
 mod cache;
 mod limits;
+mod policy;
 mod upstream;
 
 use std::{
@@ -34,9 +38,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::Subnet;
+use super::{Subnet, policy::Policies};
 use cache::{Cache, Question};
-use limits::Limits;
+pub(super) use limits::Limits;
+use policy::Asker;
 pub use upstream::Upstreams;
 
 const PORT: u16 = 53;
@@ -58,6 +63,8 @@ pub struct ResolverConfig {
     pub subnet: Subnet,
     /// Whom to ask.
     pub upstreams: Upstreams,
+    /// What each sandbox may ask, and where what it is answered is noted.
+    pub policies: Arc<Policies>,
 }
 
 /// Why the name server could not be started.
@@ -105,6 +112,7 @@ pub async fn start(config: ResolverConfig) -> Result<ResolverHandle, ResolverErr
         datagrams: Limits::new(1024, 128),
         connections: Limits::new(256, 16),
         upstreams: upstream::Client::new(config.upstreams, config.gateway),
+        policies: Some(config.policies),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(serve_udp(Arc::new(udp), Arc::clone(&server)));
@@ -119,6 +127,8 @@ struct Server {
     datagrams: Arc<Limits>,
     connections: Arc<Limits>,
     upstreams: upstream::Client,
+    /// None where bytes alone are tried.
+    policies: Option<Arc<Policies>>,
 }
 
 async fn serve_udp(socket: Arc<UdpSocket>, server: Arc<Server>) {
@@ -138,7 +148,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, server: Arc<Server>) {
         let Some(permit) = server.datagrams.admit(peer.ip()) else { continue };
         let (query, socket, server) = (query.to_vec(), Arc::clone(&socket), Arc::clone(&server));
         answering.spawn(async move {
-            if let Some(answer) = server.answer(&query, Transport::Udp).await {
+            if let Some(answer) = server.answer(&query, Transport::Udp, peer.ip()).await {
                 // The guest may be gone; it asked in vain then.
                 let _gone = socket.send_to(&answer, peer).await;
             }
@@ -165,7 +175,7 @@ async fn serve_tcp(listener: TcpListener, server: Arc<Server>) {
         let server = Arc::clone(&server);
         connections.spawn(async move {
             // Whatever ends a guest's connection is the guest's affair.
-            let _ended = serve_connection(stream, &server).await;
+            let _ended = serve_connection(stream, peer.ip(), &server).await;
             drop(permit);
         });
     }
@@ -173,10 +183,12 @@ async fn serve_tcp(listener: TcpListener, server: Arc<Server>) {
 
 /// Answers the questions of one connection in turn. A message on it has its length, `u16`
 /// big-endian, before it.
-async fn serve_connection(mut stream: TcpStream, server: &Server) -> io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, peer: IpAddr, server: &Server) -> io::Result<()> {
     loop {
         let query = timeout(IDLE, read_message(&mut stream)).await??;
-        let Some(answer) = server.answer(&query, Transport::Tcp).await else { return Ok(()) };
+        let Some(answer) = server.answer(&query, Transport::Tcp, peer).await else {
+            return Ok(());
+        };
         timeout(IDLE, write_message(&mut stream, &answer)).await??;
     }
 }
@@ -207,7 +219,7 @@ impl Server {
     }
 
     /// The answer to these bytes, or `None` when there is none to give.
-    async fn answer(&self, bytes: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    async fn answer(&self, bytes: &[u8], transport: Transport, peer: IpAddr) -> Option<Vec<u8>> {
         let query = match Message::from_vec(bytes) {
             Ok(query) => query,
             Err(_malformed) => return malformed(bytes)?.to_vec().ok(),
@@ -216,7 +228,7 @@ impl Server {
             return None; // two servers that answer each other's answers never end
         }
         let answer = match question(&query) {
-            Ok(question) => respond(&query, &self.look_up(&question).await),
+            Ok(question) => respond(&query, &self.look_up_for(peer, &question).await),
             Err(code) => respond(&query, &failure(code)),
         };
         let largest = match (transport, &query.edns) {
@@ -228,6 +240,19 @@ impl Server {
         };
         let encoded = answer.to_vec().ok()?;
         if encoded.len() <= largest { Some(encoded) } else { answer.truncate().to_vec().ok() }
+    }
+
+    /// The answer that a sandbox gets: what its rules leave of it.
+    async fn look_up_for(&self, peer: IpAddr, question: &Question) -> Message {
+        let asker = match (&self.policies, peer) {
+            (Some(policies), IpAddr::V4(address)) => Asker::at(policies, address),
+            _ => None,
+        };
+        let Some(asker) = asker else { return self.look_up(question).await };
+        match asker.refusal(question) {
+            Some(refusal) => refusal,
+            None => asker.take(question, self.look_up(question).await),
+        }
     }
 
     async fn look_up(&self, question: &Question) -> Message {
@@ -316,10 +341,11 @@ pub mod fuzzing {
             datagrams: Limits::new(1, 1),
             connections: Limits::new(1, 1),
             upstreams: upstream::Client::new(Upstreams::Fixed(Vec::new()), Ipv4Addr::LOCALHOST),
+            policies: None,
         };
         let transport = if stream { Transport::Tcp } else { Transport::Udp };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
-        runtime.block_on(server.answer(bytes, transport))
+        runtime.block_on(server.answer(bytes, transport, Ipv4Addr::LOCALHOST.into()))
     }
 }
 

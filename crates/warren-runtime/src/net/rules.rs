@@ -7,7 +7,8 @@
 //!                  to a sandbox of any instance ..................... refused
 //!                  to an allowed network ............................ accepted
 //!                  to a private or special range .................... refused
-//!                  to anywhere else ................................. accepted, NAT
+//!                  to anywhere else, without rules of its own ....... accepted, NAT
+//!                                    with rules .................... as `policy.rs` says
 //! to a sandbox     answers to what it began ......................... accepted
 //!                  anything else, from outside or the host .......... dropped
 //! ```
@@ -17,7 +18,7 @@
 //! the instance's group; of any instance, one whose name begins as ours do. Chains of other tables
 //! (Docker's, a firewall's) see the same packets, and any of them can still drop one.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
 
 use warren_sys::netlink::{
     Socket,
@@ -27,7 +28,11 @@ use warren_sys::netlink::{
     },
 };
 
-use super::{INTERFACE_PREFIX, NetError, subnet::Subnet};
+use super::{
+    INTERFACE_PREFIX, NetError,
+    policy::{self, INTO_GATE, POLICIES, Policies, TO_GATE},
+    subnet::Subnet,
+};
 
 /// Where no sandbox may go unless its network is allowed: the ranges that are not for the public
 /// Internet, by first and last address.
@@ -55,7 +60,11 @@ const TO_HOST: &str = "to-host";
 /// The chain that every packet to a sandbox goes through.
 const TO_SANDBOX: &str = "to-sandbox";
 /// The chain that answers with a refusal.
-const REFUSE: &str = "refuse";
+pub(super) const REFUSE: &str = "refuse";
+/// The chain for what no sandbox may reach: it is told, and refused.
+const RESERVED: &str = "reserved";
+/// The chain that goes to the rules of each sandbox.
+const POLICY: &str = "policy";
 /// The set of networks in [`BLOCKED`].
 const BLOCKED_SET: &str = "blocked";
 /// The set of networks that are allowed all the same.
@@ -80,6 +89,8 @@ pub(super) struct Rules {
     pub(super) gateway: Ipv4Addr,
     /// Networks that may be reached although they are blocked.
     pub(super) allow: Vec<Subnet>,
+    /// What each sandbox may reach.
+    pub(super) policies: Arc<Policies>,
 }
 
 /// The groups of an instance's interfaces, which differ in one bit that the rules do not look at.
@@ -124,19 +135,23 @@ pub(super) fn installed(rules: &Rules) -> Result<bool, NetError> {
 /// Puts the table in place, or replaces it: there is no moment without rules.
 pub(super) fn install(rules: &Rules) -> Result<(), NetError> {
     let operation = "install the rules of sandboxes (nf_tables)";
+    // Nobody changes a sandbox's rules between what is read of them here and what is made of it.
+    let _held = rules.policies.hold();
     let table = table_name(&rules.instance);
     let mut batch = Batch::new(&table);
     // Creating first makes the removal succeed in any case.
     batch.create_table().delete_table().create_table();
     batch.create_set(BLOCKED_SET, &BLOCKED).create_set(ALLOWED_SET, &merged(&rules.allow));
-    for chain in [REFUSE, FROM_SANDBOX, TO_HOST, TO_SANDBOX] {
+    policy::create_sets(&mut batch);
+    for chain in [REFUSE, RESERVED, POLICY, FROM_SANDBOX, INTO_GATE, TO_HOST, TO_SANDBOX] {
         batch.create_chain(chain);
     }
     add_refuse(&mut batch);
-    add_from_sandbox(&mut batch);
+    add_from_sandbox(&mut batch, rules.policies.group());
     add_to_host(&mut batch, rules.gateway);
     add_to_sandbox(&mut batch);
     add_base_chains(&mut batch, rules);
+    rules.policies.add_all(&mut batch);
     let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
     batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))
 }
@@ -157,19 +172,26 @@ fn add_refuse(batch: &mut Batch<'_>) {
         .add_rule(REFUSE, &[Expression::Reject(Reject::Prohibited)]);
 }
 
-fn add_from_sandbox(batch: &mut Batch<'_>) {
+fn add_from_sandbox(batch: &mut Batch<'_>, group: u16) {
     let refuse = Expression::Verdict(Verdict::Jump(REFUSE));
-    let accept = Expression::Verdict(Verdict::Accept);
+    let goto = |chain| Expression::Verdict(Verdict::Goto(chain));
+    let seldom = Expression::Limit { per_second: 20, burst: 40 };
+    batch
+        .add_rule(RESERVED, &[seldom, Expression::Log { group, prefix: "denied" }])
+        .add_rule(RESERVED, &[goto(REFUSE)])
+        .add_rule(POLICY, &[Expression::ChainOfInput(POLICIES)])
+        .add_rule(POLICY, &[Expression::Verdict(Verdict::Accept)]);
     batch
         .add_rule(FROM_SANDBOX, &[meta(Meta::OutputName, INTERFACE_PREFIX.as_bytes()), refuse])
         .add_rule(
             FROM_SANDBOX,
-            &[meta(Meta::Family, IPV4), Expression::DestinationIn(ALLOWED_SET), accept],
+            &[meta(Meta::Family, IPV4), Expression::DestinationIn(ALLOWED_SET), goto(POLICY)],
         )
         .add_rule(
             FROM_SANDBOX,
-            &[meta(Meta::Family, IPV4), Expression::DestinationIn(BLOCKED_SET), refuse],
-        );
+            &[meta(Meta::Family, IPV4), Expression::DestinationIn(BLOCKED_SET), goto(RESERVED)],
+        )
+        .add_rule(FROM_SANDBOX, &[goto(POLICY)]);
 }
 
 fn add_to_host(batch: &mut Batch<'_>, gateway: Ipv4Addr) {
@@ -186,7 +208,9 @@ fn add_to_host(batch: &mut Batch<'_>, gateway: Ipv4Addr) {
             ],
         );
     }
-    batch.add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(REFUSE))]);
+    batch
+        .add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(INTO_GATE))])
+        .add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(REFUSE))]);
 }
 
 fn add_to_sandbox(batch: &mut Batch<'_>) {
@@ -231,6 +255,8 @@ fn add_base_chains(batch: &mut Batch<'_>, rules: &Rules) {
     batch
         .create_base_chain("output", filter(Hook::Output, 0))
         .add_rule("output", &[to, jump(TO_SANDBOX)]);
+    let redirecting = BaseChain { kind: "nat", hook: Hook::Prerouting, priority: -100 };
+    batch.create_base_chain(TO_GATE, redirecting);
     let nat = BaseChain { kind: "nat", hook: Hook::Postrouting, priority: 100 };
     let elsewhere =
         Expression::Meta { key: Meta::OutputName, not: true, value: INTERFACE_PREFIX.as_bytes() };

@@ -12,5 +12,6 @@
 mod faults;
 mod harness;
 mod lifecycle;
+mod network;
 mod snapshots;
 mod storage;

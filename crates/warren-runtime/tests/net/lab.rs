@@ -72,7 +72,7 @@ fn possible() -> Result<(), String> {
 }
 
 pub(crate) fn config(instance: &str, index: u8) -> NetConfig {
-    NetConfig { instance: instance.to_owned(), index, subnet: None, allow: Vec::new() }
+    NetConfig { instance: instance.to_owned(), index, ..NetConfig::default() }
 }
 
 impl Lab {
@@ -107,6 +107,15 @@ impl Lab {
         let mut default = [route::add_route(any, 0, uplink, Hop::Via(ROUTER))];
         host.transact("add the default route", &mut default).unwrap();
         Self { internet }
+    }
+
+    /// Gives the Internet one more address.
+    pub(crate) fn add_address(&self, address: Ipv4Addr) {
+        inside(&self.internet, || {
+            let add = route::add_address(LOOPBACK_INDEX, address, 32, None);
+            let mut socket = Socket::route().unwrap();
+            socket.transact("add an address", &mut [add]).unwrap();
+        });
     }
 
     /// Starts servers in the Internet, for TCP and UDP, that answer with the asker's address.

@@ -11,7 +11,9 @@
 )]
 
 mod attach;
+mod gate;
 mod lab;
 mod policy;
 mod resolver;
+mod rules;
 mod uplink;

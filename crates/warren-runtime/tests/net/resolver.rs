@@ -224,7 +224,9 @@ impl Running {
             .enable_all()
             .build()
             .unwrap();
-        let config = ResolverConfig { gateway: net.gateway(), subnet: net.subnet(), upstreams };
+        let policies = Arc::clone(net.policies());
+        let (gateway, subnet) = (net.gateway(), net.subnet());
+        let config = ResolverConfig { gateway, subnet, upstreams, policies };
         let handle = runtime.block_on(resolver::start(config)).unwrap();
         Self { runtime, handle }
     }

@@ -7,6 +7,7 @@ use std::{
     net::UdpSocket,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -17,8 +18,10 @@ use rustix::{
     process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
     thread::{Gid, Uid},
 };
+use warren_core::spec::Network;
 use warren_runtime::net::{
     Net,
+    policy::Policy,
     uplink::{DIRECTORIES, Tool, Uplink, UplinkConfig, wait_until_ready},
 };
 use warren_sys::{
@@ -97,6 +100,18 @@ fn an_ordinary_user_reaches_the_outside_and_not_the_host() {
             inside(&sandbox.netns, || (ask_tcp(PUBLIC, PATIENCE), ask_tcp(PRIVATE, PATIENCE)));
         assert_eq!(public.unwrap(), HOST.to_string());
         assert_eq!(private.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        // Rules work in there as well.
+        let rules = "allow 203.0.113.5:8080\notherwise deny\n";
+        inside(&outer.network, || {
+            let network = Network::Rules(Arc::new(rules.parse().unwrap()));
+            let policy = Policy::of(&network).unwrap();
+            net.set_policy(0, policy, sandbox.netns.as_fd()).unwrap();
+        });
+        let (allowed, denied) =
+            inside(&sandbox.netns, || (ask_tcp(PUBLIC, PATIENCE), ask_tcp(ROUTER, PATIENCE)));
+        assert_eq!(allowed.unwrap(), HOST.to_string());
+        assert_eq!(denied.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(net.traffic(0).unwrap().unwrap().connections, 1);
         drop((sandbox, net));
 
         // It comes back when it dies, and goes when nobody needs it.

@@ -54,7 +54,7 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> api::Snapshot {
         files: snapshot.files,
         limits: limits(&inherited.limits),
         profile: profile(inherited.profile),
-        network: network(inherited.network),
+        network: network::shown(&inherited.network),
         user: inherited.user.clone(),
         workdir: inherited.workdir.clone(),
         created_at: timestamp(snapshot.created_at),

@@ -30,6 +30,7 @@ pub(crate) fn build_request(request: api::BuildTemplate) -> Result<BuildRequest,
         no_cache: request.no_cache,
         public: request.public,
         limits: limits(request.limits),
+        network: request.network.map(super::network::wanted).transpose()?,
         start: request.start.map(start).transpose()?,
         warm: request.warm,
         build_limits: limits(request.build_limits),
@@ -154,6 +155,7 @@ fn version(version: &TemplateVersion) -> api::TemplateVersion {
             pids: limits.pids,
             disk_bytes: limits.disk_bytes,
         },
+        network: version.network.as_ref().map(super::network::shown),
         start: version.start.as_ref().map(|start| api::TemplateStart {
             command: start.command.clone(),
             ready: start.ready.as_ref().map(|ready| match ready {

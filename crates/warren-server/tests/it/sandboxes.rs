@@ -319,3 +319,33 @@ async fn a_port_needs_a_number_an_upgrade_and_a_runtime_that_can() {
     let listed = app.get(&format!("/v1/sandboxes/{id}/ports")).await.expect(200);
     assert_eq!(listed["ports"][0]["port"], 8080);
 }
+
+#[tokio::test]
+async fn rules_of_a_network_are_shown_changed_and_explained() {
+    let app = TestApp::start().await;
+    let rules = r#"{"network":{"rules":[{"action":"allow","to":"*.a.example:443"}]}}"#;
+    let made = app.post("/v1/sandboxes", rules).await.expect(201);
+    assert_eq!(made["network"]["otherwise"], "deny");
+    let network = format!("/v1/sandboxes/{}/network", made["id"].as_str().unwrap());
+
+    let explain = format!("{network}/explain");
+    let explained = app.post(&explain, r#"{"host":"x.a.example","port":443}"#).await.expect(200);
+    assert_eq!(explained["allowed"], true);
+    assert_eq!(explained["index"], 0);
+    let explained = app.post(&explain, r#"{"host":"10.0.0.1"}"#).await.expect(200);
+    assert_eq!(explained["message"], "no sandbox reaches private addresses");
+
+    let set = app.ask("PUT", &network, r#"{"network":"off"}"#).await.expect(200);
+    assert_eq!(set["network"], "none");
+    let shown = app.get(&network).await.expect(200);
+    assert_eq!(shown["traffic"]["denied"], 0);
+
+    for (body, said) in [
+        (r#"{"network":"wide"}"#, "`open`, `none` or an object"),
+        (r#"{"network":{"rules":[{"action":"allow","to":"http://x"}]}}"#, "not URLs"),
+        (r#"{"network":{"allow":["x"]}}"#, "`allow`"),
+    ] {
+        let message = app.ask("PUT", &network, body).await.refused(400, "invalid_argument");
+        assert!(message.contains(said), "{message}");
+    }
+}

@@ -14,6 +14,10 @@ use super::{
     message::{Request, flags},
 };
 
+mod sets;
+
+pub use sets::{Elements, Keys, counted, interface_key};
+
 /// The group of [`Socket::subscribe`] that all changes of tables are announced to.
 pub const EVENTS: u32 = 1 << 6;
 
@@ -24,6 +28,12 @@ const NFPROTO_UNSPEC: u8 = 0;
 const NFPROTO_INET: u8 = 1;
 /// `NFT_REG_1`: the register that expressions of a rule pass values through.
 const REGISTER: u32 = 1;
+/// `NFT_REG32_00`: the first of the registers of four bytes; the same place as [`REGISTER`].
+const REGISTER_4: u32 = 8;
+/// `NFT_REG_2`.
+const REGISTER_SECOND: u32 = 2;
+/// The number of the kind of objects that count.
+const OBJECT_COUNTER: u32 = 1;
 /// `NFT_REG_VERDICT`: where an immediate value is a verdict.
 const REGISTER_VERDICT: u32 = 0;
 /// The type number of an IPv4 address as set key; only `nft list` looks at it.
@@ -35,9 +45,15 @@ mod kind {
     pub(super) const GET_TABLE: u16 = 1;
     pub(super) const DELETE_TABLE: u16 = 2;
     pub(super) const NEW_CHAIN: u16 = 3;
+    pub(super) const DELETE_CHAIN: u16 = 5;
     pub(super) const NEW_RULE: u16 = 6;
+    pub(super) const DELETE_RULE: u16 = 8;
     pub(super) const NEW_SET: u16 = 9;
     pub(super) const NEW_ELEMENTS: u16 = 12;
+    pub(super) const DELETE_ELEMENTS: u16 = 14;
+    pub(super) const NEW_OBJECT: u16 = 18;
+    pub(super) const GET_OBJECT: u16 = 19;
+    pub(super) const DELETE_OBJECT: u16 = 20;
 }
 
 /// `NFTA_*`, by what they are attributes of.
@@ -65,12 +81,20 @@ mod attribute {
     pub(super) const SET_FLAGS: u16 = 3;
     pub(super) const SET_KEY_TYPE: u16 = 4;
     pub(super) const SET_KEY_LENGTH: u16 = 5;
+    pub(super) const SET_DATA_TYPE: u16 = 6;
+    pub(super) const SET_DATA_LENGTH: u16 = 7;
     pub(super) const SET_ID: u16 = 10;
     pub(super) const ELEMENTS_TABLE: u16 = 1;
     pub(super) const ELEMENTS_SET: u16 = 2;
     pub(super) const ELEMENTS_LIST: u16 = 3;
     pub(super) const ELEMENT_KEY: u16 = 1;
+    pub(super) const ELEMENT_DATA: u16 = 2;
     pub(super) const ELEMENT_FLAGS: u16 = 3;
+    pub(super) const ELEMENT_TIMEOUT: u16 = 4;
+    pub(super) const OBJECT_TABLE: u16 = 1;
+    pub(super) const OBJECT_NAME: u16 = 2;
+    pub(super) const OBJECT_TYPE: u16 = 3;
+    pub(super) const OBJECT_DATA: u16 = 4;
 }
 
 /// Where in a packet's way a base chain is.
@@ -109,6 +133,8 @@ pub enum Verdict<'a> {
     Drop,
     /// It goes through this chain and comes back if nothing there decides.
     Jump(&'a str),
+    /// It goes through this chain and does not come back here.
+    Goto(&'a str),
 }
 
 /// How to refuse a packet.
@@ -159,6 +185,55 @@ pub enum Expression<'a> {
     },
     /// Matches when the destination address is in this set.
     DestinationIn(&'a str),
+    /// Matches when the destination address, masked, is this network.
+    DestinationNet {
+        /// First address.
+        network: Ipv4Addr,
+        /// Bits that count.
+        mask: Ipv4Addr,
+    },
+    /// Matches when the destination port of TCP or UDP is one from the first to the last.
+    Ports((u16, u16)),
+    /// Matches when the name of the interface that the packet came from is in this set.
+    InputIn(&'a str),
+    /// Goes to the chain that this map has for the interface that the packet came from.
+    ChainOfInput(&'a str),
+    /// Matches when these two numbers with the destination address are in this set.
+    Answered {
+        /// The set, of [`Keys::Answer`].
+        set: &'a str,
+        /// The numbers.
+        numbers: [u32; 2],
+    },
+    /// Matches when the connection has this mark.
+    Mark(u32),
+    /// Gives the connection a mark.
+    SetMark(u32),
+    /// Matches when the connection's destination is not the one that its sender chose.
+    Redirected,
+    /// Gives the connection another destination.
+    Redirect {
+        /// The address.
+        address: Ipv4Addr,
+        /// The port.
+        port: u16,
+    },
+    /// Matches so often in a second, and so often at once.
+    Limit {
+        /// In a second.
+        per_second: u32,
+        /// At once.
+        burst: u32,
+    },
+    /// Sends the packet to whoever listens to this group.
+    Log {
+        /// The group.
+        group: u16,
+        /// What is said about it; at most 127 bytes.
+        prefix: &'a str,
+    },
+    /// Counts in this counter.
+    Count(&'a str),
     /// Matches when the connection is in one of these states ([`ESTABLISHED`], [`RELATED`]).
     ConnectionState(u32),
     /// Matches when the packet's source is not reached by the interface it came from.
@@ -171,6 +246,8 @@ pub enum Expression<'a> {
     Masquerade,
 }
 
+/// A connection that is being made.
+pub const NEW: u32 = 8;
 /// A connection that both sides have sent on.
 pub const ESTABLISHED: u32 = 2;
 /// One that belongs to another, such as an ICMP error.
@@ -420,6 +497,90 @@ impl Expression<'_> {
                     data.text(1, set).be32(2, REGISTER);
                 });
             }
+            Self::DestinationNet { network, mask } => {
+                load(list, Header::Network, 16, 4);
+                bitwise(list, &mask.octets());
+                compare(list, false, &network.octets());
+            }
+            Self::Ports((first, last)) => {
+                load(list, Header::Transport, 2, 2);
+                named(list, "range", |data| {
+                    data.be32(1, REGISTER).be32(2, 0);
+                    for (kind, port) in [(3, first), (4, last)] {
+                        data.nested(kind, |value| {
+                            value.bytes(attribute::DATA_VALUE, &port.to_be_bytes());
+                        });
+                    }
+                });
+            }
+            Self::InputIn(set) => {
+                input_name(list);
+                named(list, "lookup", |data| {
+                    data.text(1, set).be32(2, REGISTER);
+                });
+            }
+            Self::ChainOfInput(map) => {
+                input_name(list);
+                named(list, "lookup", |data| {
+                    data.text(1, map).be32(2, REGISTER).be32(3, REGISTER_VERDICT);
+                });
+            }
+            Self::Answered { set, numbers: [first, second] } => {
+                immediate(list, REGISTER_4, &first.to_ne_bytes());
+                immediate(list, REGISTER_4 + 1, &second.to_ne_bytes());
+                named(list, "payload", |data| {
+                    data.be32(1, REGISTER_4 + 2)
+                        .be32(2, Header::Network as u32)
+                        .be32(3, 16)
+                        .be32(4, 4);
+                });
+                named(list, "lookup", |data| {
+                    data.text(1, set).be32(2, REGISTER_4);
+                });
+            }
+            Self::Mark(mark) => {
+                named(list, "ct", |data| {
+                    data.be32(1, REGISTER).be32(2, CT_MARK);
+                });
+                compare(list, false, &mark.to_ne_bytes());
+            }
+            Self::SetMark(mark) => {
+                immediate(list, REGISTER, &mark.to_ne_bytes());
+                named(list, "ct", |data| {
+                    data.be32(2, CT_MARK).be32(4, REGISTER);
+                });
+            }
+            Self::Redirected => {
+                const DESTINATION_TRANSLATED: u32 = 1 << 5;
+                named(list, "ct", |data| {
+                    data.be32(1, REGISTER).be32(2, CT_STATUS);
+                });
+                bitwise(list, &DESTINATION_TRANSLATED.to_ne_bytes());
+                compare(list, true, &[0; 4]);
+            }
+            Self::Redirect { address, port } => {
+                const DESTINATION: u32 = 1;
+                const IPV4: u32 = 2;
+                immediate(list, REGISTER, &address.octets());
+                immediate(list, REGISTER_SECOND, &port.to_be_bytes());
+                named(list, "nat", |data| {
+                    data.be32(1, DESTINATION).be32(2, IPV4);
+                    data.be32(3, REGISTER).be32(5, REGISTER_SECOND);
+                });
+            }
+            Self::Limit { per_second, burst } => named(list, "limit", |data| {
+                const SECOND: u64 = 1;
+                data.bytes(1, &u64::from(per_second).to_be_bytes())
+                    .bytes(2, &SECOND.to_be_bytes())
+                    .be32(3, burst)
+                    .be32(4, 0);
+            }),
+            Self::Log { group, prefix } => named(list, "log", |data| {
+                data.bytes(1, &group.to_be_bytes()).text(2, prefix);
+            }),
+            Self::Count(counter) => named(list, "objref", |data| {
+                data.be32(1, OBJECT_COUNTER).text(2, counter);
+            }),
             Self::ConnectionState(states) => {
                 named(list, "ct", |data| {
                     data.be32(1, REGISTER).be32(2, 0);
@@ -456,6 +617,7 @@ impl Verdict<'_> {
             Self::Drop => (0, None),
             Self::Accept => (1, None),
             Self::Jump(chain) => (-3, Some(chain)),
+            Self::Goto(chain) => (-4, Some(chain)),
         };
         named(list, "immediate", |data| {
             data.be32(1, REGISTER_VERDICT).nested(2, |value| {
@@ -468,6 +630,26 @@ impl Verdict<'_> {
             });
         });
     }
+}
+
+/// `NFT_CT_*`.
+const CT_STATUS: u32 = 2;
+const CT_MARK: u32 = 3;
+
+/// Loads the name of the interface that the packet came from.
+fn input_name(list: &mut Request) {
+    named(list, "meta", |data| {
+        data.be32(1, REGISTER).be32(2, Meta::InputName as u32);
+    });
+}
+
+/// Loads a value.
+fn immediate(list: &mut Request, register: u32, value: &[u8]) {
+    named(list, "immediate", |data| {
+        data.be32(1, register).nested(2, |operand| {
+            operand.bytes(attribute::DATA_VALUE, value);
+        });
+    });
 }
 
 /// Adds one of the kernel's expressions.

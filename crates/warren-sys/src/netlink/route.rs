@@ -8,6 +8,10 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
+mod traffic;
+
+pub use traffic::{Counts, counts, limit_rate, unlimit_rate};
+
 use super::{
     NetlinkError, Socket,
     message::{Answer, Attributes, Request, flags},
@@ -314,6 +318,9 @@ pub fn routes(socket: &mut Socket) -> Result<Vec<Route>, NetlinkError> {
     let answers = socket.list("list routes", request)?;
     Ok(answers.iter().filter_map(read_route).collect())
 }
+
+/// `TC_H_ROOT`: the queue that an interface has for all that leaves by it.
+const ROOT: u32 = 0xffff_ffff;
 
 /// `struct ifinfomsg`: family, padding, type (`u16`), index, flags, mask of flags to change.
 fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {

@@ -85,6 +85,8 @@ fn text(event: &Event) -> String {
         EventKind::Snapshotted => "snapshotted",
         EventKind::RolledBack => "rolled back",
         EventKind::DiskFull => "disk full",
+        EventKind::Denied => "denied",
+        EventKind::NetworkChanged => "network changed",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",

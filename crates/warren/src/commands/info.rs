@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use warren_api::sandbox::{EndReason, Network, Profile, Sandbox};
+use warren_api::sandbox::{EndReason, Profile, Sandbox};
 
-use super::Context;
+use super::{Context, reach};
 use crate::{
     clock,
     config::{Cpus, Size},
@@ -50,11 +50,7 @@ fn facts(sandbox: &Sandbox) -> Vec<(&'static str, String)> {
         Profile::Strict => "strict",
     };
     add("profile", Some(profile.to_owned()));
-    let network = match sandbox.network {
-        Network::Open => "open",
-        Network::None => "none",
-    };
-    add("network", Some(network.to_owned()));
+    add("network", Some(reach::summary(&sandbox.network)));
     add("cpus", Some(Cpus(sandbox.limits.cpu_millis).to_string()));
     add("memory", Some(Size(sandbox.limits.memory_bytes).to_string()));
     add("pids", Some(sandbox.limits.pids.to_string()));

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use clap::ValueEnum;
-use warren_api::sandbox::{CreateSandbox, Network, OnDeadline, Profile};
+use warren_api::sandbox::{CreateSandbox, OnDeadline, Profile};
 
-use super::{Context, mounts, volume};
+use super::{Context, mounts, reach::ReachArgs, volume};
 use crate::{
     config::{Cpus, Lasting, Size},
     error::CliError,
@@ -58,9 +58,8 @@ pub(crate) struct WantedArgs {
     /// A volume to see inside; may be repeated
     #[arg(long = "volume", value_name = "NAME:PATH[:ro]")]
     volumes: Vec<String>,
-    /// What it may reach
-    #[arg(long, value_name = "open|none")]
-    network: Option<NetworkArg>,
+    #[command(flatten)]
+    reach: ReachArgs,
     /// How much its root may do
     #[arg(long, value_name = "default|strict")]
     profile: Option<ProfileArg>,
@@ -81,15 +80,6 @@ enum OnDeadlineArg {
     Pause,
     /// Stopped, with its files kept.
     Stop,
-}
-
-/// [`Network`], as a flag.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum NetworkArg {
-    /// The internet, and nothing near.
-    Open,
-    /// Its own loopback alone.
-    None,
 }
 
 /// [`Profile`], as a flag.
@@ -140,10 +130,7 @@ impl WantedArgs {
                 .iter()
                 .map(|text| volume::mount(text))
                 .collect::<Result<_, _>>()?,
-            network: self.network.map(|network| match network {
-                NetworkArg::Open => Network::Open,
-                NetworkArg::None => Network::None,
-            }),
+            network: self.reach.network()?,
             profile: self.profile.map(Profile::from),
             hostname: self.hostname,
             warm: self.cold.then_some(false),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use warren_api::sandbox::{Network, Profile};
+use warren_api::{network::Reach, sandbox::Profile};
 
 use super::{
     listen::{Addresses, Origins},
@@ -95,7 +95,7 @@ settings! {
     /// How much the root of a sandbox may do where the request does not say.
     profile: Profile = Some("default"),
     /// What a sandbox may reach where the request does not say.
-    network: Network = Some("open"),
+    network: Reach = Some("open"),
     /// The addresses of sandboxes. It must not overlap a network that the host reaches; without
     /// it the server takes one that does not.
     subnet: Option<Subnet> = None,

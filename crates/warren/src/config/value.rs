@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use warren_api::sandbox::{Network, Profile};
+use warren_api::{network::Reach, sandbox::Profile};
 
 /// A kind of setting.
 pub(crate) trait Value: Sized {
@@ -328,7 +328,7 @@ words! {
 }
 
 words!(impl Profile { Default = "default", Strict = "strict", });
-words!(impl Network { Open = "open", None = "none", });
+words!(impl Reach { Open = "open", None = "none", });
 
 #[cfg(test)]
 mod tests {

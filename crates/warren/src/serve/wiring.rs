@@ -36,7 +36,7 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
             warren_api::sandbox::Profile::Strict => spec::Profile::Strict,
         },
         network: match config.network {
-            warren_api::sandbox::Network::Open if capabilities.network => spec::Network::Open,
+            warren_api::network::Reach::Open if capabilities.network => spec::Network::Open,
             _ => spec::Network::None,
         },
         lifetime: some_time(config.lifetime.0),
@@ -163,10 +163,8 @@ fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Ne
     match uplink {
         Some(Err(reason)) => namespace::Network::Off(reason.to_owned()),
         None | Some(Ok(_)) => namespace::Network::On(NetConfig {
-            instance: String::new(),
-            index: 0,
             subnet: config.subnet.and_then(|it| Subnet::new(it.address, it.prefix).ok()),
-            allow: Vec::new(),
+            ..NetConfig::default()
         }),
     }
 }

@@ -201,8 +201,8 @@ impl StepSandbox {
             workdir: sandbox.setup.workdir.clone(),
             limits: sandbox.spec.limits.clone(),
             profile: sandbox.spec.profile,
-            network: sandbox.spec.network,
             program: sandbox.program.clone(),
+            network: sandbox.spec.network.clone(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 /// Counts what is under way.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(in crate::net) struct Limits {
     most: usize,
     most_of_one: usize,
     counts: Mutex<Counts>,
@@ -22,18 +22,18 @@ struct Counts {
 
 /// Leave to do one thing; given back on drop.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(in crate::net) struct Permit {
     limits: Arc<Limits>,
     source: IpAddr,
 }
 
 impl Limits {
-    pub(super) fn new(most: usize, most_of_one: usize) -> Arc<Self> {
+    pub(in crate::net) fn new(most: usize, most_of_one: usize) -> Arc<Self> {
         Arc::new(Self { most, most_of_one, counts: Mutex::default() })
     }
 
     /// Leave for `source` to do one more thing, unless there is too much already.
-    pub(super) fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Permit> {
+    pub(in crate::net) fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Permit> {
         let mut counts = self.counts();
         let of_one = counts.of_one.get(&source).copied().unwrap_or(0);
         if counts.all >= self.most || of_one >= self.most_of_one {

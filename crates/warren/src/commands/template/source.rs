@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use warren_api::template::{BuildStep, BuildSteps, BuildTemplate, TemplateLimits, TemplateStart};
+use warren_api::{
+    network::Network,
+    template::{BuildStep, BuildSteps, BuildTemplate, TemplateLimits, TemplateStart},
+};
 use warren_dockerfile::recipe::{CopyFrom, CopySource, Instruction};
 
 use crate::error::{CliError, Kind};
@@ -39,6 +42,8 @@ struct TemplateFile {
     public: Option<bool>,
     #[serde(default)]
     limits: TemplateLimits,
+    #[serde(default)]
+    network: Option<Network>,
     #[serde(default)]
     start: Option<TemplateStart>,
     #[serde(default)]
@@ -95,6 +100,7 @@ fn listed(text: &str) -> Result<(BuildTemplate, bool), String> {
         args: file.args,
         public: file.public,
         limits: file.limits,
+        network: file.network,
         start: file.start,
         warm: file.warm,
         build_limits: file.build_limits,

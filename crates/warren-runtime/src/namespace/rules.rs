@@ -1,0 +1,154 @@
+//! What guests may reach: given to new ones, changed, explained, counted.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use warren_core::{
+    egress::{Explanation, Question, Reason},
+    id::SandboxId,
+    runtime::{RuntimeError, RuntimeEvent, Traffic},
+    spec,
+};
+
+use super::host::{Guest, Host};
+use crate::{
+    journal::{Journal, Record},
+    net::policy::Policy,
+};
+
+/// The rules of guests that an earlier server left, by slot.
+pub(super) fn before(journal: &Journal) -> Vec<(u32, Policy)> {
+    let sandboxes = match journal.sandboxes() {
+        Ok(sandboxes) => sandboxes,
+        Err(error) => {
+            tracing::error!(%error, "the rules of sandboxes cannot be found");
+            return Vec::new();
+        }
+    };
+    let rules = |(_, entry, record): (SandboxId, PathBuf, Option<Record>)| {
+        let record = record.filter(|it| it.this_boot)?;
+        Some((record.slot, Policy::load(&entry)?))
+    };
+    sandboxes.into_iter().filter_map(rules).collect()
+}
+
+impl Host {
+    /// Passes on what guests are denied.
+    pub(super) fn follow_denials(self: &Arc<Self>) {
+        let Some(net) = &self.net else { return };
+        let me = Arc::downgrade(self);
+        net.policies().on_denied(move |slot, denial| {
+            let Some(host) = me.upgrade() else { return };
+            if let Some(id) = host.id_of(slot) {
+                // Without a listener there is nobody to tell.
+                drop(host.events.send(RuntimeEvent::Denied { id, denial }));
+            }
+        });
+    }
+
+    /// Gives a guest that does not run yet its rules.
+    pub(super) fn give_rules(
+        &self,
+        slot: u32,
+        netns: BorrowedFd<'_>,
+        entry: &Path,
+        network: &spec::Network,
+    ) -> Result<(), RuntimeError> {
+        match network {
+            spec::Network::Rules(_) => self.set_rules(slot, netns, entry, network),
+            // As it is made.
+            spec::Network::Open | spec::Network::None => Ok(()),
+        }
+    }
+
+    /// Changes what a guest may reach. What is to be is written down first: should the server end
+    /// in between, the next one does it.
+    fn set_rules(
+        &self,
+        slot: u32,
+        netns: BorrowedFd<'_>,
+        entry: &Path,
+        network: &spec::Network,
+    ) -> Result<(), RuntimeError> {
+        let failed = "change the rules of the network";
+        let unsupported = RuntimeError::Unsupported { operation: "give sandboxes a network" };
+        let Some(net) = &self.net else { return Err(unsupported) };
+        let policy = Policy::of(network).map_err(RuntimeError::host(failed))?;
+        let before = net.policies().policy(slot);
+        let same = |before: &Policy| policy.as_ref().is_some_and(|it| it.egress == before.egress);
+        if before.as_ref().map_or(policy.is_none(), same) {
+            return Ok(());
+        }
+        Policy::store(policy.as_ref(), entry).map_err(RuntimeError::host(failed))?;
+        let set = net.set_policy(slot, policy, netns);
+        if set.is_err() {
+            let stored = Policy::store(net.policies().policy(slot).as_ref(), entry);
+            stored.map_err(RuntimeError::host(failed))?;
+        }
+        set.map_err(RuntimeError::host(failed))
+    }
+
+    /// Changes what a running guest may reach.
+    pub(super) fn change_network(
+        &self,
+        id: &SandboxId,
+        guest: &Guest,
+        network: &spec::Network,
+    ) -> Result<(), RuntimeError> {
+        let netns = guest.network.as_ref().ok_or(RuntimeError::NotFound { id: *id })?;
+        if !self.has_interface(guest)? {
+            return match network {
+                spec::Network::None => Ok(()),
+                _ => Err(RuntimeError::Unsupported {
+                    operation: "give a network to a sandbox that runs without one; stop it first",
+                }),
+            };
+        }
+        self.set_rules(guest.slot, netns.as_fd(), &guest.entry, network)
+    }
+
+    fn has_interface(&self, guest: &Guest) -> Result<bool, RuntimeError> {
+        Ok(self.traffic(guest)?.is_some())
+    }
+
+    /// What went over a guest's network; none where it has none.
+    pub(super) fn traffic(&self, guest: &Guest) -> Result<Option<Traffic>, RuntimeError> {
+        let Some(net) = &self.net else { return Ok(None) };
+        net.traffic(guest.slot).map_err(RuntimeError::host("read the guest's traffic"))
+    }
+
+    /// Why a guest reaches something, or does not. A name is explained by the addresses that were
+    /// answered for it, where there are any that matter.
+    pub(super) fn explain(
+        &self,
+        guest: &Guest,
+        network: &spec::Network,
+        question: &Question,
+    ) -> Explanation {
+        let said = network.explain(question);
+        let Some(net) = &self.net else { return said };
+        if let (Reason::Reserved(_), Some(std::net::IpAddr::V4(address))) =
+            (&said.reason, question.address)
+            && net.policies().is_granted(address)
+        {
+            return match network {
+                // The operator lets it be reached, the rules need not.
+                spec::Network::Rules(egress) => egress.explain(question),
+                _ => Explanation { allowed: true, reason: Reason::Operator },
+            };
+        }
+        let name = question.name.as_deref().filter(|_| said.reason == Reason::Otherwise);
+        let answered = name.map(|name| net.policies().answered(guest.slot, name));
+        let by_address = answered.into_iter().flatten().map(|address| {
+            network.explain(&Question { address: Some(address.into()), ..question.clone() })
+        });
+        by_address.into_iter().find(|it| it.reason != Reason::Otherwise).unwrap_or(said)
+    }
+
+    fn id_of(&self, slot: u32) -> Option<SandboxId> {
+        self.guests().into_iter().find(|(_, guest)| guest.slot == slot).map(|(id, _)| id)
+    }
+}

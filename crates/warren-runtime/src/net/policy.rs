@@ -1,0 +1,447 @@
+//! What each sandbox may reach: the rules that are in force, and what is known about its names.
+//!
+//! ```text
+//!   a packet of a sandbox
+//!     is of the host, private, another sandbox ................ refused, whatever the rules say
+//!     its interface has no chain ("open") ..................... accepted
+//!     its connection has the mark of the rules in force ....... accepted
+//!     else the rules, in order; what they allow gets the mark
+//! ```
+//!
+//! - A sandbox without rules costs one look-up, one with rules the same and a comparison: rules are
+//!   gone through once for each connection.
+//! - A change of rules is one transaction with a new mark. No connection has that, so every one is
+//!   decided anew with its next packet: what is still allowed goes on, what is not is reset. Nobody
+//!   has to find the connections.
+//! - A rule that names a domain matches addresses that the resolver has answered for the name, as
+//!   long as the answer lives; a connection that is there, also those that it once answered.
+//! - The rules are written into the sandbox's entry of the journal before they are in force, with
+//!   their mark. So the next server, which replaces the table in one step, does it with them.
+
+mod answers;
+mod denials;
+mod place;
+mod table;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use rustix::io::Errno;
+use warren_core::{
+    egress::{Egress, InvalidEgress, reserved},
+    runtime::{Denial, Reached},
+    spec::Network,
+};
+use warren_sys::netlink::{
+    Socket,
+    nftables::{self, Batch},
+};
+
+pub(super) use denials::listen;
+pub(super) use place::{Answering, Place};
+pub(super) use table::{INTO_GATE, POLICIES, TO_GATE, create_sets};
+
+use super::{NetError, Subnet, refused_with, rules::table_name, unless, worker::Workers};
+
+/// The shortest life of an answer: a program needs some time from the answer to the connection.
+const SHORTEST: Duration = Duration::from_secs(30);
+/// The longest.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Rules with the mark of the connections that they allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The rules.
+    pub egress: Arc<Egress>,
+    /// Never 0, which is the mark of connections that have none.
+    pub mark: u32,
+}
+
+impl Policy {
+    /// The policy of a network; none for one that is open.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Host`] where the system has no randomness.
+    pub fn of(network: &Network) -> Result<Option<Self>, NetError> {
+        let egress = match network {
+            Network::Open => return Ok(None),
+            // Nothing but what an interface's own loopback is.
+            Network::None => Arc::new(Egress::default()),
+            Network::Rules(egress) => Arc::clone(egress),
+        };
+        let mut bytes = [0; 4];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(NetError::host("choose a mark"))?;
+        Ok(Some(Self { egress, mark: u32::from_ne_bytes(bytes).max(1) }))
+    }
+
+    /// Reads what [`Policy`] wrote by its `Display`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEgress`].
+    pub fn read(text: &str) -> Result<Self, InvalidEgress> {
+        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+        let mark = first.strip_prefix("mark ").and_then(|mark| mark.parse().ok());
+        let unclear = || InvalidEgress::Line { line: first.to_owned() };
+        let mark = mark.filter(|mark| *mark > 0).ok_or_else(unclear)?;
+        Ok(Self { egress: Arc::new(rest.parse()?), mark })
+    }
+
+    /// Rules that allow nothing, for where the right ones cannot be read.
+    #[must_use]
+    pub fn closed() -> Self {
+        Self { egress: Arc::default(), mark: 1 }
+    }
+
+    /// Writes it into an entry of the journal, or removes what is there.
+    ///
+    /// # Errors
+    ///
+    /// The failure of a file operation.
+    pub fn store(policy: Option<&Self>, entry: &Path) -> std::io::Result<()> {
+        let place = entry.join(FILE);
+        match policy {
+            Some(policy) => {
+                let new = entry.join("network.new");
+                std::fs::write(&new, policy.to_string())?;
+                std::fs::rename(new, place)
+            }
+            None => match std::fs::remove_file(place) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// What an entry of the journal has; one that cannot be read allows nothing.
+    #[must_use]
+    pub fn load(entry: &Path) -> Option<Self> {
+        let text = match std::fs::read_to_string(entry.join(FILE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!(%error, "the rules of a sandbox cannot be read: it reaches nothing");
+                return Some(Self::closed());
+            }
+        };
+        Some(Self::read(&text).unwrap_or_else(|error| {
+            tracing::error!(%error, "the rules of a sandbox are no rules: it reaches nothing");
+            Self::closed()
+        }))
+    }
+}
+
+/// The file in an entry of the journal.
+const FILE: &str = "network";
+
+impl fmt::Display for Policy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "mark {}\n{}", self.mark, self.egress)
+    }
+}
+
+type Listener = Box<dyn Fn(u32, Denial) + Send + Sync>;
+
+/// The policies of one instance's sandboxes.
+pub struct Policies {
+    pub(super) subnet: Subnet,
+    pub(super) gateway: Ipv4Addr,
+    /// Networks that may be reached although they are reserved.
+    allow: Vec<Subnet>,
+    table: String,
+    /// The group of [`warren_sys::netlink::nflog`] that packets are logged to.
+    group: u16,
+    /// Locked by whoever changes the table, so that nobody makes it of what was.
+    socket: Mutex<Socket>,
+    places: RwLock<HashMap<u32, Arc<Place>>>,
+    gate: Mutex<Option<u16>>,
+    listener: OnceLock<Listener>,
+}
+
+impl fmt::Debug for Policies {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Policies").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// What the policies of an instance depend on.
+#[derive(Debug)]
+pub(super) struct Setting<'a> {
+    pub(super) instance: &'a str,
+    pub(super) index: u8,
+    pub(super) subnet: Subnet,
+    pub(super) gateway: Ipv4Addr,
+    pub(super) allow: Vec<Subnet>,
+    /// What sandboxes of an earlier server have.
+    pub(super) before: Vec<(u32, Policy)>,
+}
+
+impl Policies {
+    /// Policies that are in nobody's table yet.
+    pub(super) fn new(setting: Setting<'_>, workers: &Workers) -> Result<Arc<Self>, NetError> {
+        let operation = "open a socket for the rules of sandboxes";
+        let socket = workers.run(operation, |_home| Socket::netfilter())?;
+        let Setting { instance, index, subnet, gateway, allow, before } = setting;
+        let place = |(slot, policy)| {
+            let place = Place::new(slot);
+            place.set(Some(policy));
+            (slot, Arc::new(place))
+        };
+        Ok(Arc::new(Self {
+            subnet,
+            gateway,
+            allow,
+            table: table_name(instance),
+            group: GROUPS + u16::from(index),
+            socket: Mutex::new(socket.map_err(NetError::netlink(operation))?),
+            places: RwLock::new(before.into_iter().map(place).collect()),
+            gate: Mutex::default(),
+            listener: OnceLock::new(),
+        }))
+    }
+
+    /// Calls this with the slot of a sandbox and what it was denied. The first call counts.
+    pub fn on_denied(&self, listener: impl Fn(u32, Denial) + Send + Sync + 'static) {
+        drop(self.listener.set(Box::new(listener)));
+    }
+
+    /// The group that packets are logged to.
+    pub(super) fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// Holds the table as it is; see the field.
+    pub(super) fn hold(&self) -> MutexGuard<'_, Socket> {
+        lock(&self.socket)
+    }
+
+    /// Adds to a batch that makes the table what sandboxes have; call it under [`Policies::hold`].
+    pub(super) fn add_all(&self, batch: &mut Batch<'_>) {
+        if let Some(port) = *lock(&self.gate) {
+            table::add_gate(batch, self.gateway, port);
+        }
+        for place in self.all() {
+            if let Some(policy) = place.policy() {
+                table::add(batch, &place, &policy, self.group);
+            }
+        }
+    }
+
+    /// Changes what a sandbox may reach; none for everything. In force when this returns, and in
+    /// force as before on an error.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn set(&self, slot: u32, policy: Option<Policy>) -> Result<(), NetError> {
+        let operation = "change the rules of a sandbox";
+        let place = self.place(slot);
+        let mut socket = self.hold();
+        let before = place.policy();
+        let mut batch = Batch::new(&self.table);
+        match (&before, &policy) {
+            (None, None) => return Ok(()),
+            (Some(before), None) => table::remove(&mut batch, &place, before),
+            (before, Some(policy)) => {
+                if before.as_ref().is_some_and(|it| table::is_gated(&it.egress))
+                    && !table::is_gated(&policy.egress)
+                {
+                    table::remove_from_gate(&mut batch, slot);
+                }
+                table::add(&mut batch, &place, policy, self.group);
+            }
+        }
+        batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
+        place.set(policy);
+        drop(socket);
+        place.tell();
+        Ok(())
+    }
+
+    /// Forgets a sandbox; its slot may be another's then.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn forget(&self, slot: u32) -> Result<(), NetError> {
+        let Some(place) = self.read().get(&slot).cloned() else { return Ok(()) };
+        let removed = self.set(slot, None);
+        self.write().remove(&slot);
+        place.close();
+        match removed {
+            // Somebody removed the table; it comes back without this one.
+            Err(NetError::Netlink { source, .. }) if refused_with(&source, Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Has TCP to 80 and 443 of sandboxes whose rules name domains sent to this port of the
+    /// gateway address; none to have it refused.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub(super) fn set_gate(&self, port: Option<u16>) -> Result<(), NetError> {
+        let operation = "send connections of sandboxes to the gate";
+        let mut socket = self.hold();
+        let mut batch = Batch::new(&self.table);
+        table::flush_gate(&mut batch);
+        if let Some(port) = port {
+            table::add_gate(&mut batch, self.gateway, port);
+        }
+        batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
+        *lock(&self.gate) = port;
+        Ok(())
+    }
+
+    /// The policy of a sandbox; none for one that is open.
+    #[must_use]
+    pub fn policy(&self, slot: u32) -> Option<Policy> {
+        self.read().get(&slot)?.policy()
+    }
+
+    /// What a sandbox has reached, or tried to, under rules for learning or a dry run.
+    #[must_use]
+    pub fn reached(&self, slot: u32) -> Vec<Reached> {
+        self.read().get(&slot).map(|place| place.reached()).unwrap_or_default()
+    }
+
+    /// Addresses that were answered to a sandbox for a name, and are good.
+    #[must_use]
+    pub fn answered(&self, slot: u32, name: &str) -> Vec<Ipv4Addr> {
+        let places = self.read();
+        places
+            .get(&slot)
+            .map(|place| place.answers().alive(name, Instant::now()))
+            .unwrap_or_default()
+    }
+
+    /// How many connections a sandbox made under rules, and how many packets were denied.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn counts(&self, slot: u32) -> Result<(u64, u64), NetError> {
+        let operation = "read the counters of a sandbox";
+        let mut socket = self.hold();
+        let mut count = |name: String| {
+            let counted = nftables::counted(&mut socket, &self.table, &name);
+            counted.map(Option::unwrap_or_default).map_err(NetError::netlink(operation))
+        };
+        Ok((count(table::made_counter(slot))?, count(table::denied_counter(slot))?))
+    }
+
+    /// Whether the operator lets every sandbox reach an address that is reserved.
+    #[must_use]
+    pub fn is_granted(&self, address: Ipv4Addr) -> bool {
+        self.allow.iter().any(|subnet| subnet.contains(address))
+    }
+
+    /// Whether no sandbox may reach an address.
+    pub(super) fn is_closed(&self, address: Ipv4Addr) -> bool {
+        reserved(address.into()).is_some() && !self.is_granted(address)
+    }
+
+    /// The sandbox with this address.
+    pub(super) fn place_at(&self, address: Ipv4Addr) -> Option<Arc<Place>> {
+        self.subnet.slot(address).map(|slot| self.place(slot))
+    }
+
+    fn place(&self, slot: u32) -> Arc<Place> {
+        if let Some(place) = self.read().get(&slot) {
+            return Arc::clone(place);
+        }
+        let mut places = self.write();
+        Arc::clone(places.entry(slot).or_insert_with(|| Arc::new(Place::new(slot))))
+    }
+
+    /// Notes addresses that are about to be answered to a sandbox, and lets it reach those that a
+    /// rule allows by the name.
+    pub(super) fn answer(
+        &self,
+        place: &Place,
+        name: &str,
+        addresses: &[Ipv4Addr],
+        life: Duration,
+    ) -> Result<(), NetError> {
+        let life = life.clamp(SHORTEST, LONGEST);
+        let now = Instant::now();
+        let operation = "let a sandbox reach what was answered to it";
+        let mut socket = self.hold();
+        let known = place.remember(name, addresses, now + life, now);
+        let Some(policy) = place.policy() else { return Ok(()) };
+        let keys = table::keys(&policy, name, addresses);
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // One that is there keeps its life, on kernels before 6.12 at least: it goes first. It may
+        // have gone by itself in this moment, and then the whole is refused.
+        let mut batch = Batch::new(&self.table);
+        table::renew(&mut batch, &keys, life, &known);
+        let renewed = batch.apply(&mut socket, operation);
+        if renewed.as_ref().is_err_and(|error| refused_with(error, Errno::NOENT)) {
+            let mut batch = Batch::new(&self.table);
+            table::renew(&mut batch, &keys, life, &[]);
+            return batch.apply(&mut socket, operation).map_err(NetError::netlink(operation));
+        }
+        unless(renewed, Errno::EXIST).map_err(NetError::netlink(operation))
+    }
+
+    /// Tells whoever listens what a sandbox was denied, if it is not too much.
+    pub(super) fn denied(&self, place: &Place, denial: Denial) {
+        if let (Some(listener), Some(denial)) = (self.listener.get(), place.to_be_told(denial)) {
+            listener(place.slot(), denial);
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Place>> {
+        self.read().values().cloned().collect()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<u32, Arc<Place>>> {
+        self.places.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u32, Arc<Place>>> {
+        self.places.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The group of the first instance; far from the small numbers that administrators choose.
+const GROUPS: u16 = 30_580;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_is_read_back_and_what_is_none_allows_nothing() {
+        let egress: Egress = "allow a.example:443\notherwise deny\n".parse().unwrap();
+        let network = Network::Rules(Arc::new(egress));
+        let policy = Policy::of(&network).unwrap().unwrap();
+        assert_eq!(Policy::read(&policy.to_string()), Ok(policy.clone()));
+        assert_eq!(Policy::of(&Network::Open).unwrap(), None);
+
+        let entry = tempfile::tempdir().unwrap();
+        assert_eq!(Policy::load(entry.path()), None);
+        Policy::store(Some(&policy), entry.path()).unwrap();
+        assert_eq!(Policy::load(entry.path()), Some(policy));
+        std::fs::write(entry.path().join(FILE), "mark 0\n").unwrap();
+        assert_eq!(Policy::load(entry.path()), Some(Policy::closed()));
+        Policy::store(None, entry.path()).unwrap();
+        Policy::store(None, entry.path()).unwrap();
+        assert_eq!(Policy::load(entry.path()), None);
+    }
+}
