@@ -80,6 +80,7 @@ fn chosen(arguments: &[String]) -> Result<BTreeSet<Tier>> {
 fn run_tiers(workspace: &Workspace, tiers: &BTreeSet<Tier>, total: &mut Report) -> Result<()> {
     if tiers.contains(&Tier::Integration) || tiers.contains(&Tier::EndToEnd) {
         system::prepare();
+        system::prepare_authority(&workspace.root);
     }
     let compiled = [Tier::Unit, Tier::Integration, Tier::EndToEnd];
     if compiled.iter().any(|tier| tiers.contains(tier)) {

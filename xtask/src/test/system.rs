@@ -1,6 +1,6 @@
 //! What the tests want from the operating system.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use crate::shell;
 
@@ -36,6 +36,26 @@ pub(super) fn prepare() {
     println!("installing for the tests: {list}");
     if let Err(error) = install(&missing) {
         println!("could not install: {error:#}; tests that need it skip");
+    }
+}
+
+/// Builds the authority that tests of certificates order from, once, under `target/tools`. Without
+/// it those tests skip.
+pub(super) fn prepare_authority(root: &Path) {
+    const MODULE: &str = "github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.1";
+    let directory = root.join("target/tools/bin");
+    if directory.join("pebble").is_file() || shell::find_program("pebble").is_some() {
+        return;
+    }
+    if shell::find_program("go").is_none() {
+        println!("go is not installed, so tests that need pebble skip");
+        return;
+    }
+    println!("building pebble into target/tools, once");
+    let mut go = shell::command("go");
+    go.args(["install", MODULE]).env("GOBIN", &directory).env("GOFLAGS", "-buildvcs=false");
+    if let Err(error) = shell::run(&mut go) {
+        println!("could not build pebble: {error:#}; tests that need it skip");
     }
 }
 

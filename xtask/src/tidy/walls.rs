@@ -21,7 +21,7 @@ const BUDGETS: [(&str, usize); 3] =
     [("warren-agent", 12), ("warren-proto", 5), ("warren-core", 15)];
 
 /// How many packages the lock file may name. Raising it is a decision, not an accident.
-const MOST_PACKAGES: usize = 350;
+const MOST_PACKAGES: usize = 380;
 
 /// What the table of `ARCHITECTURE.md` says about one crate.
 #[derive(Debug, Default, PartialEq, Eq)]
