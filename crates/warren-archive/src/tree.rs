@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps, linkat, mkdirat, openat2, renameat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, linkat, mkdirat,
+    openat2, renameat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -27,13 +27,23 @@ const DIRECTORY_BYTES: usize = 64 << 20;
 /// Mode of directories that the archive does not have as entries.
 const DIRECTORY_MODE: u32 = 0o755;
 
-/// Mode and time of a new directory, set when nothing is made in it any more.
-type Attributes = (u32, (i64, u32));
+/// What an archive says about a file or a directory. A new directory gets it when nothing is made
+/// in it any more.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    /// Seconds since 1970, and nanoseconds.
+    pub(crate) modified: (i64, u32),
+    /// User and group.
+    pub(crate) owner: (u64, u64),
+}
 
 /// The directory below which things are made.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: OwnedFd,
+    /// Whether owners and set-id bits are the archive's too.
+    keeps_owners: bool,
     made: BTreeMap<Vec<u8>, Option<Attributes>>,
     made_bytes: usize,
 }
@@ -45,6 +55,7 @@ pub(crate) struct Pending {
     temporary: Temporary,
     file: File,
     attributes: Attributes,
+    keeps_owners: bool,
 }
 
 /// A directory and a name in it.
@@ -60,7 +71,12 @@ impl Tree {
     /// `root_is_new`: the archive's own entry for the directory gives it its mode and time.
     pub(crate) fn new(root: OwnedFd, root_is_new: bool) -> Self {
         let made = if root_is_new { BTreeMap::from([(Vec::new(), None)]) } else { BTreeMap::new() };
-        Self { root, made, made_bytes: 0 }
+        Self { root, keeps_owners: false, made, made_bytes: 0 }
+    }
+
+    /// Takes owners and set-id bits from the archive.
+    pub(crate) fn keep_owners(&mut self) {
+        self.keeps_owners = true;
     }
 
     /// Makes a directory, unless it is there.
@@ -89,7 +105,13 @@ impl Tree {
             rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o600))
         })
         .map_err(UnpackError::io("write", path))?;
-        Ok(Pending { place, temporary, file: fd.into(), attributes })
+        Ok(Pending {
+            place,
+            temporary,
+            file: fd.into(),
+            attributes,
+            keeps_owners: self.keeps_owners,
+        })
     }
 
     /// Makes a symbolic link. Where it leads does not matter: nothing here follows it.
@@ -97,13 +119,18 @@ impl Tree {
         &mut self,
         path: &[u8],
         target: &[u8],
-        modified: (i64, u32),
+        attributes: Attributes,
     ) -> Result<(), UnpackError> {
         let place = self.place(path)?;
         let fail = || UnpackError::io("make the link", path);
         let make = |directory: &OwnedFd, name: &str| symlinkat(target, directory, name);
         let (temporary, ()) = Temporary::make(&place, make).map_err(fail())?;
-        let times = times(modified);
+        if self.keeps_owners {
+            let (user, group) = owner(&attributes).map_err(fail())?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            chownat(&place.directory, &*temporary.name, user, group, flags).map_err(fail())?;
+        }
+        let times = times(attributes.modified);
         utimensat(&place.directory, &*temporary.name, &times, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(fail())?;
         temporary.become_it(&place)
@@ -124,15 +151,14 @@ impl Tree {
 
     /// Gives new directories their modes and times, the deepest first.
     pub(crate) fn finish(self) -> Result<(), UnpackError> {
-        let Self { root, made, .. } = self;
+        let Self { root, keeps_owners, made, .. } = self;
         for (path, attributes) in made.into_iter().rev() {
-            let Some((mode, modified)) = attributes else { continue };
+            let Some(attributes) = attributes else { continue };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let resolve = BENEATH | ResolveFlags::NO_SYMLINKS;
             let opened = open_beneath(&root, &path, flags, resolve);
             let opened = opened.map_err(|it| lookup_failed(it, &path))?;
-            rustix::fs::fchmod(&opened, Mode::from_raw_mode(mode & 0o1777))
-                .and_then(|()| rustix::fs::futimens(&opened, &times(modified)))
+            give(&opened, &attributes, keeps_owners, 0o1777)
                 .map_err(UnpackError::io("set the mode of", &path))?;
         }
         Ok(())
@@ -189,9 +215,8 @@ impl Pending {
 
     /// The file takes its place.
     pub(crate) fn finish(self) -> Result<(), UnpackError> {
-        let Self { place, temporary, file, attributes: (mode, modified) } = self;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))
-            .and_then(|()| rustix::fs::futimens(&file, &times(modified)))
+        let Self { place, temporary, file, attributes, keeps_owners } = self;
+        give(&file, &attributes, keeps_owners, 0o777)
             .map_err(UnpackError::io("set the mode of", &place.path))?;
         temporary.become_it(&place)
     }
@@ -261,6 +286,31 @@ fn lookup_failed(error: Errno, path: &[u8]) -> UnpackError {
         Errno::LOOP => UnpackError::refused(path, "a link on its way leads nowhere"),
         error => UnpackError::io("open the directory of", path)(error),
     }
+}
+
+/// Sets owner, mode and time. `bits` are those of the mode that any archive may set.
+fn give(
+    file: impl AsFd,
+    attributes: &Attributes,
+    keeps_owners: bool,
+    bits: u32,
+) -> Result<(), Errno> {
+    let mut mode = attributes.mode & bits;
+    if keeps_owners {
+        // Before the mode: a change of the owner takes set-id bits away.
+        let (user, group) = owner(attributes)?;
+        rustix::fs::fchown(&file, user, group)?;
+        mode = attributes.mode & 0o7777;
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    rustix::fs::futimens(&file, &times(attributes.modified))
+}
+
+/// User and group as the kernel takes them; the largest number means "as it is" there.
+fn owner(attributes: &Attributes) -> Result<(Option<Uid>, Option<Gid>), Errno> {
+    let (user, group) = attributes.owner;
+    let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or(Errno::INVAL);
+    Ok((Some(Uid::from_raw(id(user)?)), Some(Gid::from_raw(id(group)?))))
 }
 
 fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {

@@ -8,7 +8,7 @@ use flate2::write::MultiGzDecoder;
 use crate::error::UnpackError;
 use crate::format::NAME_BYTES;
 use crate::parse::{Entry, Event, Kind, Parser};
-use crate::tree::{Pending, Tree, clean};
+use crate::tree::{Attributes, Pending, Tree, clean};
 
 /// Compressed bytes taken at once: what they may grow to is a thousand times as much.
 const GZIP_STEP: usize = 1 << 10;
@@ -47,8 +47,8 @@ pub struct Unpacked {
 /// It is given the archive's bytes in pieces of any size, and does all work (which blocks) in
 /// [`push`](Self::push) and [`finish`](Self::finish), with the rights of whoever calls them. Files
 /// there are replaced, directories there are left as they are, links there are followed where they
-/// stay below. Files get the archive's permission bits (never set-user-id or set-group-id) and
-/// times, and belong to the caller. Dropping it half way leaves whole files only.
+/// stay below. Files get the archive's permission bits (never set-user-id or set-group-id, unless
+/// [`keeping_owners`](Self::keeping_owners)) and times, and belong to the caller. Dropping it half way leaves whole files only.
 ///
 /// # Examples
 ///
@@ -101,6 +101,14 @@ impl Unpacker {
         let done = Unpacked::default();
         let sink = Sink { parser: Parser::new(), tree, file: None, limits, done };
         Self { input: Input::Unknown(Vec::new()), sink }
+    }
+
+    /// Takes owners, and the bits of modes that make a program run as its owner, from the archive
+    /// too. Whoever calls must be allowed to give files away.
+    #[must_use]
+    pub fn keeping_owners(mut self) -> Self {
+        self.sink.tree.keep_owners();
+        self
     }
 
     /// Takes the next bytes.
@@ -189,16 +197,18 @@ impl Sink {
         if path.is_empty() && entry.kind != Kind::Directory {
             return Err(UnpackError::refused(&entry.name, "it has no name"));
         }
+        let Entry { mode, modified, owner, .. } = *entry;
+        let attributes = Attributes { mode, modified, owner };
         match entry.kind {
-            Kind::File => self.file = Some(self.tree.file(&path, (entry.mode, entry.modified))?),
-            Kind::Directory => self.tree.directory(&path, (entry.mode, entry.modified))?,
+            Kind::File => self.file = Some(self.tree.file(&path, attributes)?),
+            Kind::Directory => self.tree.directory(&path, attributes)?,
             Kind::HardLink => self.tree.hard_link(&path, &clean(&entry.link)?)?,
             Kind::Symlink => {
                 let length = entry.link.len();
                 if length == 0 || length >= NAME_BYTES || entry.link.contains(&0) {
                     return Err(UnpackError::refused(&entry.name, "its target is no path"));
                 }
-                self.tree.symlink(&path, &entry.link, entry.modified)?;
+                self.tree.symlink(&path, &entry.link, attributes)?;
             }
             Kind::Pipe | Kind::Device | Kind::Other => {
                 self.done.entries -= 1;

@@ -10,7 +10,7 @@ use crate::{
     images::root_with,
 };
 
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 12] = [
     "/bin/sh",
     "/bin/cat",
     "/bin/ls",
@@ -18,6 +18,8 @@ const PROGRAMS: [&str; 10] = [
     "/bin/cp",
     "/bin/touch",
     "/bin/chmod",
+    "/bin/chown",
+    "/bin/ln",
     "/usr/bin/id",
     "/usr/bin/stat",
     "/bin/sleep",
@@ -174,4 +176,35 @@ fn a_template_stands_on_a_directory_or_an_archive_of_this_machine() {
         assert_eq!(sandbox.root("cat /seen"), "a small root\n", "{base}");
     }
     assert!(!root.path().join("seen").exists());
+}
+
+#[test]
+fn a_copy_from_a_stage_keeps_owners_and_modes_and_one_of_files_is_roots() {
+    let Some(registry) = registry() else { return };
+    registry.put("team/tool", "1", &image()).unwrap();
+    let home = Home::new();
+    let base = format!("{}/team/tool:1", registry.address());
+    let folder = context(&format!(
+        "FROM {base} AS build\n\
+         RUN mkdir /made && cp /bin/cat /made/cat && chmod 4755 /made/cat && touch /made/file\n\
+         RUN chown 1234:1234 /made/file && ln -s file /made/link && chown -h 77:78 /made/link\n\
+         FROM {base}\n\
+         COPY --from=build /made /all/\n\
+         COPY --from=build /made/cat /one/other\n\
+         COPY --from=build --chown=agent --chmod=2750 /made/cat /given/\n\
+         COPY --chmod=4711 tool.sh /set/\n\
+         COPY tool.sh /plain/\n\
+         USER root\n"
+    ));
+    let built = build(&home, folder.path(), &[]);
+    assert_eq!(outcome(&built), ("ready", 0), "{built}");
+    let sandbox = home.create(&json!({"template": "t"}));
+    let said = sandbox.root(
+        "stat -c '%n %a %u:%g' /all/cat /all/file /all/link /one/other /given/cat /set/tool.sh \
+         /plain/tool.sh",
+    );
+    let expected = "/all/cat 4755 0:0\n/all/file 644 1234:1234\n/all/link 777 77:78\n\
+                    /one/other 4755 0:0\n/given/cat 2750 1234:1234\n/set/tool.sh 4711 0:0\n\
+                    /plain/tool.sh 755 0:0\n";
+    assert_eq!(said, expected);
 }

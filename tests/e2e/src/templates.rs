@@ -86,7 +86,9 @@ fn a_secret_is_seen_by_its_step_and_is_nowhere_else() {
              --mount=type=tmpfs,target=/scratch \\\n\
              test \"$(cat /run/secrets/token)\" = correct-horse-battery && cat /root/.rc \\\n\
              && cp /run/secrets/token /scratch/copy && echo done > /done\n\
-         RUN test ! -e /run/secrets/token && test ! -e /root/.rc && test ! -e /scratch/copy\n",
+         RUN test ! -e /run/secrets/token && test ! -e /root/.rc && test ! -e /scratch/copy\n\
+         RUN --mount=type=secret,id=token,env=TOKEN \\\n\
+             echo \"it is $TOKEN\"; echo \"$TOKEN\" >&2; exit ${FAIL:-0}\n",
     );
     let secret = folder.path().join("token.log");
     fs::write(&secret, "correct-horse-battery").unwrap();
@@ -94,9 +96,19 @@ fn a_secret_is_seen_by_its_step_and_is_nowhere_else() {
     let more = ["--secret", secrets[0].as_str(), "--secret", secrets[1].as_str()];
     let built = build(&home, folder.path(), &more);
     assert_eq!(built["status"], "ready", "{built}");
-    let found =
-        command("grep").args(["-rl", "correct-horse-battery"]).arg(home.data()).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "the secret is on the disk");
+    let log = home.warren(&["--json", "template", "logs", "t"]).good().text();
+    assert!(log.contains("it is ***"), "{log}");
+    // Nor where a step fails that has it, nor once the server has written all that it knows.
+    let dockerfile = folder.path().join("Dockerfile");
+    let text = fs::read_to_string(&dockerfile).unwrap().replace("${FAIL:-0}", "3");
+    fs::write(&dockerfile, text).unwrap();
+    assert_eq!(build(&home, folder.path(), &more)["status"], "failed");
+    home.warren(&["serve", "--stop"]).good();
+    for place in [home.data(), home.run_directory()] {
+        let found = command("grep").args(["-rl", "correct-horse-battery"]).arg(place).output();
+        let found = String::from_utf8_lossy(&found.unwrap().stdout).into_owned();
+        assert_eq!(found, "", "the secret is on the disk");
+    }
 }
 
 #[test]

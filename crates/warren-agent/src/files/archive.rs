@@ -31,7 +31,9 @@ pub(super) async fn export(
     let query = Query::parse(request.uri().query());
     let user = user(request, &query)?;
     let wanted = query.get("path").unwrap_or_default().to_owned();
-    let opened = on_thread(agent, user, move |context| Export::open(context, &wanted)).await;
+    let name = query.get("name").map(str::to_owned);
+    let open = move |context: &Context| Export::open(context, &wanted, name.as_deref());
+    let opened = on_thread(agent, user, open).await;
     let mut export = opened?;
     let (sender, receiver) = mpsc::channel(1);
     let tasks = Arc::clone(agent);
@@ -66,7 +68,8 @@ struct Export {
 }
 
 impl Export {
-    fn open(context: &Context, wanted: &str) -> Result<Self, Status> {
+    /// `name` is what a file is called in the archive, where that is not its own name.
+    fn open(context: &Context, wanted: &str, name: Option<&str>) -> Result<Self, Status> {
         let path = context.path(wanted)?;
         let opened = beneath::open(&path, OFlags::RDONLY, Mode::empty());
         let opened = opened.map_err(failed("read", &path))?;
@@ -74,8 +77,10 @@ impl Export {
         let stat = rustix::fs::fstat(&opened).map_err(|it| failed("read", &path)(it.into()))?;
         let packer = match Kind::from_raw_mode(stat.st_mode) {
             Kind::Directory => Packer::directory(opened),
-            Kind::RegularFile => Packer::file(opened.into(), path::name(&path).as_bytes())
-                .map_err(failed("read", &path))?,
+            Kind::RegularFile => {
+                let name = name.unwrap_or_else(|| path::name(&path));
+                Packer::file(opened.into(), name.as_bytes()).map_err(failed("read", &path))?
+            }
             _ => {
                 let message = format!("path '{path}' is neither a file nor a directory");
                 return Err(Status::new(Code::InvalidArgument, message));
@@ -116,7 +121,9 @@ pub(super) async fn import(
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
     }
-    let opened = on_thread(agent, user, move |context| Opened::new(context, &wanted)).await;
+    let keeps_owners = query.get("owners") == Some("keep");
+    let open = move |context: &Context| Opened::new(context, &wanted, keeps_owners);
+    let opened = on_thread(agent, user, open).await;
     let mut import = Import { agent: Arc::clone(agent), opened: Some(opened.map_err(refuse)?) };
     let mut body = Arriving::new(request.into_body());
     let mut held = Vec::new();
@@ -143,7 +150,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(context: &Context, wanted: &str) -> Result<Self, Status> {
+    fn new(context: &Context, wanted: &str, keeps_owners: bool) -> Result<Self, Status> {
         let path = context.path(wanted)?;
         let is_new = match make::make_directory(&path) {
             Ok(()) => true,
@@ -153,7 +160,10 @@ impl Opened {
         let directory = beneath::open(&path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
         let directory = directory.map_err(failed("write", &path))?;
         refuse_system(&directory, &path)?;
-        let unpacker = Unpacker::new(directory, is_new, Limits::default());
+        let mut unpacker = Unpacker::new(directory, is_new, Limits::default());
+        if keeps_owners {
+            unpacker = unpacker.keeping_owners();
+        }
         Ok(Self { context: context.clone(), path, is_new, unpacker })
     }
 

@@ -42,7 +42,18 @@ impl Guest {
         user: Option<&str>,
         path: &str,
     ) -> Result<Download, GuestError> {
-        let request = Request::get(target("/archive", user, path, None));
+        self.read_archive_as(user, path, None).await
+    }
+
+    /// The same; a file is called `name` in it, where given.
+    pub(crate) async fn read_archive_as(
+        &self,
+        user: Option<&str>,
+        path: &str,
+        name: Option<&str>,
+    ) -> Result<Download, GuestError> {
+        let name = name.map(|name| ("name", name));
+        let request = Request::get(target("/archive", user, path, name));
         let answer = within(CALL, self.extension(request, connection::full(""))).await?;
         Ok(Download::whole(answer))
     }
@@ -54,8 +65,25 @@ impl Guest {
         path: &str,
         contents: BoxStream<'static, Result<Bytes, BodyError>>,
     ) -> Result<Unpacked, GuestError> {
-        let request = Request::put(target("/archive", user, path, None))
-            .header(header::CONTENT_TYPE, "application/x-tar");
+        self.unpack(target("/archive", user, path, None), contents).await
+    }
+
+    /// The same as root, with the owners and all bits of the modes that are in the archive.
+    pub(crate) async fn write_archive_with_owners(
+        &self,
+        path: &str,
+        contents: BoxStream<'static, Result<Bytes, BodyError>>,
+    ) -> Result<Unpacked, GuestError> {
+        let target = target("/archive", Some("root"), path, Some(("owners", "keep")));
+        self.unpack(target, contents).await
+    }
+
+    async fn unpack(
+        &self,
+        target: String,
+        contents: BoxStream<'static, Result<Bytes, BodyError>>,
+    ) -> Result<Unpacked, GuestError> {
+        let request = Request::put(target).header(header::CONTENT_TYPE, "application/x-tar");
         let body = StreamBody::new(contents.map(|piece| piece.map(Frame::data))).boxed_unsync();
         let mut answer = self.extension(request, body).await?;
         let body = answer.collect(ANSWER_BYTES).await?;

@@ -119,6 +119,9 @@ fn entry(
     let path = tree.join(&found.path);
     let meta = fs::symlink_metadata(&path)?;
     let mut header = Header::new_gnu();
+    // Whose a file was before it was sent is nobody's matter here.
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mode(mode.unwrap_or(found.mode));
     let modified = meta.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     header.set_mtime(modified.as_secs());
@@ -144,6 +147,8 @@ fn entry(
 pub(super) fn inline(archive: &mut Builder<Pieces>, files: Vec<InlineFile>) -> io::Result<()> {
     for file in files {
         let mut header = Header::new_gnu();
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mode(file.mode);
         header.set_size(file.content.len() as u64);
         header.set_entry_type(EntryType::Regular);

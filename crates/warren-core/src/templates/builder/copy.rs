@@ -158,6 +158,9 @@ impl Running<'_> {
             Ok(_) => false,
             Err(error) => return Err(from.explain(error)),
         };
+        if filled.chown.is_none() && filled.mode.is_none() && filled.pick.exclude.is_empty() {
+            return self.carry(from, to, filled, (path, is_directory)).await;
+        }
         let opened = guest.read_archive(Some("root"), path).await;
         let archive = opened.map_err(|error| from.explain(error))?;
         let archive = archive.map(|piece| piece.map_err(Into::into)).boxed();
@@ -168,6 +171,33 @@ impl Running<'_> {
         let picked = files.inspect(tree, &pick).await.map_err(files_error)?;
         let filled = Filled { pick, ..filled.clone() };
         self.place(to, &filled, tree, &picked).await
+    }
+
+    /// Copies one path from one sandbox to another as it is, with owners and all bits of modes.
+    async fn carry(
+        &self,
+        from: &StepSandbox,
+        to: &StepSandbox,
+        filled: &Filled,
+        (path, is_directory): (&str, bool),
+    ) -> Result<(), SandboxError> {
+        let guest = to.handle.guest();
+        let found = guest.stat(Some("root"), &filled.destination).await;
+        let is_there = found.as_ref().is_ok_and(|found| found.kind == FileKind::Directory);
+        let into = is_directory || filled.into || is_there;
+        let (directory, name) = match filled.destination.rsplit_once('/') {
+            Some((directory, name)) if !into && !name.is_empty() => {
+                (if directory.is_empty() { "/" } else { directory }, Some(name))
+            }
+            _ => (filled.destination.as_str(), None),
+        };
+        if guest.stat(Some("root"), directory).await.is_err() {
+            let made = guest.make_directory(Some("root"), directory).await;
+            made.map_err(|error| to.explain(error))?;
+        }
+        let opened = from.handle.guest().read_archive_as(Some("root"), path, name).await;
+        let archive = opened.map_err(|error| from.explain(error))?;
+        unpack(to, directory, archive.map(|piece| piece.map_err(Into::into)).boxed()).await
     }
 
     /// Brings files to where they belong.
@@ -221,7 +251,16 @@ impl Running<'_> {
         match &filled.chown {
             Some(owner) => {
                 let names = self.arrived(filled, tree, picked, directory, name).await?;
-                self.chown(sandbox, owner, missing.into_iter().chain(names).collect()).await
+                let all = missing.into_iter().chain(names.clone()).collect();
+                self.own(sandbox, "chown", &["-R", "-h", &with_group(owner)], all).await?;
+                match filled.mode.filter(|mode| mode & 0o6000 != 0) {
+                    // These bits go with the owner that they were set for.
+                    Some(mode) => {
+                        let mode = format!("{mode:o}");
+                        self.own(sandbox, "chmod", &["-R", &mode], names).await
+                    }
+                    None => Ok(()),
+                }
             }
             None => Ok(()),
         }
@@ -264,20 +303,21 @@ impl Running<'_> {
         Ok(names.into_iter().map(|name| format!("{directory}/{name}")).collect())
     }
 
-    /// Changes who copied files belong to, by the image's own program.
-    async fn chown(
+    /// Changes who copied files belong to and what they may, by the image's own programs.
+    async fn own(
         &self,
         sandbox: &StepSandbox,
-        owner: &str,
+        program: &str,
+        arguments: &[&str],
         paths: Vec<String>,
     ) -> Result<(), SandboxError> {
         for some in paths.chunks(500) {
-            let mut argv = ["chown", "-R", "-h", owner, "--"].map(str::to_owned).to_vec();
+            let words = [program].into_iter().chain(arguments.iter().copied()).chain(["--"]);
+            let mut argv: Vec<_> = words.map(str::to_owned).collect();
             argv.extend_from_slice(some);
             let command = Command { argv, user: Some("root".to_owned()), ..Command::default() };
             let failed = |reason: String| {
-                let reason =
-                    format!("`--chown={owner}`, which needs `chown` in the image: {reason}");
+                let reason = format!("`--chown`, which needs `{program}` in the image: {reason}");
                 SandboxError::BuildFailed { reason }
             };
             let handle = std::sync::Arc::clone(&sandbox.handle);
@@ -358,7 +398,7 @@ async fn unpack(
     directory: &str,
     archive: Contents,
 ) -> Result<(), SandboxError> {
-    let unpacked = sandbox.handle.guest().write_archive(Some("root"), directory, archive).await;
+    let unpacked = sandbox.handle.guest().write_archive_with_owners(directory, archive).await;
     unpacked.map(drop).map_err(|error| sandbox.explain(error))
 }
 
@@ -374,6 +414,16 @@ fn split_pattern(path: &str) -> Option<(String, &str)> {
         at += part.len() + 1;
     }
     None
+}
+
+/// An owner with a group, as `chown` takes it: a name alone brings the group that its user has, a
+/// number the group of the same number, as Docker does.
+fn with_group(owner: &str) -> String {
+    match owner.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("{owner}:{owner}"),
+        false if owner.contains(':') => owner.to_owned(),
+        false => format!("{owner}:"),
+    }
 }
 
 fn check_owner(owner: &str) -> Result<(), SandboxError> {
@@ -394,9 +444,10 @@ fn check_owner(owner: &str) -> Result<(), SandboxError> {
 }
 
 fn check_mode(mode: &str) -> Result<u32, SandboxError> {
-    let bits = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o777);
+    let bits = u32::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o7777);
     bits.ok_or_else(|| {
-        let reason = format!("`--chmod={mode}`: expected permission bits such as `755`");
+        let reason =
+            format!("`--chmod={mode}`: expected permission bits such as `755`, at most `7777`");
         SandboxError::invalid("COPY", reason)
     })
 }
@@ -418,7 +469,10 @@ mod tests {
     fn owners_and_modes_have_a_form() {
         assert!(["a", "1000:1000", "www-data:www-data"].iter().all(|it| check_owner(it).is_ok()));
         assert!(["", ":", "-R", "a:b:c", "a b"].iter().all(|it| check_owner(it).is_err()));
+        let groups = ["a", "a:b", "1000"].map(with_group);
+        assert_eq!(groups, ["a:", "a:b", "1000:1000"]);
         assert_eq!(check_mode("0755").unwrap(), 0o755);
-        assert!(["4755", "x", "888"].iter().all(|it| check_mode(it).is_err()));
+        assert_eq!(check_mode("4755").unwrap(), 0o4755);
+        assert!(["14755", "x", "888"].iter().all(|it| check_mode(it).is_err()));
     }
 }
