@@ -140,7 +140,7 @@ fn one_life(ask: Ask<'_>, name: &str, turn: usize, sized: bool, told: &Mutex<Tol
             told.lock().unwrap().made.insert(copy, files.clone());
         }
     }
-    if turn % 2 == 0 {
+    if turn.is_multiple_of(2) {
         let removed = ask("DELETE", &format!("/{name}"), "").map(|it| it.status);
         let mut told = told.lock().unwrap();
         told.made.remove(name);
