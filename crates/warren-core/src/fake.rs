@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     clock::{Clock, Timestamp},
     compare::{Change, Comparison, Files},
+    credentials::Granted,
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
@@ -53,6 +54,7 @@ pub struct FakeRuntime {
     volumes: Arc<FakeVolumes>,
     script: Mutex<VecDeque<Failure>>,
     capabilities: Mutex<Capabilities>,
+    credentials: Mutex<HashMap<SandboxId, Granted>>,
     created: AtomicU32,
     destroyed: AtomicU32,
     /// Closed: creates wait until it is opened.
@@ -123,6 +125,7 @@ impl Default for FakeRuntime {
                 dial: false,
                 network: true,
                 network_rules: true,
+                credentials: true,
                 memory_limit: true,
                 cpu_limit: true,
                 pids_limit: true,
@@ -132,6 +135,7 @@ impl Default for FakeRuntime {
                 users: true,
                 warnings: vec!["nothing is isolated: this runtime is a fake".to_owned()],
             }),
+            credentials: Mutex::default(),
             created: AtomicU32::new(0),
             destroyed: AtomicU32::new(0),
             gate: Mutex::default(),
@@ -162,6 +166,16 @@ impl FakeRuntime {
     /// Changes what this runtime says it can do.
     pub fn change_capabilities(&self, change: impl FnOnce(&mut Capabilities)) {
         change(&mut lock(&self.capabilities));
+    }
+
+    /// Knows no credentials any more, as after a restart.
+    pub fn forget_credentials(&self) {
+        lock(&self.credentials).clear();
+    }
+
+    /// What a guest's requests are given.
+    pub fn credentials(&self, id: &SandboxId) -> Option<Granted> {
+        lock(&self.credentials).get(id).cloned()
     }
 
     /// How many guests were made, and how many removed.
@@ -459,6 +473,16 @@ impl Runtime for FakeRuntime {
 
     fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {
         Some(Arc::<FakeFiles>::clone(&self.files))
+    }
+
+    async fn set_credentials(
+        &self,
+        id: &SandboxId,
+        credentials: &Granted,
+    ) -> Result<Option<String>, RuntimeError> {
+        lock(&self.credentials).insert(*id, credentials.clone());
+        let signs = !credentials.rules.is_empty();
+        Ok(signs.then(|| format!("-----BEGIN CERTIFICATE-----\n{id}\n-----END CERTIFICATE-----\n")))
     }
 
     async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {

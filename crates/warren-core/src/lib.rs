@@ -18,6 +18,7 @@
 //! | [`sandbox`] | one sandbox and the task that owns it |
 //! | [`volumes`] | directories that outlive sandboxes |
 //! | [`secrets`] | values that requests are given on their way out |
+//! | [`credentials`] | what requests are given on their way out, for which hosts |
 //! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exec`], [`events`], [`logs`] | what streams |
 //! | `guest` | the client of the guest agent |
@@ -40,6 +41,7 @@ pub mod caller;
 pub mod error;
 pub mod sandboxes;
 
+pub mod credentials;
 pub mod events;
 pub mod exec;
 pub mod logs;

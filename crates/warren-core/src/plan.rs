@@ -9,8 +9,10 @@ use std::{
 use crate::{
     caller::Caller,
     config::{Config, Defaults},
+    credentials::Credentials,
     error::SandboxError,
     sandbox::{History, Lifetime, Program, Setup, Wanted},
+    sandboxes::credentials::Place,
     spec::{Image, Limits, Network, OciImage, Profile, Spec},
 };
 
@@ -28,6 +30,7 @@ pub(crate) struct Plan {
     pub(crate) lifetime: Lifetime,
     pub(crate) history: History,
     pub(crate) program: Program,
+    pub(crate) credentials: Credentials,
 }
 
 impl Plan {
@@ -67,13 +70,19 @@ impl Plan {
         };
         check_limits(&limits, defaults.most_memory)?;
         let mounts = mounts::grant(wanted.mounts, caller, &config.mounts)?;
+        let profile = wanted.profile.or(base.profile).unwrap_or(defaults.profile);
+        if !wanted.credentials.rules.is_empty() {
+            for (name, path) in Place::of(profile).variables() {
+                env.entry(name).or_insert(path);
+            }
+        }
         Ok(Self {
             name: wanted.name,
             labels: wanted.labels,
             spec: Spec {
                 image: base.image,
                 limits,
-                profile: wanted.profile.or(base.profile).unwrap_or(defaults.profile),
+                profile,
                 network: network(wanted.network.or(base.network), defaults)?,
                 hostname: wanted.hostname,
                 mounts,
@@ -86,6 +95,7 @@ impl Plan {
             },
             history: base.history,
             program: base.program,
+            credentials: wanted.credentials,
         })
     }
 }

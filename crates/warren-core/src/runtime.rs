@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     compare::{Change, Comparison, Files},
+    credentials::Granted,
     egress::{Attempt, Explanation, Protocol, Question},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
@@ -247,6 +248,19 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "learn what is reached" })
     }
 
+    /// Gives a guest's requests these credentials, in place of those they were given before; none
+    /// where there are none. They are kept in memory alone, and asked for again after a restart.
+    ///
+    /// Gives the certificate, as PEM, of who signs for the hosts of the rules towards the guest:
+    /// the guest is to trust it, and it is the same one as long as the guest runs.
+    async fn set_credentials(
+        &self,
+        _id: &SandboxId,
+        _credentials: &Granted,
+    ) -> Result<Option<String>, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "set credentials on requests" })
+    }
+
     /// Changes the limits of a running guest.
     async fn update_limits(&self, _id: &SandboxId, _limits: &Limits) -> Result<(), RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "change limits" })
@@ -275,6 +289,8 @@ pub struct Capabilities {
     pub network: bool,
     /// [`crate::spec::Network::Rules`] are enforced, and [`Runtime::set_network`] changes them.
     pub network_rules: bool,
+    /// [`Runtime::set_credentials`].
+    pub credentials: bool,
     /// [`Limits::memory_bytes`] is enforced.
     pub memory_limit: bool,
     /// [`Limits::cpu_millis`] is enforced.

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     caller::Owner,
     clock::Timestamp,
+    credentials::Credentials,
     id::{SandboxId, SnapshotId},
     runtime::{DeadlineAction, Exit, ExitReason},
     spec::{Image, Limits, Network, Profile, Spec, Stack},
@@ -265,6 +266,8 @@ pub struct Wanted {
     pub mounts: Vec<WantedMount>,
     /// Volumes that it sees.
     pub volumes: Vec<WantedVolume>,
+    /// What its requests are given on their way out.
+    pub credentials: Credentials,
     /// Whether it must be made anew, although a parked one would do.
     pub cold: bool,
 }

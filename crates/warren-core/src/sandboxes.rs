@@ -29,6 +29,7 @@ use crate::{
 
 mod compare;
 mod create;
+pub(crate) mod credentials;
 mod exec;
 mod files;
 mod health;
@@ -99,6 +100,7 @@ impl Sandboxes {
         let exits = runtime.events();
         let shared = Arc::new(Shared::new(runtime, store, clock, config));
         reconcile::reconcile(&shared).await?;
+        credentials::tell_all(&shared).await;
         let stop = CancellationToken::new();
         let background = TaskTracker::new();
         let spawn = |task: futures::future::BoxFuture<'static, ()>| {
@@ -221,6 +223,7 @@ impl Sandboxes {
             Ok(made) => {
                 // Its guest is another one, whose losses are counted anew.
                 handle.adopted();
+                self.renew_credentials(caller, handle.id()).await?;
                 self.begin(&handle, made, false).await
             }
             Err(SandboxError::Ended { .. }) => {
@@ -331,6 +334,7 @@ impl Sandboxes {
     /// [`SandboxError::NotFound`], also when somebody else removed it first.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<(), SandboxError> {
         let handle = self.find(caller, id_or_name)?;
+        self.drop_credentials(handle.id()).await;
         let sandbox = handle.sandbox();
         if sandbox.state.is_living() || sandbox.kept {
             match handle.ask(Command::Delete).await {

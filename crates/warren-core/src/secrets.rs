@@ -13,8 +13,8 @@ use crate::{caller::Owner, clock::Timestamp, error::SandboxError};
 
 mod seal;
 
-pub(crate) use seal::Sealed;
 pub use seal::{SealKey, SecretValue};
+pub(crate) use seal::{Sealed, Unsealable};
 
 /// How many secrets a project may have.
 pub(crate) const MOST: usize = 1000;

@@ -14,6 +14,7 @@ use crate::{
     caller::{Caller, Owner},
     clock::Clock,
     config::Config,
+    credentials::Credentials,
     error::SandboxError,
     id::SandboxId,
     pool::Pool,
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) templates: templates::Table,
     pub(crate) volumes: Arc<Volumes>,
     pub(crate) secrets: Secrets,
+    /// What requests of sandboxes are given, of those that are given anything.
+    pub(crate) credentials: Mutex<HashMap<SandboxId, Arc<Credentials>>>,
     registry: Mutex<Registry>,
 }
 
@@ -153,6 +156,7 @@ impl Shared {
             templates,
             volumes,
             secrets,
+            credentials: Mutex::default(),
             registry,
         }
     }

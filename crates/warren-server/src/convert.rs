@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use warren_api::{Timestamp, event, exec, files, logs, sandbox as api, server, usage};
 use warren_core::{
+    credentials::Credentials,
     clock, events, exec as core_exec, logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted, WantedMount, WantedVolume},
@@ -66,6 +67,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
                 read_only: mount.read_only,
             })
             .collect(),
+        credentials: Credentials::default(),
         volumes: request
             .volumes
             .into_iter()

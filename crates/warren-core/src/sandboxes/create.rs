@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::Sandboxes;
 use crate::{
     caller::Caller,
+    credentials::Credentials,
     error::SandboxError,
     id::SandboxId,
     images::Held,
@@ -67,6 +68,7 @@ impl Sandboxes {
         if wanted.disk_bytes.is_some() && !self.shared.runtime.capabilities().disk_limit {
             return Err(SandboxError::invalid("disk_bytes", NO_DISK_LIMITS));
         }
+        self.check_credentials(caller, &wanted.credentials)?;
         let mut plan = Plan::new(wanted, base, caller, &self.shared.config)?;
         self.require_rules(&plan.spec.network)?;
         let _volumes = self.mount_volumes(caller, volumes, &mut plan)?;
@@ -102,7 +104,9 @@ impl Sandboxes {
         cold: bool,
         key: Option<Key>,
     ) -> Result<Made, SandboxError> {
+        let credentials = plan.credentials.clone();
         if !cold && let Some(made) = self.claim_parked(caller, &plan, key.as_ref()).await? {
+            self.equip(caller, made.sandbox.id, credentials).await?;
             return Ok(made);
         }
         if let Some(key) = &key {
@@ -132,7 +136,28 @@ impl Sandboxes {
         let (reply, made) = oneshot::channel();
         let handle = Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });
         let made = made.await.unwrap_or(Err(SandboxError::ShuttingDown))?;
+        self.equip(caller, id, credentials).await?;
         self.begin(&handle, made, true).await
+    }
+
+    /// Gives a new sandbox its credentials. One that cannot be given them is removed.
+    async fn equip(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        credentials: Credentials,
+    ) -> Result<(), SandboxError> {
+        if credentials.is_empty() {
+            return Ok(());
+        }
+        let given = self.give_credentials(caller, id, credentials).await;
+        if given.is_err() {
+            self.drop_credentials(id).await;
+            if let Some(handle) = self.shared.any(id) {
+                pool::remove(&handle).await;
+            }
+        }
+        given
     }
 
     /// Starts what is to be started in a sandbox whose processes have begun anew, and waits until

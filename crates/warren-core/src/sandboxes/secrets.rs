@@ -65,6 +65,7 @@ impl Sandboxes {
             let removed = shared.store.change_objects(change).await;
             removed.map_err(SandboxError::store("remove the secret"))?;
             writing.settle(None);
+            shared.secret_changed(&owner, &name).await;
             Ok(())
         })
         .await
@@ -97,6 +98,7 @@ async fn set(
     let written = shared.store.change_objects(change).await;
     written.map_err(SandboxError::store("write the secret"))?;
     writing.settle(Some(stored));
+    shared.secret_changed(&about.owner, &about.name).await;
     Ok(about)
 }
 

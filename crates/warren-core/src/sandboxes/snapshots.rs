@@ -9,6 +9,7 @@ use std::{
 use super::Sandboxes;
 use crate::{
     caller::Caller,
+    credentials::Credentials,
     error::SandboxError,
     events::{Draft, EventKind},
     id::{SandboxId, SnapshotId},
@@ -304,7 +305,10 @@ impl Sandboxes {
             let _creating = this.shared.creating();
             let went = handle.ask(|reply| Command::RollBack(Box::new(target), reply)).await;
             handle.adopted();
-            this.begin(&handle, went?, false).await
+            let went = went?;
+            let owner = Caller::remote(handle.sandbox().owner.clone());
+            this.renew_credentials(&owner, handle.id()).await?;
+            this.begin(&handle, went, false).await
         })
         .await
     }
@@ -524,6 +528,8 @@ fn plan_fork(
         lifetime: Lifetime { length: length.unwrap_or(parent.lifetime.length), ..parent.lifetime },
         history: History { parent: Some(parent.id), snapshot: capture.previous, going_back: None },
         program: parent.program.clone(),
+        // Whoever may use the files of another need not have its credentials.
+        credentials: Credentials::default(),
     }
 }
 

@@ -15,11 +15,19 @@ pub(crate) enum ObjectKind {
     Build,
     BuildStep,
     Secret,
+    Credentials,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 6] =
-        [Self::Snapshot, Self::Template, Self::Volume, Self::Build, Self::BuildStep, Self::Secret];
+    const ALL: [Self; 7] = [
+        Self::Snapshot,
+        Self::Template,
+        Self::Volume,
+        Self::Build,
+        Self::BuildStep,
+        Self::Secret,
+        Self::Credentials,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -29,6 +37,7 @@ impl ObjectKind {
             Self::Build => "build",
             Self::BuildStep => "build_step",
             Self::Secret => "secret",
+            Self::Credentials => "credentials",
         }
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod access;
+mod credentials;
 mod driver;
 mod events;
 mod health;

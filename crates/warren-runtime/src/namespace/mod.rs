@@ -265,6 +265,7 @@ impl Runtime for NamespaceRuntime {
             dial: self.host.net.is_some(),
             network: self.host.net.is_some(),
             network_rules: self.host.net.is_some(),
+            credentials: false,
             memory_limit: limited,
             cpu_limit: limited,
             pids_limit: limited,
