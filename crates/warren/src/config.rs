@@ -8,6 +8,8 @@ mod environment;
 
 mod listen;
 
+mod names;
+
 mod reference;
 
 mod registries;

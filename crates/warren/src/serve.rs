@@ -109,7 +109,7 @@ async fn run(
         .map_err(CliError::local("prepare this machine for sandboxes"))?
         .map_err(CliError::local("prepare this machine for sandboxes"))?;
     let store = store.map_err(CliError::local("open the database"))?;
-    let resolver = start_resolver(&runtime).await;
+    let resolver = start_resolver(&runtime, config).await;
     let gate = start_gate(&runtime).await;
     let capabilities = runtime.capabilities();
     for warning in &capabilities.warnings {
@@ -163,12 +163,12 @@ async fn run(
 
 /// The name server of sandboxes. Without it they have a network without names, which is said and
 /// is no reason to have no sandboxes.
-async fn start_resolver(runtime: &NamespaceRuntime) -> Option<ResolverHandle> {
+async fn start_resolver(runtime: &NamespaceRuntime, config: &Config) -> Option<ResolverHandle> {
     let net = runtime.network()?;
     let config = ResolverConfig {
         gateway: net.gateway(),
         subnet: net.subnet(),
-        upstreams: wiring::upstreams(),
+        upstreams: wiring::upstreams(config),
         policies: Arc::clone(net.policies()),
     };
     match resolver::start(config).await {

@@ -6,6 +6,7 @@ use warren_api::{network::Reach, sandbox::Profile};
 
 use super::{
     listen::{Addresses, Origins},
+    names::NameServers,
     registries::{Mirrors, Names, Proxy},
     value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
 };
@@ -99,6 +100,9 @@ settings! {
     /// The addresses of sandboxes. It must not overlap a network that the host reaches; without
     /// it the server takes one that does not.
     subnet: Option<Subnet> = None,
+    /// The name servers that questions of sandboxes are passed on to. Without it, those that the
+    /// host asks itself.
+    name_servers: NameServers = None,
     /// How many sandboxes are kept ready but for their image; every template uses them.
     blanks: u32 = Some("8"),
     /// How many fully started sandboxes of the default template are kept.

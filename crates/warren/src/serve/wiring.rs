@@ -169,9 +169,11 @@ fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Ne
     }
 }
 
-/// Where names are asked for: outside, or what the way out has for it.
-pub(super) fn upstreams() -> Upstreams {
+/// Where names are asked for: at the servers that somebody chose, at those of the host, or at what
+/// the way out has for it.
+pub(super) fn upstreams(config: &Config) -> Upstreams {
     match rootless::uplink() {
+        _ if !config.name_servers.0.is_empty() => Upstreams::Fixed(config.name_servers.0.clone()),
         Some(Ok(tool)) => Upstreams::Fixed(vec![tool.name_server()]),
         _ => Upstreams::File("/etc/resolv.conf".into()),
     }

@@ -79,7 +79,9 @@ impl Client {
 
     async fn servers(&self) -> Vec<SocketAddr> {
         let path = match &self.upstreams {
-            Upstreams::Fixed(servers) => return servers.clone(),
+            Upstreams::Fixed(servers) => {
+                return servers.iter().filter(|it| it.ip() != self.own).copied().collect();
+            }
             Upstreams::File(path) => path.clone(),
         };
         let fresh = {
