@@ -3,6 +3,7 @@
 mod builds;
 mod burst;
 mod command_line;
+mod egress;
 mod files;
 mod images;
 mod lifecycle;
@@ -99,7 +100,8 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<serde_json::Value> {
             bench.tell(&name, measured);
         }
     }
-    let rows: [(&str, StoredRow); 4] = [
+    let rows: [(&str, StoredRow); 5] = [
+        ("egress", egress::run),
         ("images from a registry", images::run),
         ("builds", builds::run),
         ("snapshots and forks", snapshots::run),

@@ -39,10 +39,21 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server and waits for its first answer.
     pub(crate) fn start(warren: &Path, data: &Path, pool: Pool) -> Result<Self> {
+        Self::start_with(warren, data, pool, &[])
+    }
+
+    /// The same, with these settings.
+    pub(crate) fn start_with(
+        warren: &Path,
+        data: &Path,
+        pool: Pool,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         fs::create_dir_all(data).with_context(|| format!("make {}", data.display()))?;
         let data = data.canonicalize()?;
         let mut serve = warren_command(warren, &data);
         serve.arg("serve").stdout(Stdio::null()).stderr(fs::File::create(data.join("bench.log"))?);
+        serve.envs(settings.iter().copied());
         if let Some(blanks) = pool.blanks {
             serve.env("WARREN_BLANKS", blanks.to_string());
         }
