@@ -6,13 +6,15 @@ mod home;
 mod host;
 pub(crate) mod http;
 mod process;
+mod world;
 
 pub(crate) use census::{Census, memory};
 pub(crate) use docker::Docker;
 pub(crate) use home::{Home, Sandbox};
-pub(crate) use host::{Leftovers, is_root, processes_named, wait_until};
+pub(crate) use host::{Leftovers, is_root, processes_named, wait_at_most, wait_until};
 pub(crate) use http::attempt;
 pub(crate) use process::{Output, command, kill, run};
+pub(crate) use world::{PROBE, World, allowing, denying, in_world};
 
 /// Ends a test that cannot run here. The runner counts the line as a skip, not as a pass.
 macro_rules! skip {

@@ -75,6 +75,8 @@ mod uninstall;
 
 mod ordinary_user;
 
+mod network;
+
 mod security;
 
 mod budget;

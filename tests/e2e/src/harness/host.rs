@@ -17,10 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for a condition that nothing announces; fails the test after [`PATIENCE`].
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, holds: impl FnMut() -> bool) {
+    wait_at_most(PATIENCE, what, holds);
+}
+
+/// The same for what takes longer by its nature.
+#[track_caller]
+pub(crate) fn wait_at_most(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < PATIENCE, "not after {PATIENCE:?}: {what}");
+        assert!(start.elapsed() < patience, "not after {patience:?}: {what}");
         #[expect(clippy::disallowed_methods, reason = "nothing announces what other processes do")]
         std::thread::sleep(Duration::from_millis(5));
     }
