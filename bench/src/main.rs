@@ -9,13 +9,14 @@ mod api;
 mod http;
 mod images;
 mod machine;
+mod origin;
 mod others;
 mod report;
 mod rows;
 mod samples;
 mod server;
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::TcpListener, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -42,6 +43,9 @@ struct Options {
 }
 
 fn main() -> Result<()> {
+    if let Some(port) = origin_port() {
+        return origin::serve(TcpListener::bind(("127.0.0.1", port))?);
+    }
     let Some(options) = options()? else {
         print!("{USAGE}");
         return Ok(());
@@ -76,6 +80,12 @@ fn main() -> Result<()> {
         println!("\nraw samples: {}", directory.display());
     }
     Ok(())
+}
+
+/// The port to serve, for the copy of this program in a sandbox that is proxied.
+fn origin_port() -> Option<u16> {
+    let mut arguments = std::env::args().skip(1);
+    (arguments.next()? == "--origin").then(|| arguments.next()?.parse().ok())?
 }
 
 /// The options, or `None` when help was asked for.

@@ -3,6 +3,7 @@
 mod builds;
 mod burst;
 mod command_line;
+mod edge;
 mod egress;
 mod files;
 mod images;
@@ -100,12 +101,13 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<serde_json::Value> {
             bench.tell(&name, measured);
         }
     }
-    let rows: [(&str, StoredRow); 5] = [
+    let rows: [(&str, StoredRow); 6] = [
         ("egress", egress::run),
         ("images from a registry", images::run),
         ("builds", builds::run),
         ("snapshots and forks", snapshots::run),
         ("command line, no server", command_line::cold),
+        ("the edge", edge::run),
     ];
     for (name, row) in rows {
         if bench.announce(name) {

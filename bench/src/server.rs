@@ -83,6 +83,11 @@ impl Server {
         Client::connect(&self.socket)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A command of this server's command line.
     pub(crate) fn command(&self) -> std::process::Command {
         warren_command(&self.warren, &self.data)

@@ -31,6 +31,8 @@ mod network;
 
 mod templates;
 
+mod ports;
+
 mod server;
 
 mod access;
@@ -51,7 +53,9 @@ pub use exec::{ExecMessage, ExecReceiver, ExecSender, ExecStream};
 pub use files::{FileStream, WatchStream};
 pub use images::{Transfer, TransferStream};
 pub use logs::LogStream;
+pub use ports::ListenerStream;
 pub use remote::{Remote, RemoteError};
+pub use sandboxes::PortStream;
 pub use templates::BuildStream;
 
 use crate::{Code, ErrorBody, IDEMPOTENCY_KEY};

@@ -67,6 +67,13 @@ pub enum EventKind {
     /// What it may reach was changed.
     #[serde(rename = "network.changed")]
     NetworkChanged,
+    /// Something in it began to listen on a port: `port` in the detail, and in `loopback` whether on
+    /// its loopback alone. Noticed within a second, and only while somebody follows the events.
+    #[serde(rename = "port.opened")]
+    PortOpened,
+    /// Nothing in it listens on `port` any more, although it runs.
+    #[serde(rename = "port.closed")]
+    PortClosed,
     /// It could not be made, or broke.
     #[serde(rename = "sandbox.failed")]
     Failed,

@@ -31,6 +31,8 @@ pub mod usage;
 
 pub mod network;
 
+pub mod edge;
+
 pub mod images;
 pub mod volume;
 

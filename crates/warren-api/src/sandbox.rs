@@ -77,6 +77,16 @@ pub struct CreateSandbox {
     /// Volumes that it sees; at most 10, with mounts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
+    /// Ports that everybody reaches from outside, without a token; at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_ports: Vec<u16>,
+    /// Whether visitors of a public port wake it while it is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_resume: bool,
+    /// What requests from outside have in `Host` when they come to a port, such as
+    /// `localhost:${PORT}`; the name that was asked for where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_request_host: Option<String>,
     /// Whether it may come from the warm pool; true where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<bool>,
@@ -184,6 +194,15 @@ pub struct Sandbox {
     /// Volumes that it sees.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<VolumeMount>,
+    /// Ports that everybody reaches from outside, without a token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_ports: Vec<u16>,
+    /// Whether visitors of a public port wake it while it is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_resume: bool,
+    /// What requests from outside have in `Host` when they come to a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_request_host: Option<String>,
     /// The sandbox that it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,

@@ -12,7 +12,7 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// The moment `millis` milliseconds after the start of 1970.
     #[must_use]
-    pub fn from_millis(millis: u64) -> Self {
+    pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 

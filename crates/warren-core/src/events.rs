@@ -13,6 +13,7 @@ use crate::{
     clock::Timestamp,
     error::SandboxError,
     id::SandboxId,
+    ports::Following,
     store::Store,
 };
 
@@ -63,6 +64,10 @@ pub enum EventKind {
     Denied,
     /// What it may reach was changed.
     NetworkChanged,
+    /// Something in it began to listen on a port.
+    PortOpened,
+    /// Nothing in it listens on a port any more.
+    PortClosed,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -70,7 +75,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Created,
         Self::Running,
         Self::Paused,
@@ -83,6 +88,8 @@ impl EventKind {
         Self::DiskFull,
         Self::Denied,
         Self::NetworkChanged,
+        Self::PortOpened,
+        Self::PortClosed,
         Self::Failed,
         Self::Deleted,
     ];
@@ -103,6 +110,8 @@ impl EventKind {
             Self::DiskFull => "disk_full",
             Self::Denied => "denied",
             Self::NetworkChanged => "network_changed",
+            Self::PortOpened => "port_opened",
+            Self::PortClosed => "port_closed",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }
@@ -135,6 +144,8 @@ pub struct EventStream {
     /// Whether the table may hold events behind `after` that the broadcast will not repeat.
     behind: bool,
     live: broadcast::Receiver<Arc<Event>>,
+    /// Has ports looked at for as long as somebody reads.
+    _following: Option<Following>,
 }
 
 impl EventStream {
@@ -159,7 +170,13 @@ impl EventStream {
             page: Vec::new().into_iter(),
             behind: true,
             live,
+            _following: None,
         }
+    }
+
+    /// The same, with what it keeps going.
+    pub(crate) fn with(self, following: Following) -> Self {
+        Self { _following: Some(following), ..self }
     }
 
     /// The number behind which the next event is; that of the last one once there was any.

@@ -4,10 +4,11 @@
 //! and keeps files in a map. What fails, and when, is scripted.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,8 +25,8 @@ use crate::{
     images::ImageStore,
     runtime::{
         Capabilities, Captured, Cost, Created, Deadline, Denial, Duplex, Exit, ExitReason, Found,
-        GuestState, Haste, Port, Reached, Runtime, RuntimeError, RuntimeEvent, Sealed, Service,
-        Traffic, Usage,
+        GuestState, Haste, Listen, Port, Reached, Runtime, RuntimeError, RuntimeEvent, Sealed,
+        Service, Traffic, Usage,
     },
     spec::{Network, Spec},
     templates::files::BuildFiles,
@@ -53,14 +54,15 @@ pub struct FakeRuntime {
     images: Arc<FakeImages>,
     volumes: Arc<FakeVolumes>,
     script: Mutex<VecDeque<Failure>>,
+    /// The ports of every guest, each with where it really is.
+    ports: Mutex<BTreeMap<u16, Option<SocketAddr>>>,
+    dialled: AtomicU32,
     capabilities: Mutex<Capabilities>,
     credentials: Mutex<HashMap<SandboxId, Granted>>,
     created: AtomicU32,
     destroyed: AtomicU32,
     /// Closed: creates wait until it is opened.
     gate: Mutex<Option<Arc<Notify>>>,
-    /// Whether nothing listens in any guest.
-    ports_closed: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -119,6 +121,8 @@ impl Default for FakeRuntime {
             images: Arc::default(),
             volumes: Arc::default(),
             script: Mutex::default(),
+            ports: Mutex::default(),
+            dialled: AtomicU32::new(0),
             capabilities: Mutex::new(Capabilities {
                 pause: true,
                 stop: true,
@@ -139,7 +143,6 @@ impl Default for FakeRuntime {
             created: AtomicU32::new(0),
             destroyed: AtomicU32::new(0),
             gate: Mutex::default(),
-            ports_closed: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         }
     }
@@ -160,7 +163,7 @@ impl FakeRuntime {
 
     /// From now on nothing listens in any guest.
     pub fn close_ports(&self) {
-        self.ports_closed.store(true, Ordering::Relaxed);
+        lock(&self.ports).clear();
     }
 
     /// Changes what this runtime says it can do.
@@ -186,6 +189,16 @@ impl FakeRuntime {
     /// The guests that exist, in no order.
     pub fn guests(&self) -> Vec<SandboxId> {
         self.lock().keys().copied().collect()
+    }
+
+    /// Has every guest listen on a port, which is answered at this address, or by nobody.
+    pub fn set_port(&self, port: u16, address: Option<SocketAddr>) {
+        lock(&self.ports).insert(port, address);
+    }
+
+    /// How many connections to ports were asked for.
+    pub fn dialled(&self) -> u32 {
+        self.dialled.load(Ordering::Relaxed)
     }
 
     /// Its images.
@@ -486,8 +499,31 @@ impl Runtime for FakeRuntime {
     }
 
     async fn ports(&self, _id: &SandboxId) -> Result<Vec<Port>, RuntimeError> {
-        let closed = self.ports_closed.load(Ordering::Relaxed);
-        Ok(if closed { Vec::new() } else { vec![Port { number: 8080, loopback: true }] })
+        let ports = lock(&self.ports);
+        Ok(ports.keys().map(|number| Port { number: *number, loopback: true }).collect())
+    }
+
+    async fn listen(&self, _id: &SandboxId, port: u16) -> Result<Box<dyn Listen>, RuntimeError> {
+        if lock(&self.ports).contains_key(&port) {
+            return Err(scripted("listen on the port"));
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.map_err(RuntimeError::host("listen on the port"))?;
+        let address = listener.local_addr().map_err(RuntimeError::host("listen on the port"))?;
+        self.set_port(port, Some(address));
+        Ok(Box::new(FakeListener(listener)))
+    }
+
+    async fn dial(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>, RuntimeError> {
+        self.dialled.fetch_add(1, Ordering::Relaxed);
+        if self.change(id, |guest| guest.state.clone())? != GuestState::Running {
+            return Err(scripted("dial a guest that does not run"));
+        }
+        let Some(address) = lock(&self.ports).get(&port).copied().flatten() else {
+            return Err(scripted("connect to the port"));
+        };
+        let stream = tokio::net::TcpStream::connect(address).await;
+        Ok(Box::new(stream.map_err(RuntimeError::host("connect to the port"))?))
     }
 
     /// One change, which says what was compared with what.
@@ -567,6 +603,17 @@ impl Runtime for FakeRuntime {
             traffic: Some(Traffic::default()),
             ..Usage::default()
         })
+    }
+}
+
+/// A port in a guest that the server listens on.
+#[derive(Debug)]
+struct FakeListener(tokio::net::TcpListener);
+
+#[async_trait]
+impl Listen for FakeListener {
+    async fn accept(&mut self) -> std::io::Result<Box<dyn Duplex>> {
+        Ok(Box::new(self.0.accept().await?.0))
     }
 }
 

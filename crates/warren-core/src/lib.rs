@@ -20,9 +20,10 @@
 //! | [`secrets`] | values that requests are given on their way out |
 //! | [`credentials`] | what requests are given on their way out, for which hosts |
 //! | [`snapshots`] | what sandboxes were, as a tree |
+//! | [`exposure`] | who reaches the ports of a sandbox from outside |
 //! | [`exec`], [`events`], [`logs`] | what streams |
 //! | `guest` | the client of the guest agent |
-//! | `pool`, `quota`, `plan`, `reconcile`, `reap` | parts of the decisions |
+//! | `pool`, `ports`, `quota`, `plan`, `reconcile`, `reap` | parts of the decisions |
 //! | [`store`] | what survives the server |
 
 pub mod egress;
@@ -44,6 +45,7 @@ pub mod sandboxes;
 pub mod credentials;
 pub mod events;
 pub mod exec;
+pub mod exposure;
 pub mod logs;
 pub mod quota;
 pub mod sandbox;
@@ -56,6 +58,7 @@ pub mod volumes;
 mod guest;
 mod plan;
 mod pool;
+mod ports;
 mod reap;
 mod reconcile;
 mod shared;

@@ -11,6 +11,7 @@ use crate::{
     config::{Config, Defaults},
     credentials::Credentials,
     error::SandboxError,
+    exposure::Exposure,
     sandbox::{History, Lifetime, Program, Setup, Wanted},
     sandboxes::credentials::Place,
     spec::{Image, Limits, Network, OciImage, Profile, Spec},
@@ -31,6 +32,7 @@ pub(crate) struct Plan {
     pub(crate) history: History,
     pub(crate) program: Program,
     pub(crate) credentials: Credentials,
+    pub(crate) exposure: Exposure,
 }
 
 impl Plan {
@@ -58,6 +60,7 @@ impl Plan {
         if let Some(hostname) = &wanted.hostname {
             check_hostname(hostname)?;
         }
+        wanted.exposure.check()?;
         let mut env = base.env.clone();
         env.extend(wanted.env);
         let based = base.limits.as_ref().unwrap_or(&defaults.limits);
@@ -96,6 +99,7 @@ impl Plan {
             history: base.history,
             program: base.program,
             credentials: wanted.credentials,
+            exposure: wanted.exposure,
         })
     }
 }

@@ -259,6 +259,7 @@ async fn park(shared: &Arc<Shared>, kind: &Arc<Kind>) -> Result<(), SandboxError
         kept: false,
         history: Default::default(),
         program: kind.program.clone(),
+        exposure: Default::default(),
     };
     let (reply, parked) = oneshot::channel();
     let handle = Driver::start(shared, sandbox, Birth::Park { reply });

@@ -140,6 +140,7 @@ mod tests {
             kept: false,
             history: Default::default(),
             program: Default::default(),
+            exposure: Default::default(),
         })
     }
 

@@ -100,6 +100,12 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "dial a port" })
     }
 
+    /// Listens on a TCP port of the guest's own loopback, for as long as what is given lives. What
+    /// connects there inside is accepted out here.
+    async fn listen(&self, _id: &SandboxId, _port: u16) -> Result<Box<dyn Listen>, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "listen on a port" })
+    }
+
     /// Stops every process of the guest where it is; memory is kept.
     async fn pause(&self, _id: &SandboxId) -> Result<(), RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "pause" })
@@ -265,6 +271,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
     async fn update_limits(&self, _id: &SandboxId, _limits: &Limits) -> Result<(), RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "change limits" })
     }
+}
+
+/// A listener on a port in a guest. Dropping it closes the port.
+#[async_trait]
+pub trait Listen: Send + std::fmt::Debug + 'static {
+    /// The next connection from inside.
+    async fn accept(&mut self) -> io::Result<Box<dyn Duplex>>;
 }
 
 /// Which of the agent's two sockets to connect to.

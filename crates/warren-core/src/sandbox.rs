@@ -9,6 +9,7 @@ use crate::{
     caller::Owner,
     clock::Timestamp,
     credentials::Credentials,
+    exposure::Exposure,
     id::{SandboxId, SnapshotId},
     runtime::{DeadlineAction, Exit, ExitReason},
     spec::{Image, Limits, Network, Profile, Spec, Stack},
@@ -58,6 +59,8 @@ pub struct Sandbox {
     pub history: History,
     /// What it is for.
     pub program: Program,
+    /// Who reaches its ports from outside.
+    pub exposure: Exposure,
 }
 
 /// What a sandbox is for, as the template or the image says that it was made from. Snapshots and
@@ -268,6 +271,8 @@ pub struct Wanted {
     pub volumes: Vec<WantedVolume>,
     /// What its requests are given on their way out.
     pub credentials: Credentials,
+    /// Who reaches its ports from outside; nobody without a token where nothing is said.
+    pub exposure: Exposure,
     /// Whether it must be made anew, although a parked one would do.
     pub cold: bool,
 }

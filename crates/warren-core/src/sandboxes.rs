@@ -16,8 +16,8 @@ use crate::{
     id::SandboxId,
     logs, plan,
     pool::{self, Pool},
-    reap, reconcile,
-    runtime::{Capabilities, Duplex, Port, Runtime, RuntimeError, Usage},
+    ports, reap, reconcile,
+    runtime::{Capabilities, Duplex, Port, Runtime, Usage},
     sandbox::{
         Made, Sandbox,
         handle::{Command, Handle},
@@ -38,6 +38,7 @@ mod network;
 pub(crate) mod secrets;
 mod snapshots;
 mod transfer;
+mod visits;
 pub(crate) mod volumes;
 
 pub use files::{
@@ -48,6 +49,7 @@ pub use health::{Statistics, Unready};
 pub use network::Learned;
 pub use snapshots::{Forked, WantedFork, WantedSnapshot};
 pub use transfer::Exported;
+pub use visits::{Listening, Visit};
 pub use volumes::{InVolume, NewVolume};
 
 /// All sandboxes of this server. A clone is another handle to the same ones.
@@ -111,6 +113,7 @@ impl Sandboxes {
         spawn(Box::pin(reap::run(Arc::clone(&shared))));
         spawn(Box::pin(Pool::refill(Arc::clone(&shared))));
         spawn(Box::pin(snapshots::collect(Arc::clone(&shared))));
+        spawn(Box::pin(ports::watch(Arc::clone(&shared))));
         let known = shared.all().iter().map(|handle| handle.id()).collect();
         match shared.store.logs().retain(known).await {
             Ok(followed) => followed.into_iter().for_each(|followed| {
@@ -302,16 +305,7 @@ impl Sandboxes {
         port: u16,
     ) -> Result<Box<dyn Duplex>, SandboxError> {
         let handle = self.find(caller, id_or_name)?;
-        handle.require_running()?;
-        let dialled = self.shared.runtime.dial(&handle.id(), port).await;
-        dialled.map_err(|error| match error {
-            RuntimeError::Unsupported { operation } => SandboxError::Unsupported { operation },
-            // Whatever it is, it is between the guest and its port.
-            error => {
-                tracing::debug!(sandbox.id = %handle.id(), port, %error, "no stream to the port");
-                SandboxError::PortClosed { port }
-            }
-        })
+        visits::dial(&handle, &*self.shared.runtime, port).await
     }
 
     fn find_with_guest(
@@ -355,7 +349,8 @@ impl Sandboxes {
         sandbox: Option<SandboxId>,
         after: Option<u64>,
     ) -> EventStream {
-        EventStream::open(self.shared.store.clone(), caller, sandbox, after)
+        let following = self.shared.followers.follow(caller.owner(), sandbox);
+        EventStream::open(self.shared.store.clone(), caller, sandbox, after).with(following)
     }
 
     /// The time on the clock that sandboxes live by.

@@ -18,6 +18,7 @@ use crate::{
     error::SandboxError,
     id::SandboxId,
     pool::Pool,
+    ports::Followers,
     quota,
     runtime::Runtime,
     sandbox::{Sandbox, handle::Handle},
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) secrets: Secrets,
     /// What requests of sandboxes are given, of those that are given anything.
     pub(crate) credentials: Mutex<HashMap<SandboxId, Arc<Credentials>>>,
+    pub(crate) followers: Followers,
     registry: Mutex<Registry>,
 }
 
@@ -157,6 +159,7 @@ impl Shared {
             volumes,
             secrets,
             credentials: Mutex::default(),
+            followers: Followers::default(),
             registry,
         }
     }

@@ -39,7 +39,7 @@ mod worker;
 use std::{
     collections::HashSet,
     io,
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -421,6 +421,15 @@ impl Net {
     /// [`NetError::Host`]: refused, or not answered in five seconds.
     pub fn dial(&self, netns: BorrowedFd<'_>, port: u16) -> Result<TcpStream, NetError> {
         dial::dial(&self.workers, netns, port)
+    }
+
+    /// Listens on a TCP port of the loopback of a sandbox: 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError::Host`]: something listens there already.
+    pub fn listen(&self, netns: BorrowedFd<'_>, port: u16) -> Result<TcpListener, NetError> {
+        dial::listen(&self.workers, netns, port)
     }
 
     /// Slots of all interfaces of this instance.

@@ -15,11 +15,13 @@ use warren_core::{Caller, Sandboxes, id::KeyId, sandboxes::Unready};
 
 use crate::{
     config::{COMMAND_FACTOR, Config},
+    edge::{Door, Edge},
     error::ApiError,
     metrics::Metrics,
     rate::Buckets,
     serve::Crowd,
     streams::{StreamOf, StreamSlot, Streams},
+    waiting::Waiting,
 };
 
 /// How long an answer to whether the server is ready holds.
@@ -45,6 +47,8 @@ struct Inner {
     ready: Mutex<Option<(Instant, Result<(), Unready>)>>,
     config: Config,
     streams: Streams,
+    edge: Edge,
+    waiting: Waiting,
     /// The turns of each key; none where they are not limited.
     turns: Option<Buckets<KeyId>>,
     /// The connections of TCP.
@@ -84,14 +88,29 @@ impl App {
     /// The same with limits of the operator's choice.
     #[must_use]
     pub fn with_config(sandboxes: Sandboxes, version: impl Into<String>, config: Config) -> Self {
+        Self::with_door(sandboxes, version, config, None)
+    }
+
+    /// The same with a way to listen for browsers where the server listens on no TCP address.
+    #[must_use]
+    pub fn with_door(
+        sandboxes: Sandboxes,
+        version: impl Into<String>,
+        config: Config,
+        door: Option<Door>,
+    ) -> Self {
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let edge = Edge::new(config.edge.clone(), tasks.clone(), stopping.clone(), door);
         let rate = f64::from(config.requests_per_second);
         let inner = Inner {
             version: version.into(),
             started: Instant::now(),
             in_flight: AtomicUsize::new(0),
             last_activity_ms: AtomicU64::new(0),
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            stopping,
+            tasks,
+            edge,
+            waiting: Waiting::default(),
             metrics: Metrics::default(),
             ready: Mutex::default(),
             crowd: Crowd::new(config.connections, config.connections_per_address),
@@ -168,6 +187,14 @@ impl App {
     /// The largest request to run a command, in bytes.
     pub(crate) fn command_bytes(&self) -> usize {
         self.inner.config.body_bytes.saturating_mul(COMMAND_FACTOR)
+    }
+
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.inner.edge
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.inner.waiting
     }
 
     pub(crate) fn crowd(&self) -> &Crowd {

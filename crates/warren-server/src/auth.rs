@@ -102,6 +102,8 @@ pub(crate) enum Way {
         address: IpAddr,
         /// Who is let in.
         access: Access,
+        /// Whether it is encrypted.
+        tls: bool,
     },
 }
 
@@ -112,6 +114,8 @@ pub enum Access {
     Keys,
     /// Everybody who is on this machine; for loopback addresses alone.
     Open,
+    /// Whoever asks for a port of a sandbox, and for nothing else: the API is not served.
+    Ports,
 }
 
 /// The caller behind a unix socket, when the kernel says that it is the server's user or root.
@@ -137,7 +141,7 @@ pub(crate) fn admit<B>(
     let caller = match way {
         Way::Local(caller) => caller.clone(),
         Way::Tcp { .. } if OPEN.contains(&request.uri().path()) => None,
-        Way::Tcp { address, access } => match key(request.headers())?.map(ToOwned::to_owned) {
+        Way::Tcp { address, access, .. } => match key(request.headers())?.map(ToOwned::to_owned) {
             Some(key) => by_key(app, *address, &key, request)?,
             None if *access == Access::Open => {
                 request.extensions_mut().insert(MetricsReader);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::edge;
+
 /// The limits of the server's face. They hold for everybody; those of connections and of requests
 /// per second for TCP alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Config {
     pub tls_timeout: Duration,
     /// The pages that may use this server from a browser, such as `https://console.example`.
     pub origins: Vec<String>,
+    /// How ports of sandboxes are reached from outside.
+    pub edge: edge::Settings,
 }
 
 /// How much larger than others the request for a command may be.
@@ -49,6 +53,7 @@ impl Default for Config {
             head_timeout: Duration::from_secs(30),
             tls_timeout: Duration::from_secs(10),
             origins: Vec::new(),
+            edge: edge::Settings::default(),
         }
     }
 }

@@ -4,8 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use warren_api::{Timestamp, event, exec, files, logs, sandbox as api, server, usage};
 use warren_core::{
+    clock,
     credentials::Credentials,
-    clock, events, exec as core_exec, logs as core_logs,
+    events, exec as core_exec,
+    exposure::Exposure,
+    logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
     sandbox::{EndReason, Sandbox, Wanted, WantedMount, WantedVolume},
     sandboxes::{ChangeKind, FileChange, FileInfo, FileKind, Filter, Page, Unpacked},
@@ -77,6 +80,12 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
                 read_only: mount.read_only,
             })
             .collect(),
+        exposure: Exposure {
+            public: request.public_ports.into_iter().collect(),
+            wake: request.auto_resume,
+            mask_host: request.mask_request_host.filter(|mask| !mask.is_empty()),
+            revision: 0,
+        },
         cold: request.warm == Some(false),
     })
 }
@@ -129,6 +138,9 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> api::Sandbox {
         startable: sandbox.kept,
         mounts: sandbox.spec.mounts.iter().map(mount).collect(),
         volumes: sandbox.spec.volumes.iter().map(volumes::mount).collect(),
+        public_ports: sandbox.exposure.public.iter().copied().collect(),
+        auto_resume: sandbox.exposure.wake,
+        mask_request_host: sandbox.exposure.mask_host.clone(),
         parent: sandbox.history.parent.map(|id| id.to_string()),
         snapshot: sandbox.history.snapshot.map(|id| id.to_string()),
         timing: None,
@@ -428,6 +440,8 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::DiskFull => event::EventKind::DiskFull,
             events::EventKind::Denied => event::EventKind::Denied,
             events::EventKind::NetworkChanged => event::EventKind::NetworkChanged,
+            events::EventKind::PortOpened => event::EventKind::PortOpened,
+            events::EventKind::PortClosed => event::EventKind::PortClosed,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -16,7 +16,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{HeaderName, HeaderValue, Request, Response},
+    http::{HeaderName, HeaderValue, Request, Response, header::HOST, uri::Authority},
     response::IntoResponse,
 };
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use warren_core::Caller;
 use crate::{
     app::{App, Busy},
     auth::{self, Access, Way},
+    edge::{self, CameBy, Place, Refusal, Visitor},
     origin::Page,
     routes,
 };
@@ -42,6 +43,8 @@ pub struct Face {
     routes: TowerToHyperService<Router>,
     way: Way,
     requests: Arc<AtomicU64>,
+    /// Requests of this connection that are under way.
+    open: Arc<AtomicUsize>,
 }
 
 impl Face {
@@ -49,7 +52,7 @@ impl Face {
     #[must_use]
     pub fn new(app: App) -> Self {
         let routes = TowerToHyperService::new(routes::router(app.clone()));
-        Self { app, routes, way: Way::Local(None), requests: Arc::default() }
+        Self { app, routes, way: Way::Local(None), requests: Arc::default(), open: Arc::default() }
     }
 
     /// The same routes for somebody whom the listener vouches for.
@@ -60,8 +63,40 @@ impl Face {
 
     /// The same routes for whoever comes over TCP from this address.
     #[must_use]
-    pub fn over_tcp(&self, address: IpAddr, access: Access) -> Self {
-        Self { way: Way::Tcp { address, access }, ..self.clone() }
+    pub fn over_tcp(&self, address: IpAddr, access: Access, tls: bool) -> Self {
+        Self { way: Way::Tcp { address, access, tls }, open: Arc::default(), ..self.clone() }
+    }
+
+    /// How many requests of this connection are under way.
+    pub(crate) fn open(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.open)
+    }
+
+    /// Where a request is to go. Over the unix socket everything is for the API.
+    fn place<B>(&self, request: &Request<B>) -> Result<Place, Refusal> {
+        match self.way {
+            Way::Local(_) => Ok(Place::Api),
+            Way::Tcp { access, .. } => {
+                let domain = self.app.edge().domain();
+                match edge::place(domain, request.uri(), request.headers())? {
+                    Place::Api if access == Access::Ports => Err(Refusal::PortsOnly),
+                    place => Ok(place),
+                }
+            }
+        }
+    }
+
+    /// What says how a request came, for links that lead the same way.
+    fn came_by<B>(&self, request: &Request<B>) -> Option<CameBy> {
+        let Way::Tcp { tls, .. } = self.way else { return None };
+        let port = match request.uri().authority() {
+            Some(authority) => authority.port_u16(),
+            None => {
+                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+                host.and_then(|host| host.parse::<Authority>().ok()?.port_u16())
+            }
+        };
+        Some(CameBy { tls, port })
     }
 }
 
@@ -75,7 +110,20 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
-        let busy = self.app.busy();
+        let busy = Under { _busy: self.app.busy(), open: Open::new(&self.open) };
+        let place = self.place(&request);
+        if let (Ok(Place::Port(at)), Way::Tcp { address, tls, .. }) = (place, &self.way) {
+            let visitor = Visitor { address: *address, tls: *tls };
+            let app = self.app.clone();
+            return Box::pin(async move {
+                let response = app.edge().serve(&app, (at, visitor), request).await;
+                app.metrics().visited(response.status());
+                Ok(response.map(|body| Body::new(Counted { body, _under: busy })))
+            });
+        }
+        let came_by = self.came_by(&request);
+        request.extensions_mut().insert(came_by);
+        name_host(&mut request);
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let span = tracing::info_span!(
             "request",
@@ -83,19 +131,23 @@ where
             method = %request.method(),
             path = request.uri().path(),
         );
-        let admitted = auth::admit(&self.app, &self.way, &mut request);
+        let admitted = match place {
+            Ok(_) => {
+                auth::admit(&self.app, &self.way, &mut request).map_err(IntoResponse::into_response)
+            }
+            Err(refusal) => Err(refusal.respond(request.headers(), None)),
+        };
         let (app, routes) = (self.app.clone(), self.routes.clone());
         let respond = async move {
             let mut response = match admitted {
                 Ok(page) => answer(routes, page, request.map(Body::new)).await?,
-                Err(error) => {
-                    let response = error.into_response();
+                Err(response) => {
                     app.metrics().turned_away(response.status());
                     response
                 }
             };
             response.headers_mut().insert(REQUEST_ID, HeaderValue::from(number));
-            Ok(response.map(|body| Body::new(Counted { body, _busy: busy })))
+            Ok(response.map(|body| Body::new(Counted { body, _under: busy })))
         };
         Box::pin(respond.instrument(span))
     }
@@ -120,7 +172,38 @@ async fn answer(
 /// The body of a response, which counts as a request under way until it is sent.
 struct Counted {
     body: Body,
+    _under: Under,
+}
+
+/// A request under way, for the server and for its connection.
+#[expect(dead_code, reason = "what counts is when they are dropped")]
+struct Under {
     _busy: Busy,
+    open: Open,
+}
+
+/// A request under way on one connection.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// HTTP/2 names the host in the target; what looks at it further on looks into the header.
+fn name_host<B>(request: &mut Request<B>) {
+    let authority = request.uri().authority().map(|it| HeaderValue::try_from(it.as_str()));
+    if let (false, Some(Ok(host))) = (request.headers().contains_key(HOST), authority) {
+        request.headers_mut().insert(HOST, host);
+    }
 }
 
 impl http_body::Body for Counted {

@@ -9,6 +9,8 @@
 //! | `auth` | who asks |
 //! | `origin` | which page of a browser asks, and by which name of the server |
 //! | [`config`], `rate`, `streams` | how much of everything |
+//! | `waiting` | connections from inside of sandboxes, until somebody takes them |
+//! | [`edge`] | ports of sandboxes, by name |
 //! | `rest` | the handlers of the native API |
 //! | [`openapi`] | the document that describes all of it |
 //! | `metrics` | what is counted |
@@ -19,6 +21,7 @@
 
 pub mod app;
 pub mod config;
+pub mod edge;
 pub mod openapi;
 pub mod routes;
 pub mod serve;
@@ -33,6 +36,7 @@ mod origin;
 mod rate;
 mod rest;
 mod streams;
+mod waiting;
 
 pub use app::{Activity, App};
 pub use auth::{Access, OPEN};

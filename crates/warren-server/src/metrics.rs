@@ -45,6 +45,8 @@ pub(crate) struct Metrics {
     streams: AtomicI64,
     requests: Mutex<BTreeMap<(&'static str, &'static str), Requests>>,
     turned_away: Mutex<BTreeMap<u16, u64>>,
+    /// Requests to ports of sandboxes, by the first digit of their status.
+    visits: Mutex<BTreeMap<u16, u64>>,
 }
 
 /// What came of asking for sandboxes.
@@ -91,6 +93,11 @@ impl Metrics {
     /// A request was refused before it came to the routes, for want of a key above all.
     pub(crate) fn turned_away(&self, status: StatusCode) {
         *lock(&self.turned_away).entry(status.as_u16()).or_default() += 1;
+    }
+
+    /// A request to a port of a sandbox was answered. Guests choose the status, so its class counts.
+    pub(crate) fn visited(&self, status: StatusCode) {
+        *lock(&self.visits).entry(status.as_u16() / 100).or_default() += 1;
     }
 
     fn requested(&self, method: &str, path: Option<&str>, status: StatusCode, took: Duration) {

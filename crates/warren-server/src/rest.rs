@@ -13,6 +13,8 @@ pub(crate) mod lifecycle;
 mod lines;
 pub(crate) mod logs;
 pub(crate) mod network;
+pub(crate) mod ports;
+pub(crate) mod reverse;
 pub(crate) mod sandboxes;
 pub(crate) mod secrets;
 pub(crate) mod server;

@@ -67,7 +67,11 @@ routes! {
         delete snapshots::delete_snapshot;
     // Ports.
     "/v1/sandboxes/{id}/ports" => get usage::list_ports;
-    "/v1/sandboxes/{id}/ports/{port}" => get usage::connect_port;
+    "/v1/sandboxes/{id}/ports/{port}" => get usage::connect_port, put ports::publish_port;
+    "/v1/sandboxes/{id}/listeners/{port}" => get reverse::listen_port;
+    "/v1/sandboxes/{id}/listeners/{port}/{connection}" => get reverse::take_connection;
+    "/v1/sandboxes/{id}/exposure" => put ports::expose_sandbox;
+    "/v1/sandboxes/{id}/links" => post ports::create_link, delete ports::revoke_links;
     // Commands.
     "/v1/sandboxes/{id}/exec" => get exec::list_execs, post exec::start_exec;
     "/v1/sandboxes/{id}/exec/ws" => get exec_socket::converse_exec;

@@ -16,7 +16,9 @@ use tokio::net::UnixListener;
 
 use crate::{app::App, auth, face::Face};
 
+mod begin;
 mod crowd;
+mod http2;
 mod tcp;
 mod tls;
 

@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod extend;
 pub(crate) mod files;
 pub(crate) mod fork;
+pub(crate) mod forward;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod keep;
@@ -21,6 +22,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod pause;
+pub(crate) mod port;
 pub(crate) mod ports;
 pub(crate) mod project;
 pub(crate) mod ps;
@@ -178,6 +180,10 @@ pub(crate) fn run(
         Command::Start(args) => setup.client(&loaded?, async |cx| start::start(cx, args).await),
         Command::Extend(args) => setup.client(&loaded?, async |cx| extend::extend(cx, args).await),
         Command::Stats(args) => setup.client(&loaded?, async |cx| stats::stats(cx, args).await),
+        Command::Port(args) => setup.client(&loaded?, async |cx| port::port(cx, args).await),
+        Command::Forward(args) => {
+            setup.client(&loaded?, async |cx| forward::forward(cx, args).await)
+        }
         Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
         Command::Net(args) => setup.client(&loaded?, async |cx| net::net(cx, args).await),
         Command::Diff(args) => setup.client(&loaded?, async |cx| diff::diff(cx, args).await),

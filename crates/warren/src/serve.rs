@@ -1,5 +1,7 @@
 //! The server put together: configuration, runtime, store, core, listener, and their end.
 
+mod edge;
+
 mod log;
 
 mod notify;
@@ -121,7 +123,9 @@ async fn run(
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
-    let app = App::with_config(sandboxes, version(), wiring::face(config));
+    let face = wiring::face(config, edge::key(&dirs.data)?);
+    let (tcp, door_for_browsers) = tcp.with_door();
+    let app = App::with_door(sandboxes, version(), face, door_for_browsers);
     tracing::info!(version = version(), background = door.background, "serving");
     let uid = rustix::process::geteuid().as_raw();
     // Who listens on TCP is there for those who come.

@@ -65,6 +65,8 @@ mod reboot;
 
 mod remote;
 
+mod ports;
+
 mod service;
 
 mod quickstart;

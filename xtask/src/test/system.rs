@@ -16,6 +16,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("setpriv", "util-linux"),
     ("python3", "python3"),
     ("git", "git"),
+    ("chromium", "chromium"),
 ];
 
 /// Installs what is missing where that is this user's to do, and says what it did or left out.

@@ -147,7 +147,12 @@ impl Client {
     ///
     /// As [`Client::create_sandbox`]; `unavailable` where nothing listens.
     pub async fn connect_port(&self, sandbox: &str, port: u16) -> Result<PortStream, ClientError> {
-        let mut call = Call::get(format!("{}/ports/{port}", path(sandbox)));
+        self.upgraded(format!("{}/ports/{port}", path(sandbox))).await
+    }
+
+    /// Has a connection become a stream of bytes.
+    pub(super) async fn upgraded(&self, target: String) -> Result<PortStream, ClientError> {
+        let mut call = Call::get(target);
         let upgrade = [(header::CONNECTION, "Upgrade"), (header::UPGRADE, TCP)];
         call.headers.extend(upgrade.map(|(name, value)| (name, HeaderValue::from_static(value))));
         let (stream, link) = self.send(&call).await?.upgrade().await?;

@@ -20,6 +20,7 @@ use crate::{
     clock::{Clock, Timestamp},
     error::SandboxError,
     events::{Draft, EventKind},
+    exposure::ExposureChange,
     guest::Guest,
     runtime::{Deadline, DeadlineAction},
     shared::{Admission, Shared},
@@ -111,6 +112,10 @@ impl Driver {
                 let changed = self.set_network(network).await;
                 answer(reply, changed);
             }
+            Command::Expose(change, reply) => {
+                let exposed = self.expose(*change);
+                answer(reply, exposed.map(|()| self.published()));
+            }
             Command::Capture(snapshot, haste, reply) => {
                 let captured = self.capture(snapshot, haste).await;
                 answer(reply, captured);
@@ -178,6 +183,14 @@ impl Driver {
         self.change(Event::Resumed)?;
         self.save([EventKind::Resumed]);
         self.tell_deadline().await;
+        Ok(())
+    }
+
+    /// Changes who reaches its ports from outside.
+    fn expose(&mut self, change: ExposureChange) -> Result<(), SandboxError> {
+        self.sandbox.exposure = self.sandbox.exposure.after(change)?;
+        self.publish();
+        self.save([]);
         Ok(())
     }
 

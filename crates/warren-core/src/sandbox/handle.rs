@@ -18,6 +18,7 @@ use super::{Made, Sandbox};
 use crate::{
     error::SandboxError,
     exec::{Signal, no_such_exec},
+    exposure::ExposureChange,
     guest::{Guest, GuestError},
     id::{ExecId, SandboxId, SnapshotId},
     runtime::{Exit, Haste, Runtime},
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Extend(Option<Duration>, Reply<Arc<Sandbox>>),
     /// Change what it may reach.
     SetNetwork(Network, Reply<Arc<Sandbox>>),
+    /// Let others reach its ports, or nobody.
+    Expose(Box<ExposureChange>, Reply<Arc<Sandbox>>),
     /// Save its files as they are.
     Capture(SnapshotId, Haste, Reply<Capture>),
     /// Go back to what was saved.

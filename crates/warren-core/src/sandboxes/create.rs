@@ -132,6 +132,7 @@ impl Sandboxes {
             kept: false,
             history: plan.history,
             program: plan.program,
+            exposure: plan.exposure,
         };
         let (reply, made) = oneshot::channel();
         let handle = Driver::start(&self.shared, sandbox, Birth::Make { admission, key, reply });

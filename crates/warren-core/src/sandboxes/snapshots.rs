@@ -530,6 +530,8 @@ fn plan_fork(
         program: parent.program.clone(),
         // Whoever may use the files of another need not have its credentials.
         credentials: Credentials::default(),
+        // Whoever knew the parent's ports knows nothing of the child's.
+        exposure: Default::default(),
     }
 }
 

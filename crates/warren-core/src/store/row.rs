@@ -4,7 +4,13 @@
 //! the domain can change without changing what old databases hold: a field that is added here has
 //! a default.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +18,7 @@ use super::templates::ProgramRow;
 use crate::{
     caller::Owner,
     clock::Timestamp,
+    exposure::Exposure,
     runtime::DeadlineAction,
     sandbox::{End, EndReason, History, Lifetime, Sandbox, Setup},
     spec::{
@@ -88,6 +95,14 @@ struct Record<'a> {
     going_back: Option<StackRow<'a>>,
     #[serde(default, skip_serializing_if = "ProgramRow::is_empty")]
     program: ProgramRow,
+    #[serde(default)]
+    public_ports: Cow<'a, BTreeSet<u16>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    wakes: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mask_host: Option<Cow<'a, str>>,
+    #[serde(default)]
+    token_revision: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -217,7 +232,7 @@ impl<'a> From<&'a Sandbox> for SandboxRow<'a> {
 impl<'a> From<&'a Sandbox> for Record<'a> {
     fn from(sandbox: &'a Sandbox) -> Self {
         let Spec { image, limits, profile, network, hostname, mounts, volumes } = &sandbox.spec;
-        let history = &sandbox.history;
+        let (history, exposure) = (&sandbox.history, &sandbox.exposure);
         Self {
             name: sandbox.name.as_deref().map(Cow::Borrowed),
             image: ImageRow::from(image),
@@ -256,6 +271,10 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             snapshot: history.snapshot.as_ref().map(|id| Cow::Borrowed(id.as_str())),
             going_back: history.going_back.as_ref().map(StackRow::from),
             program: ProgramRow::from(&sandbox.program),
+            public_ports: Cow::Borrowed(&exposure.public),
+            wakes: exposure.wake,
+            mask_host: exposure.mask_host.as_deref().map(Cow::Borrowed),
+            token_revision: exposure.revision,
         }
     }
 }
@@ -386,6 +405,12 @@ impl Columns {
                 },
             },
             program: record.program.into_program(),
+            exposure: Exposure {
+                public: record.public_ports.into_owned(),
+                wake: record.wakes,
+                mask_host: record.mask_host.map(Cow::into_owned),
+                revision: record.token_revision,
+            },
         })
     }
 }

@@ -50,3 +50,26 @@ fn a_reader_of_what_is_to_come_is_not_told_what_was_when_it_falls_behind() {
     assert_eq!(first.seq, last + 1);
     assert_eq!(events.position(), last + 1);
 }
+
+#[test]
+fn ports_are_told_of_to_those_who_follow() {
+    let world = World::start();
+    let sandbox = world.create();
+    let mut events = world.sandboxes.events(&world.caller, Some(sandbox.id), None);
+    let mut next = |kind| {
+        world.run(async {
+            loop {
+                let event = events.next().await.unwrap().unwrap();
+                if event.kind == kind {
+                    return event.detail["port"].clone();
+                }
+            }
+        })
+    };
+    world.runtime.set_port(3000, None);
+    assert_eq!(next(EventKind::PortOpened), "3000");
+    world.runtime.set_port(3001, None);
+    assert_eq!(next(EventKind::PortOpened), "3001");
+    world.runtime.close_ports();
+    assert_eq!(next(EventKind::PortClosed), "3000");
+}

@@ -287,6 +287,7 @@ fn tags_name_versions_and_what_nobody_needs_goes() {
 #[test]
 fn what_is_started_is_ready_before_anybody_has_the_sandbox() {
     let world = World::start();
+    world.runtime.set_port(8080, None);
     let start = |command: &[&str], ready| Start {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         ready: Some(ready),
@@ -334,6 +335,7 @@ fn started_in(world: &World, sandbox: &Sandbox) -> Vec<Vec<String>> {
 
 /// Builds `t`, which starts `sleep` and waits until something listens on a port.
 fn build_started(world: &World, port: u16) {
+    world.runtime.set_port(port, None);
     let mut wanted = request("t", "FROM host\nRUN [\"echo\"]\nCMD [\"echo\", \"mine\"]\n");
     wanted.start = Some(Start {
         command: vec!["sleep".to_owned()],

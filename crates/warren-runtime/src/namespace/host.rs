@@ -5,7 +5,7 @@ mod keepers;
 use std::{
     collections::HashMap,
     fs, io,
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU32},
@@ -377,6 +377,13 @@ impl Host {
             return Err(RuntimeError::Unsupported { operation: "dial a port" });
         };
         net.dial(network.as_fd(), port).map_err(RuntimeError::host("connect to the port"))
+    }
+
+    pub(super) fn listen(&self, guest: &Guest, port: u16) -> Result<TcpListener, RuntimeError> {
+        let (Some(net), Some(network)) = (&self.net, &guest.network) else {
+            return Err(RuntimeError::Unsupported { operation: "listen on a port" });
+        };
+        net.listen(network.as_fd(), port).map_err(RuntimeError::host("listen on the port"))
     }
 
     /// A counted handle on this.

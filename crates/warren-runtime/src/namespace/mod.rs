@@ -36,6 +36,7 @@ mod cgroup;
 mod compare;
 pub mod config;
 mod host;
+mod inside;
 mod janitor;
 mod keeper;
 mod ports;
@@ -68,8 +69,8 @@ use warren_core::{
     images::ImageStore,
     runtime::{
         Arriving, Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found,
-        GuestState, Haste, Imported, Packing, Port, Reached, Runtime, RuntimeError, RuntimeEvent,
-        Sealed, Service, Usage,
+        GuestState, Haste, Imported, Listen, Packing, Port, Reached, Runtime, RuntimeError,
+        RuntimeEvent, Sealed, Service, Usage,
     },
     spec::{self, Limits, Spec},
     templates::files::BuildFiles,
@@ -79,7 +80,7 @@ use warren_proto::keeper::Request;
 
 pub use config::{Config, Network, machine_memory};
 
-use self::{blank::Blank, blanks::Blanks, host::Host};
+use self::{blank::Blank, blanks::Blanks, host::Host, inside::Inside};
 use crate::{builds::BuildTrees, image::Image, net::Net};
 
 /// What keepers call themselves.
@@ -462,6 +463,16 @@ impl Runtime for NamespaceRuntime {
         let stream = tokio::net::TcpStream::from_std(stream)
             .map_err(RuntimeError::host("connect to the port"))?;
         Ok(Box::new(stream))
+    }
+
+    async fn listen(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Listen>, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let host = Arc::clone(&self.host);
+        let listener = blocking(move || host.listen(&guest, port)).await?;
+        listener.set_nonblocking(true).map_err(RuntimeError::host("listen on the port"))?;
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(RuntimeError::host("listen on the port"))?;
+        Ok(Box::new(Inside(listener)))
     }
 
     async fn pause(&self, id: &SandboxId) -> Result<(), RuntimeError> {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
@@ -43,6 +43,20 @@ pub(super) fn dial(
         second.map_err(|_as_telling_as_the_first| first)
     });
     connected.map_err(NetError::host("connect to a port of a sandbox"))
+}
+
+/// Listens on 127.0.0.1, in the namespace that the socket is made in.
+pub(super) fn listen(
+    workers: &Workers,
+    netns: BorrowedFd<'_>,
+    port: u16,
+) -> Result<TcpListener, NetError> {
+    let inside = netns.try_clone_to_owned().map_err(NetError::host("hold a namespace"))?;
+    workers.run("open a socket in a namespace", move |_home| {
+        netns::enter(inside.as_fd()).map_err(NetError::host("enter a namespace"))?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        listener.map_err(NetError::host("listen on a port of a sandbox"))
+    })?
 }
 
 /// Connects a non-blocking socket within [`TIMEOUT`] and makes it blocking.

@@ -1,6 +1,7 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use warren_core::{
     id::SandboxId,
-    runtime::{Found, GuestState, Runtime, RuntimeError, Service},
+    runtime::{Found, GuestState, Port, Runtime, RuntimeError, Service},
     spec::{Image, Limits, Network, OciImage, Profile, Spec},
 };
 
@@ -188,5 +189,36 @@ async fn a_start_that_fails_leaves_the_files() {
     assert!(host.entry(&id).join("disk/upper/kept").exists());
     host.runtime().destroy(&id).await.unwrap();
     host.runtime().close();
+    host.wait_until_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_listened_on_from_outside_is_one_of_the_guest() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let id = SandboxId::mint();
+    host.runtime().create(&id, &spec()).await.unwrap();
+    if !host.runtime().capabilities().dial {
+        println!("SKIPPED: ports cannot be dialled here");
+        return;
+    }
+    host.runtime().dial(&id, 5432).await.err().expect("nothing listens yet");
+    let mut listener = host.runtime().listen(&id, 5432).await.unwrap();
+    host.runtime().listen(&id, 5432).await.err().expect("the port is taken");
+    let ports = host.runtime().ports(&id).await.unwrap();
+    assert_eq!(ports, [Port { number: 5432, loopback: true }]);
+    let mut inside = host.runtime().dial(&id, 5432).await.unwrap();
+    let mut outside = listener.accept().await.unwrap();
+    inside.write_all(b"there").await.unwrap();
+    let mut text = [0; 5];
+    outside.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"there");
+    drop(listener);
+    assert!(host.runtime().ports(&id).await.unwrap().is_empty());
+    // A connection that is still held does not keep the guest's network.
+    host.runtime().destroy(&id).await.unwrap();
+    drop((inside, outside));
     host.wait_until_clean().await;
 }

@@ -77,6 +77,11 @@ fn requests(app: &App, page: &mut Page) {
     for (status, count) in lock(&app.metrics().turned_away).iter() {
         page.line(name, &[("status", &status.to_string())], count);
     }
+    let name = "warren_edge_requests_total";
+    page.head(name, "counter", "Requests to ports of sandboxes that were answered, by class.");
+    for (class, count) in lock(&app.metrics().visits).iter() {
+        page.line(name, &[("status", &format!("{class}xx"))], count);
+    }
     let help = "Requests whose answers are not complete, streams among them.";
     page.one("warren_http_requests_in_flight", "gauge", help, app.activity().in_flight);
     let streams = app.metrics().streams.load(Ordering::Relaxed);

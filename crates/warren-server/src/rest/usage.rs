@@ -8,9 +8,11 @@ use axum::{
 };
 use hyper_util::rt::TokioIo;
 use warren_api::usage as api;
+use warren_core::{Caller, runtime::Duplex};
 
 use crate::{
     app::App, auth::Known, convert, error::ApiError, extract::SandboxPath, metrics::OpenStream,
+    streams::StreamSlot,
 };
 
 /// Measure a sandbox
@@ -60,17 +62,32 @@ pub(crate) async fn connect_port(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let Path((id, port)) = path.map_err(|error| ApiError::invalid("path", error.body_text()))?;
-    let expected = "expected a port number, 1 to 65535";
-    let port = port.parse().ok().filter(|port| *port > 0);
-    let port = port.ok_or_else(|| ApiError::invalid("port", expected))?;
-    if !wants_stream(request.headers()) {
-        let expected = "expected `Connection: Upgrade` and `Upgrade: tcp`, on HTTP/1.1";
-        return Err(ApiError::invalid("upgrade", expected));
+    let (id, port) = super::ports::port_path(path)?;
+    require_upgrade(request.headers())?;
+    let slot = app.open_stream(&caller, &id)?;
+    let inside = app.sandboxes.dial(&caller, &id, port).await?;
+    Ok(switch(&app, &caller, request, inside, slot))
+}
+
+/// Refuses a request that does not ask for a stream of bytes.
+pub(super) fn require_upgrade(headers: &HeaderMap) -> Result<(), ApiError> {
+    if wants_stream(headers) {
+        return Ok(());
     }
-    let open = (app.open_stream(&caller, &id)?, app.busy(), OpenStream::new(&app));
-    let mut inside = app.sandboxes.dial(&caller, &id, port).await?;
-    let stopping = app.ending(&caller);
+    let expected = "expected `Connection: Upgrade` and `Upgrade: tcp`, on HTTP/1.1";
+    Err(ApiError::invalid("upgrade", expected))
+}
+
+/// Has the connection of a request carry the bytes of `inside` from the answer on.
+pub(super) fn switch(
+    app: &App,
+    caller: &Caller,
+    request: Request,
+    mut inside: Box<dyn Duplex>,
+    slot: StreamSlot,
+) -> Response {
+    let open = (slot, app.busy(), OpenStream::new(app));
+    let stopping = app.ending(caller);
     let upgrade = hyper::upgrade::on(request);
     app.tasks().spawn(async move {
         let Ok(outside) = upgrade.await else { return };
@@ -84,7 +101,7 @@ pub(crate) async fn connect_port(
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::UPGRADE, HeaderValue::from_static(api::TCP)),
     ];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

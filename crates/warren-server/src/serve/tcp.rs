@@ -9,7 +9,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{EXHAUSTED, ServeError, Tls, crowd::Place, to_its_end};
+use super::{
+    EXHAUSTED, ServeError, Tls, begin::begin, crowd::Place, http2, tls::HTTP_2, to_its_end,
+};
 use crate::{
     app::App,
     auth::Access,
@@ -23,7 +25,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Serves `app` on a TCP listener until [`App::stop`] is called; to be used beside
 /// [`fn@crate::serve`] on the unix socket, which waits for the connections to end.
 ///
-/// HTTP/1.1, over TLS where there is one. Callers show a key, unless `access` is
+/// HTTP/1.1 and HTTP/2, over TLS where there is one. Callers show a key, unless `access` is
 /// [`Access::Open`]; none of them is a host caller.
 ///
 /// # Errors
@@ -42,6 +44,9 @@ pub async fn serve_tcp(
     }
     listener.set_nonblocking(true).map_err(ServeError::Listen)?;
     let listener = TcpListener::from_std(listener).map_err(ServeError::Listen)?;
+    if access != Access::Ports {
+        app.edge().listens(address, tls.is_some());
+    }
     let server = Server { tls, access, face: Face::new(app.clone()), app };
     server.accept(listener).await;
     Ok(())
@@ -92,9 +97,9 @@ impl Server {
             tracing::debug!(%error, "a connection ended early");
             return;
         }
-        let face = self.face.over_tcp(peer.ip(), self.access);
+        let face = self.face.over_tcp(peer.ip(), self.access, self.tls.is_some());
         match &self.tls {
-            None => self.converse(stream, face).await,
+            None => self.begin(stream, face).await,
             Some(tls) => {
                 let handshake =
                     within(self.app.config().tls_timeout, tls.acceptor().accept(stream));
@@ -103,6 +108,10 @@ impl Server {
                     () = self.app.stopping().cancelled() => return,
                 };
                 match met {
+                    // Whoever agrees on HTTP/2 speaks it; the others may be told from their words.
+                    Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
+                        http2::converse(&self.app, stream, face).await;
+                    }
                     Ok(stream) => self.converse(stream, face).await,
                     Err(error) => tracing::debug!(%error, "TLS did not come about"),
                 }
@@ -111,11 +120,25 @@ impl Server {
         drop(place);
     }
 
+    /// Serves a client whose first bytes say which version of HTTP it speaks. hyper has such a
+    /// choice too, and waits for ever for a client that says nothing.
+    async fn begin(&self, stream: TcpStream, face: Face) {
+        let begun = within(self.app.config().head_timeout, begin(stream));
+        let begun = tokio::select! {
+            begun = begun => begun,
+            () = self.app.stopping().cancelled() => return,
+        };
+        match begun {
+            Ok((true, stream)) => http2::converse(&self.app, stream, face).await,
+            Ok((false, stream)) => self.converse(stream, face).await,
+            Err(error) => tracing::debug!(%error, "a connection ended early"),
+        }
+    }
+
     async fn converse<S>(&self, stream: S, face: Face)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        // One version alone: with a choice, a client that says nothing is waited for for ever.
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())

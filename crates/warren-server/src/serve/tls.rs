@@ -16,8 +16,9 @@ use tokio_rustls::{
     },
 };
 
-/// What this server speaks over TLS.
-const PROTOCOL: &[u8] = b"http/1.1";
+/// What this server speaks over TLS, the best first.
+pub(super) const HTTP_2: &[u8] = b"h2";
+const HTTP_1: &[u8] = b"http/1.1";
 
 /// The files of a certificate and its key, and what was read of them last. A clone is another
 /// handle to the same one.
@@ -127,7 +128,7 @@ fn load(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, secret)
         .map_err(unusable)?;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
     Ok(config)
 }
 

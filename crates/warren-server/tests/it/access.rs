@@ -27,7 +27,7 @@ impl TestApp {
     }
 
     pub(crate) fn over_tcp_from(&self, address: IpAddr, access: Access) -> Remote {
-        let face = Face::new(self.app.clone()).over_tcp(address, access);
+        let face = Face::new(self.app.clone()).over_tcp(address, access, false);
         Remote { face, headers: vec![("host", "box.example:7423".to_owned())] }
     }
 

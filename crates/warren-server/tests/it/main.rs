@@ -9,6 +9,7 @@
 mod access;
 mod app;
 mod bad_input;
+mod edge;
 mod events;
 mod exec;
 mod files;

@@ -90,6 +90,12 @@ const TABLE: &[Row] = &[
     row("get /v1/sandboxes/{id}/metrics", For::Owners, PLAIN, None),
     row("get /v1/sandboxes/{id}/ports", For::Owners, PLAIN, None),
     row("get /v1/sandboxes/{id}/ports/{port}", For::Owners, PLAIN, Some(PLAIN)),
+    row("put /v1/sandboxes/{id}/ports/{port}", For::Owners, ("", r#"{"public":true}"#), NO_BODY),
+    row("get /v1/sandboxes/{id}/listeners/{port}", For::Owners, PLAIN, None),
+    row("get /v1/sandboxes/{id}/listeners/{port}/{connection}", For::Owners, PLAIN, Some(PLAIN)),
+    row("put /v1/sandboxes/{id}/exposure", For::Owners, PLAIN, NO_BODY),
+    row("post /v1/sandboxes/{id}/links", For::Owners, PLAIN, NO_BODY),
+    row("delete /v1/sandboxes/{id}/links", For::Owners, PLAIN, None),
     row("get /v1/sandboxes/{id}/exec", For::Owners, PLAIN, None),
     row("post /v1/sandboxes/{id}/exec", For::Owners, ECHO, NO_BODY),
     row("get /v1/sandboxes/{id}/exec/ws", For::Owners, PLAIN, Some(PLAIN)),
@@ -175,6 +181,7 @@ impl Row {
     fn target(&self, id: &str, query: &str) -> String {
         let path = self.route.split_once(' ').unwrap().1;
         let path = path.replace("{exec_id}", "ex-aaaaaaaaaaaaaaaa").replace("{port}", "80");
+        let path = path.replace("{connection}", "1");
         let path = path.replace("{template}", id).replace("{tag}", "x").replace("{build}", id);
         format!("{path}{query}").replace("{id}", id).replace("{name}", id)
     }

@@ -316,6 +316,7 @@ async fn a_port_needs_a_number_an_upgrade_and_a_runtime_that_can() {
     }
     let answer = app.get(&format!("/v1/sandboxes/{id}/ports/80")).await;
     assert!(answer.refused(400, "invalid_argument").contains("Upgrade: tcp"));
+    app.runtime.set_port(8080, None);
     let listed = app.get(&format!("/v1/sandboxes/{id}/ports")).await.expect(200);
     assert_eq!(listed["ports"][0]["port"], 8080);
 }

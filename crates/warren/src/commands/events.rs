@@ -87,6 +87,8 @@ fn text(event: &Event) -> String {
         EventKind::DiskFull => "disk full",
         EventKind::Denied => "denied",
         EventKind::NetworkChanged => "network changed",
+        EventKind::PortOpened => "port opened",
+        EventKind::PortClosed => "port closed",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",

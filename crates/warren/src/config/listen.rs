@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use warren_server::edge::{AddressBlock, Domain};
+
 use super::value::Value;
 
 /// The port where none is named.
@@ -103,6 +105,34 @@ impl Value for Origins {
     }
 }
 
+impl Value for Domain {
+    fn kind() -> String {
+        "a domain such as `sandboxes.example` or `https://sandboxes.example:8443`".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// Addresses and networks of proxies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Proxies(pub(crate) Vec<AddressBlock>);
+
+impl Value for Proxies {
+    fn kind() -> String {
+        "addresses and networks such as `127.0.0.1` or `10.0.0.0/8`, separated by commas".into()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.split(',').map(|text| text.trim().parse().ok()).collect::<Option<_>>().map(Self)
+    }
+
+    fn initial(_default: Option<&str>) -> Self {
+        Self::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +161,14 @@ mod tests {
         }
         assert_eq!(Addresses::read("127.0.0.1, ::1").unwrap().0.len(), 2);
         assert_eq!(Addresses::read("127.0.0.1,"), None);
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        assert_eq!(Proxies::read("127.0.0.1, fd00::/8").unwrap().0.len(), 2);
+        for bad in ["", "127.0.0.1,", "proxy.example", "10.0.0.0/40"] {
+            assert_eq!(Proxies::read(bad), None, "{bad}");
+        }
     }
 
     #[test]

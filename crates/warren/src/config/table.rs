@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use warren_api::{network::Reach, sandbox::Profile};
+use warren_server::edge::Domain;
 
 use super::{
-    listen::{Addresses, Origins},
+    listen::{Addresses, Origins, Proxies},
     names::NameServers,
     registries::{Mirrors, Names, Proxy},
     value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
@@ -158,6 +159,18 @@ settings! {
     tls_key: Option<PathBuf> = None,
     /// The pages that may use this server from a browser, beside its own.
     origins: Origins = None,
+    /// The domain below which ports of sandboxes have names, `PORT-ID.DOMAIN`: one that nothing else
+    /// is below, and all names below it lead to this server. With a scheme and a port where a proxy
+    /// before the server has others than it, such as `https://sandboxes.example`. Names below
+    /// `localhost` lead browsers to their own machine.
+    domain: Domain = Some("localhost"),
+    /// Proxies before this server, which are believed when they say where a request to a port came
+    /// from.
+    trusted_proxies: Proxies = None,
+    /// How long a visitor of a port waits for a sandbox that is being started or woken.
+    wake_time: Lasting = Some("15s"),
+    /// How many requests to the ports of one sandbox may be under way.
+    requests_per_sandbox: u32 = Some("1024"),
     /// How many requests a second a key may make, with bursts of twice as many; `0` for no limit.
     requests_per_second: u32 = Some("100"),
     /// How many TCP connections may be open.

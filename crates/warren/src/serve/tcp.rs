@@ -4,8 +4,9 @@ use std::{io, net::TcpListener};
 
 use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
-use warren_server::{Access, App, Tls, serve::ServeError, serve_tcp};
+use warren_server::{Access, App, Tls, edge::Door, serve::ServeError, serve_tcp};
 
+use super::edge::Reserved;
 use crate::{
     config::{Address, Config},
     error::{CliError, Kind},
@@ -17,6 +18,8 @@ pub(crate) struct Listeners {
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
     access: Access,
+    /// For browsers on this machine, where nobody is listened to.
+    reserved: Option<Reserved>,
 }
 
 impl Listeners {
@@ -40,7 +43,17 @@ impl Listeners {
             }
         };
         let listeners = addresses.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
-        Ok(Self { listeners, tls, access })
+        let reserved = match addresses.is_empty() {
+            true => Some(Reserved::take().map_err(CliError::local("reserve a port for browsers"))?),
+            false => None,
+        };
+        Ok(Self { listeners, tls, access, reserved })
+    }
+
+    /// These, and the way to listen for browsers where there are none.
+    pub(super) fn with_door(mut self) -> (Self, Option<Door>) {
+        let door = self.reserved.take().map(Reserved::door);
+        (self, door)
     }
 
     /// Whether nobody is listened to.
@@ -50,7 +63,7 @@ impl Listeners {
 
     /// Serves until the application stops; a listener that cannot be served stops it.
     pub(super) async fn serve(self, app: App) -> Result<(), ServeError> {
-        let Self { listeners, tls, access } = self;
+        let Self { listeners, tls, access, .. } = self;
         for listener in &listeners {
             announce(listener, tls.is_some(), access);
         }

@@ -17,6 +17,7 @@ use warren_runtime::{
     rootless,
     storage::{Driver, backing},
 };
+use warren_server::edge::{self, EdgeKey};
 
 use crate::{
     config::{Config, Environment, Runtime, Storage},
@@ -85,7 +86,7 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
 }
 
 /// What the server's face is told.
-pub(super) fn face(config: &Config) -> warren_server::Config {
+pub(super) fn face(config: &Config, key: EdgeKey) -> warren_server::Config {
     warren_server::Config {
         body_bytes: usize::try_from(config.body_limit.0).unwrap_or(usize::MAX),
         streams_per_sandbox: config.streams_per_sandbox,
@@ -95,6 +96,13 @@ pub(super) fn face(config: &Config) -> warren_server::Config {
         head_timeout: some_time(config.head_timeout.0).unwrap_or(VERY_LONG),
         tls_timeout: some_time(config.tls_timeout.0).unwrap_or(VERY_LONG),
         origins: config.origins.0.clone(),
+        edge: edge::Settings {
+            domain: config.domain.clone(),
+            key,
+            patience: config.wake_time.0,
+            requests_per_sandbox: config.requests_per_sandbox,
+            trusted_proxies: config.trusted_proxies.0.clone(),
+        },
     }
 }
 

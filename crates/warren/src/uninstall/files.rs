@@ -25,6 +25,7 @@ pub(super) const DATA: &[&str] = &[
     "warren.db*",
     "logs.db*",
     "secrets.key*",
+    "edge.key*",
     "backup-*",
     "server.log*",
     ".doctor-*",

@@ -102,6 +102,7 @@ impl StepSandbox {
             kept: false,
             history: Default::default(),
             program: Default::default(),
+            exposure: Default::default(),
         };
         let (reply, parked) = oneshot::channel();
         let handle = Driver::start(shared, sandbox, Birth::Park { reply });

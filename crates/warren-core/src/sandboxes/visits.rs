@@ -1,0 +1,208 @@
+//! What the edge may do with a sandbox: look at it, wake it, and dial its ports.
+//!
+//! It is the one way to a sandbox without a [`Caller`]: who comes to the edge is nobody's caller.
+//! Whether a visitor is let in is the edge's to decide before it asks for anything here.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::Sandboxes;
+use crate::{
+    caller::Caller,
+    error::SandboxError,
+    exposure::ExposureChange,
+    id::SandboxId,
+    runtime::{Duplex, Listen, Runtime, RuntimeError},
+    sandbox::{
+        Sandbox,
+        handle::{Command, Handle},
+    },
+    state::State,
+};
+
+/// A sandbox as the edge sees it.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    handle: Arc<Handle>,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl Sandboxes {
+    /// The sandbox with this id, for a visitor whose right to it the edge has yet to look at. One
+    /// that is nobody's is not there.
+    #[must_use]
+    pub fn visit(&self, id: SandboxId) -> Option<Visit> {
+        let handle = self.shared.any(id)?;
+        if handle.sandbox().owner.as_str().is_empty() {
+            return None;
+        }
+        Some(Visit { handle, runtime: Arc::clone(&self.shared.runtime) })
+    }
+
+    /// Changes who reaches the ports of a sandbox from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Invalid`]; [`SandboxError::Ended`] where it has
+    /// ended and left nothing.
+    pub async fn expose(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        change: ExposureChange,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        handle.ask(|reply| Command::Expose(Box::new(change), reply)).await
+    }
+}
+
+/// A port of a sandbox on which this server listens, for as long as the sandbox has a guest.
+#[derive(Debug)]
+pub struct Listening {
+    handle: Arc<Handle>,
+    listener: Box<dyn Listen>,
+}
+
+impl Sandboxes {
+    /// Listens on a TCP port of a running sandbox's own loopback: what runs in it connects there to
+    /// whatever the caller has behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::NotRunning`], [`SandboxError::Unsupported`];
+    /// [`SandboxError::InUse`] where something listens there already.
+    pub async fn listen(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        port: u16,
+    ) -> Result<Listening, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        handle.require_running()?;
+        let listener = self.shared.runtime.listen(&handle.id(), port).await;
+        let listener = listener.map_err(|error| match error {
+            RuntimeError::Unsupported { operation } => SandboxError::Unsupported { operation },
+            error => {
+                tracing::debug!(sandbox.id = %handle.id(), port, %error, "no listener inside");
+                let (what, reason) = ("port", "is taken in the sandbox".to_owned());
+                SandboxError::InUse { what, name: port.to_string(), reason }
+            }
+        })?;
+        Ok(Listening { handle, listener })
+    }
+}
+
+impl Listening {
+    /// Which sandbox.
+    #[must_use]
+    pub fn id(&self) -> SandboxId {
+        self.handle.id()
+    }
+
+    /// The next connection from inside; none when the sandbox has ended.
+    pub async fn accept(&mut self) -> Option<Box<dyn Duplex>> {
+        let mut published = self.handle.watch();
+        let ended = published.wait_for(|sandbox| !has_guest(sandbox.state));
+        tokio::select! {
+            accepted = self.listener.accept() => match accepted {
+                Ok(stream) => Some(stream),
+                Err(error) => {
+                    tracing::warn!(sandbox.id = %self.handle.id(), %error, "listens no more");
+                    None
+                }
+            },
+            _ = ended => None,
+        }
+    }
+}
+
+fn has_guest(state: State) -> bool {
+    matches!(state, State::Running | State::Pausing | State::Paused | State::Resuming)
+}
+
+impl Visit {
+    /// The sandbox as it was published last.
+    #[must_use]
+    pub fn sandbox(&self) -> Arc<Sandbox> {
+        self.handle.sandbox()
+    }
+
+    /// What is published of the sandbox from now on.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Sandbox>> {
+        self.handle.watch()
+    }
+
+    /// Waits until the sandbox runs, and lets a paused one go on where `may_wake` says so.
+    ///
+    /// # Errors
+    ///
+    /// The state it is in where it does not run, and does not come to within `patience`.
+    pub async fn ready(&self, may_wake: bool, patience: Duration) -> Result<(), State> {
+        let state = self.handle.sandbox().state;
+        match state {
+            State::Running => return Ok(()),
+            State::Paused | State::Pausing if !may_wake => return Err(state),
+            State::Stopping | State::Stopped | State::Failed | State::Parked => return Err(state),
+            _ => {}
+        }
+        let woken = tokio::time::timeout(patience, self.come_to_run(may_wake)).await;
+        woken.unwrap_or_else(|_elapsed| Err(self.handle.sandbox().state))
+    }
+
+    async fn come_to_run(&self, may_wake: bool) -> Result<(), State> {
+        let mut published = self.handle.watch();
+        loop {
+            let state = published.borrow_and_update().state;
+            match state {
+                State::Running => return Ok(()),
+                // Of many visitors one succeeds; the others find that it runs, or is about to.
+                State::Paused if may_wake => match self.handle.ask(Command::Resume).await {
+                    Ok(_) | Err(SandboxError::Refused(_)) => continue,
+                    Err(error) => {
+                        let cause = &error as &dyn std::error::Error;
+                        tracing::warn!(sandbox.id = %self.handle.id(), error = cause, "not woken");
+                        return Err(state);
+                    }
+                },
+                State::Creating | State::Starting | State::Pausing | State::Resuming => {}
+                State::Paused
+                | State::Stopping
+                | State::Stopped
+                | State::Failed
+                | State::Parked => return Err(state),
+            }
+            if published.changed().await.is_err() {
+                return Err(self.handle.sandbox().state);
+            }
+        }
+    }
+
+    /// Opens a byte stream to a TCP port on the loopback of a sandbox that runs.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotRunning`], [`SandboxError::Unsupported`]; [`SandboxError::PortClosed`]
+    /// where nothing listens.
+    pub async fn dial(&self, port: u16) -> Result<Box<dyn Duplex>, SandboxError> {
+        dial(&self.handle, &*self.runtime, port).await
+    }
+}
+
+/// Opens a byte stream to a port of a sandbox that runs; a frozen one is never dialled.
+pub(super) async fn dial(
+    handle: &Handle,
+    runtime: &dyn Runtime,
+    port: u16,
+) -> Result<Box<dyn Duplex>, SandboxError> {
+    handle.require_running()?;
+    runtime.dial(&handle.id(), port).await.map_err(|error| match error {
+        RuntimeError::Unsupported { operation } => SandboxError::Unsupported { operation },
+        // Whatever it is, it is between the guest and its port.
+        error => {
+            tracing::debug!(sandbox.id = %handle.id(), port, %error, "no stream to the port");
+            SandboxError::PortClosed { port }
+        }
+    })
+}

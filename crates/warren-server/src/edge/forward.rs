@@ -1,0 +1,276 @@
+//! One request on its way to a port, and its answer back.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
+};
+use bytes::Bytes;
+use hyper::upgrade::OnUpgrade;
+use warren_core::{sandbox::Sandbox, sandboxes::Visit};
+
+use super::{
+    Edge,
+    answer::Refusal,
+    h2c,
+    headers::{self, Visitor},
+    link::{Answer, Link, SendError},
+    pass::{self, Pass},
+    place::Destination,
+    pool::Room,
+    upgrade,
+};
+use crate::{app::App, streams::StreamSlot};
+
+/// How often a request is sent, at most: kept connections may have been closed meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// A request whose visitor was let in.
+struct Entry<'a> {
+    app: &'a App,
+    edge: &'a Edge,
+    visit: Visit,
+    at: Destination,
+    visitor: Visitor,
+    slot: StreamSlot,
+}
+
+impl Edge {
+    /// Answers a request to a port of a sandbox.
+    pub(crate) async fn serve<B>(
+        &self,
+        app: &App,
+        (at, visitor): (Destination, Visitor),
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let page = accept_of(request.headers());
+        match self.enter(app, (at, visitor), request).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.respond(&page, Some(at)),
+        }
+    }
+
+    async fn enter<B>(
+        &self,
+        app: &App,
+        (at, visitor): (Destination, Visitor),
+        request: Request<B>,
+    ) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let visit = app.sandboxes().visit(at.id).ok_or(Refusal::Unknown)?;
+        let sandbox = visit.sandbox();
+        let (now, by) = (app.sandboxes().now(), (&self.signer, self.settings.domain.name()));
+        let pass = pass::look(by, (&at, &sandbox.exposure), &request, now)?;
+        if let Pass { grant: Some(grant), to_cookie: Some(token) } = &pass {
+            let secure = self.is_secure(request.headers(), visitor);
+            let cookie = pass::cookie(token, *grant, secure, now).ok_or(Refusal::Unknown)?;
+            return redirect(&request, secure, cookie);
+        }
+        if request.method() == Method::CONNECT {
+            return Err(Refusal::Malformed("CONNECT is not for ports: ask for a path"));
+        }
+        let may_wake = pass.grant.is_some() || sandbox.exposure.wake;
+        visit.ready(may_wake, self.settings.patience).await.map_err(|state| {
+            use warren_core::state::State as S;
+            match state {
+                S::Paused | S::Pausing if !may_wake => Refusal::Asleep,
+                S::Paused | S::Pausing | S::Resuming | S::Creating | S::Starting => {
+                    Refusal::Starting
+                }
+                S::Running | S::Parked | S::Stopping | S::Stopped | S::Failed => Refusal::Stopped,
+            }
+        })?;
+        let slot = self.slots.open(at.id).ok_or(Refusal::Busy)?;
+        Entry { app, edge: self, visit, at, visitor, slot }.go_in(&sandbox, request).await
+    }
+
+    /// Whether the visitor's own connection is encrypted.
+    pub(super) fn is_secure(&self, headers: &HeaderMap, visitor: Visitor) -> bool {
+        headers::is_secure(headers, visitor, self.settings.trusts(visitor.address))
+    }
+}
+
+impl Entry<'_> {
+    async fn go_in<B>(
+        self,
+        sandbox: &Sandbox,
+        request: Request<B>,
+    ) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let mut request = self.prepared(sandbox, request)?;
+        let room = self.edge.pool.room(&self.visit);
+        if h2c::is_grpc(&request)
+            && let Some(sender) =
+                h2c::connection(&self.visit, &room, self.at.port, self.app.tasks()).await?
+        {
+            to_http_2(&mut request)?;
+            let response = h2c::send(sender, request).await.map_err(|_error| Refusal::Broken)?;
+            let (head, body) = response.into_parts();
+            return Ok(self.answered(head, Body::new(body)));
+        }
+        let asked = upgrade::asked(&mut request);
+        let (response, link) = self.exchange(&room, request).await?;
+        let (mut head, incoming) = response.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let (on_their_side, to) = asked.ok_or(Refusal::Broken)?;
+            return self.changed(head, (incoming, link), (on_their_side, to));
+        }
+        if head.status == StatusCode::UPGRADE_REQUIRED {
+            // What it wants to change to belongs to this answer.
+            head.headers.remove(header::CONNECTION);
+        }
+        let body = Answer::body(incoming, link, room.home(self.at.port));
+        Ok(self.answered(head, body))
+    }
+
+    /// The request as the port is to see it.
+    fn prepared<B>(&self, sandbox: &Sandbox, request: Request<B>) -> Result<Request<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let (mut head, body) = request.into_parts();
+        let upgrade = headers::upgrade(head.version, &head.headers);
+        let host = match head.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => head.headers.get(header::HOST).cloned(),
+        };
+        let host = host.ok_or(Refusal::Malformed("expected a Host header"))?;
+        let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+        headers::strip_hop_by_hop(&mut head.headers);
+        if chunked {
+            // Chunks say how long the body is; whatever else says it is a lie.
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        pass::strip(&mut head.headers);
+        // Our server has answered it, or will when the body is asked for.
+        head.headers.remove(header::EXPECT);
+        let trusted = self.edge.settings.trusts(self.visitor.address);
+        headers::forward(&mut head.headers, (self.visitor, trusted), &host);
+        let masked = sandbox.exposure.host_for(self.at.port);
+        let masked = masked.and_then(|host| HeaderValue::try_from(host).ok());
+        head.headers.insert(header::HOST, masked.unwrap_or(host));
+        if let Some(to) = upgrade {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            head.headers.insert(header::UPGRADE, to);
+        }
+        head.uri = target(&head.uri).ok_or(Refusal::Malformed("the target is none"))?;
+        head.version = Version::HTTP_11;
+        Ok(Request::from_parts(head, Body::new(body)))
+    }
+
+    /// Sends the request over a kept connection, or over a new one.
+    async fn exchange(
+        &self,
+        room: &Arc<Room>,
+        mut request: Request<Body>,
+    ) -> Result<(Response<hyper::body::Incoming>, Link), Refusal> {
+        for attempt in 1..=ATTEMPTS {
+            let kept = if attempt < ATTEMPTS { room.take(self.at.port).await } else { None };
+            let mut link = match kept {
+                Some(link) => link,
+                None => {
+                    let stream = self.visit.dial(self.at.port).await;
+                    let stream = stream.map_err(|error| h2c::refusal(&error))?;
+                    Link::open(stream).await.map_err(|_error| Refusal::Broken)?
+                }
+            };
+            match link.send(request).await {
+                Ok(response) => return Ok((response, link)),
+                Err(SendError::Unsent(unsent)) => request = *unsent,
+                Err(SendError::Broken(error)) => {
+                    tracing::debug!(sandbox.id = %self.at.id, port = self.at.port, %error, "broke");
+                    return Err(Refusal::Broken);
+                }
+            }
+        }
+        Err(Refusal::Broken)
+    }
+
+    /// The answer as the visitor is to see it. It counts until it is sent.
+    fn answered(self, mut head: http::response::Parts, body: Body) -> Response<Body> {
+        headers::strip_answer(&mut head.headers);
+        head.version = Version::HTTP_11;
+        // What belongs to the connection behind us is not for the one before us.
+        head.extensions.clear();
+        Response::from_parts(head, self.slot.holding(body))
+    }
+
+    /// Becomes a pipe of bytes, as the port has agreed to.
+    fn changed(
+        self,
+        mut head: http::response::Parts,
+        (incoming, link): (hyper::body::Incoming, Link),
+        (outside, to): (OnUpgrade, HeaderValue),
+    ) -> Result<Response<Body>, Refusal> {
+        let inside = head.extensions.remove::<OnUpgrade>().ok_or(Refusal::Broken)?;
+        drop(incoming);
+        headers::strip_answer(&mut head.headers);
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(header::UPGRADE, to);
+        head.extensions.clear();
+        let pipe = upgrade::Pipe::new(self.visit, self.at, self.slot);
+        self.app.tasks().spawn(pipe.run(self.app.clone(), (outside, inside), link));
+        Ok(Response::from_parts(head, Body::empty()))
+    }
+}
+
+/// The target without what names the host and opens the port.
+fn target(uri: &Uri) -> Option<Uri> {
+    if uri.path() == "*" {
+        return Some(Uri::from_static("*"));
+    }
+    pass::without_token(uri).parse().ok()
+}
+
+/// HTTP/2 names the host in the target.
+fn to_http_2(request: &mut Request<Body>) -> Result<(), Refusal> {
+    let host = request.headers_mut().remove(header::HOST).ok_or(Refusal::Broken)?;
+    let path = request.uri().path_and_query().cloned().ok_or(Refusal::Broken)?;
+    let uri = Uri::builder().scheme("http").authority(host.as_bytes()).path_and_query(path);
+    *request.uri_mut() = uri.build().map_err(|_error| Refusal::Broken)?;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(())
+}
+
+/// Sends a browser to the same place without the token, which it has in a cookie from then on.
+fn redirect<B>(
+    request: &Request<B>,
+    secure: bool,
+    cookie: HeaderValue,
+) -> Result<Response<Body>, Refusal> {
+    let scheme = if secure { "https" } else { "http" };
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let host = host.ok_or(Refusal::Malformed("expected a Host header"))?;
+    // With the host: a path may begin with two slashes, and be taken for one.
+    let place = format!("{scheme}://{host}{}", pass::without_token(request.uri()));
+    let place = HeaderValue::try_from(place).map_err(|_error| Refusal::Malformed("no target"))?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let fields = response.headers_mut();
+    fields.insert(header::LOCATION, place);
+    fields.insert(header::SET_COOKIE, cookie);
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Ok(response)
+}
+
+/// What decides the form of an answer of our own.
+fn accept_of(headers: &HeaderMap) -> HeaderMap {
+    let accept = headers.get(header::ACCEPT);
+    accept.map(|accept| (header::ACCEPT, accept.clone())).into_iter().collect()
+}

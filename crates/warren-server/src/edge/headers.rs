@@ -1,0 +1,219 @@
+//! What a proxy changes in the headers of what it passes on.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+use super::pass;
+
+/// Who asks, and by which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Visitor {
+    /// From where the connection comes.
+    pub(crate) address: IpAddr,
+    /// Whether it is encrypted.
+    pub(crate) tls: bool,
+}
+
+/// Headers that are of one connection alone, beside those that `Connection` names.
+///
+/// # Source
+///
+/// RFC 9110, section 7.6.1, and what older proxies send.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// What says where a request came from: made anew, for anybody can write anything there.
+const FORWARDED: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Takes out what is of one connection alone. `TE: trailers` stays: trailers are passed on.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name: &HeaderName| !is_needed(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    let trailers = headers.get_all(header::TE).iter().any(|value| {
+        value.to_str().is_ok_and(|it| it.split(',').any(|it| it.trim() == "trailers"))
+    });
+    if headers.remove(header::TE).is_some() && trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Whether a header is not for `Connection` to take out: without it the request is another one.
+fn is_needed(name: &HeaderName) -> bool {
+    *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::TE
+}
+
+/// The protocol that a request wants to change to, where it does on a connection that can.
+pub(super) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 {
+        return None;
+    }
+    let asks = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case("upgrade"));
+    let to = headers.get(header::UPGRADE).filter(|_| asks)?;
+    // HTTP/2 has another way in, and behind this one nobody would look at requests any more.
+    let hidden = to.as_bytes().to_ascii_lowercase().starts_with(b"h2");
+    (!hidden).then(|| to.clone())
+}
+
+/// Says from whom and for which name a request came. A proxy that is trusted is believed.
+pub(super) fn forward(
+    headers: &mut HeaderMap,
+    (visitor, trusted): (Visitor, bool),
+    host: &HeaderValue,
+) {
+    let said = |name: &HeaderName| headers.get(name).filter(|_| trusted).cloned();
+    let (before, named, scheme) =
+        (said(&FORWARDED_FOR), said(&FORWARDED_HOST), said(&FORWARDED_PROTO));
+    for name in FORWARDED {
+        headers.remove(name);
+    }
+    let address = visitor.address.to_canonical().to_string();
+    let all = match before.as_ref().and_then(|before| before.to_str().ok()) {
+        Some(before) => format!("{before}, {address}"),
+        None => address,
+    };
+    let named = named.unwrap_or_else(|| host.clone());
+    let scheme = scheme.unwrap_or_else(|| scheme_of(visitor.tls));
+    if let Ok(all) = HeaderValue::try_from(all) {
+        headers.insert(FORWARDED_FOR, all);
+    }
+    headers.insert(FORWARDED_HOST, named);
+    headers.insert(FORWARDED_PROTO, scheme);
+}
+
+/// Whether the visitor's own connection is encrypted, as far as we or a trusted proxy know.
+pub(super) fn is_secure(headers: &HeaderMap, visitor: Visitor, trusted: bool) -> bool {
+    match headers.get(FORWARDED_PROTO).filter(|_| trusted) {
+        Some(scheme) => scheme.as_bytes().eq_ignore_ascii_case(b"https"),
+        None => visitor.tls,
+    }
+}
+
+fn scheme_of(tls: bool) -> HeaderValue {
+    HeaderValue::from_static(if tls { "https" } else { "http" })
+}
+
+/// Takes out of an answer what is of one connection alone, and what only the edge may say.
+pub(super) fn strip_answer(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(super::answer::MARK);
+    // The name is the edge's: no guest says where else it is served.
+    headers.remove(header::ALT_SVC);
+    let ours = |value: &HeaderValue| {
+        let name = value.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        std::str::from_utf8(name).is_ok_and(|name| pass::is_our_cookie(name.trim()))
+    };
+    if headers.get_all(header::SET_COOKIE).iter().any(ours) {
+        let left: Vec<HeaderValue> =
+            headers.get_all(header::SET_COOKIE).iter().filter(|it| !ours(it)).cloned().collect();
+        headers.remove(header::SET_COOKIE);
+        for value in left {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_is_of_one_connection_stays_there() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-One, host"),
+            ("connection", "te"),
+            ("x-one", "1"),
+            ("host", "h"),
+            ("te", "gzip, trailers"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "secret"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAA"),
+            ("transfer-encoding", "chunked"),
+            ("x-two", "2"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("host", "h"), ("te", "trailers"), ("x-two", "2")]));
+    }
+
+    #[test]
+    fn only_http_1_changes_to_another_protocol_and_never_to_http_2() {
+        let asks = |to: &'static str| map(&[("connection", "Upgrade"), ("upgrade", to)]);
+        assert_eq!(upgrade(Version::HTTP_11, &asks("websocket")).unwrap(), "websocket");
+        assert_eq!(upgrade(Version::HTTP_11, &asks("h2c")), None);
+        assert_eq!(upgrade(Version::HTTP_2, &asks("websocket")), None);
+        assert_eq!(upgrade(Version::HTTP_11, &map(&[("upgrade", "websocket")])), None);
+    }
+
+    #[test]
+    fn nobody_says_where_a_request_came_from_but_trusted_proxies() {
+        let visitor = Visitor { address: [192, 0, 2, 1].into(), tls: false };
+        let lies = map(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "public.example"),
+            ("forwarded", "for=10.0.0.1"),
+            ("x-forwarded-port", "1"),
+        ]);
+        let check = |trusted, expected: [&'static str; 3]| {
+            let mut headers = lies.clone();
+            assert_eq!(is_secure(&headers, visitor, trusted), trusted);
+            forward(&mut headers, (visitor, trusted), &HeaderValue::from_static("own"));
+            let names = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+            assert_eq!(names.map(|name| headers[name].to_str().unwrap()), expected);
+            assert_eq!(headers.len(), 3);
+        };
+        check(false, ["192.0.2.1", "own", "http"]);
+        check(true, ["10.0.0.1, 192.0.2.1", "public.example", "https"]);
+    }
+
+    #[test]
+    fn a_guest_neither_sets_our_cookie_nor_speaks_as_the_edge() {
+        let mut headers = map(&[
+            ("set-cookie", "warren_token=x; Path=/"),
+            ("set-cookie", "a=b"),
+            ("warren-edge", "not-found"),
+            ("alt-svc", "h2=\"evil:443\""),
+        ]);
+        strip_answer(&mut headers);
+        assert_eq!(headers, map(&[("set-cookie", "a=b")]));
+    }
+}
