@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use crate::shell;
 
 /// Programs that some tests use and the Debian packages that hold them. Without them those tests skip.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: &[(&str, &str)] = &[
     ("sudo", "sudo"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
