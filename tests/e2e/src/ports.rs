@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::harness::{Home, Sandbox, wait_until};
 
