@@ -46,7 +46,7 @@ fn info_is_for_people() {
         &format!("id:         {id}"),
         "name:       x",
         "state:      running",
-        "network:    none",
+        "network:    off",
         "memory:     1 GiB",
         "labels:     a=b",
     ] {
