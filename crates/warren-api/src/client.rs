@@ -171,7 +171,7 @@ impl Client {
         }
         let connection =
             self.connector.connect().await.map_err(|source| ClientError::Connect { source })?;
-        Link::open(connection).await
+        Link::open(connection, self.connector.is_unix()).await
     }
 
     fn kept(&self) -> Option<Link> {

@@ -216,6 +216,10 @@ impl Connect for LocalServer {
             Ok(Box::new(tokio::net::UnixStream::from_std(stream)?) as Box<dyn Connection>)
         })
     }
+
+    fn is_unix(&self) -> bool {
+        true
+    }
 }
 
 enum Skew {

@@ -22,11 +22,22 @@ pub type Connecting<'a> =
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
     /// Opens one connection.
     fn connect(&self) -> Connecting<'_>;
+
+    /// Whether connections are unix sockets. There the kernel says that a connection was reset
+    /// only where the server closed it without having read all that was sent: one that ends does
+    /// that to whoever connects meanwhile, and the request can be sent again.
+    fn is_unix(&self) -> bool {
+        false
+    }
 }
 
 impl<T: Connect> Connect for Arc<T> {
     fn connect(&self) -> Connecting<'_> {
         (**self).connect()
+    }
+
+    fn is_unix(&self) -> bool {
+        (**self).is_unix()
     }
 }
 
@@ -40,5 +51,9 @@ impl Connect for UnixSocket {
             let stream = UnixStream::connect(&self.0).await?;
             Ok(Box::new(stream) as Box<dyn Connection>)
         })
+    }
+
+    fn is_unix(&self) -> bool {
+        true
     }
 }

@@ -22,12 +22,17 @@ use super::{ClientError, connect::Connection};
 #[derive(Debug)]
 pub(super) struct Link {
     sender: SendRequest<Body>,
+    /// Whether it is a unix socket.
+    is_unix: bool,
     /// Moves the connection's bytes; one task, ended when this is dropped.
     _driver: JoinSet<()>,
 }
 
 impl Link {
-    pub(super) async fn open(connection: Box<dyn Connection>) -> Result<Self, ClientError> {
+    pub(super) async fn open(
+        connection: Box<dyn Connection>,
+        is_unix: bool,
+    ) -> Result<Self, ClientError> {
         let (sender, connection) = http1::handshake(TokioIo::new(connection))
             .await
             .map_err(ClientError::transport("open a connection"))?;
@@ -36,7 +41,7 @@ impl Link {
             // How it ended reaches the request or the body that was under way.
             drop(connection.with_upgrades().await);
         });
-        Ok(Self { sender, _driver: driver })
+        Ok(Self { sender, is_unix, _driver: driver })
     }
 
     /// Waits until a request may be sent; false when the server has closed the connection.
@@ -48,12 +53,28 @@ impl Link {
     pub(super) async fn send(&mut self, request: http::Request<Body>) -> Result<Head, SendError> {
         match self.sender.try_send_request(request).await {
             Ok(response) => Ok(Head(response)),
-            Err(mut error) => Err(SendError {
-                unsent: error.take_message().is_some(),
-                error: ClientError::transport("get an answer from the server")(error.into_error()),
-            }),
+            Err(mut error) => {
+                let kept = error.take_message().is_some();
+                let error = error.into_error();
+                Err(SendError {
+                    unsent: kept || self.is_unix && is_reset(&error),
+                    error: ClientError::transport("get an answer from the server")(error),
+                })
+            }
         }
     }
+}
+
+/// Whether the other side closed a connection without having read all of it.
+fn is_reset(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.kind() == io::ErrorKind::ConnectionReset;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A request that got no answer.
