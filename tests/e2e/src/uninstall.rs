@@ -140,7 +140,10 @@ fn the_neighbour_keeps_everything() {
     let before = found(&neighbour);
     home.kill_server();
     uninstall(&home, &keepers, gateway.as_deref());
-    assert_eq!(found(&neighbour), before);
+    // Its pool may have been filled up meanwhile.
+    let after = found(&neighbour);
+    let lost: Vec<_> = before.iter().filter(|it| !after.contains(it)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
     assert_eq!(neighbour.server_pid(), server);
     let said = neighbour.warren(&["run", "--", "echo", "still here"]).good();
     assert_eq!(said.text(), "still here\n");
