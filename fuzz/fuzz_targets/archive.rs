@@ -6,15 +6,16 @@
 use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::OnceLock,
+    path::Path,
 };
 
 use libfuzzer_sys::fuzz_target;
-use tar::Header;
 use warren_archive::{Limits, Unpacked, Unpacker};
 
-const BLOCK: usize = 512;
+#[path = "../shared/scratch.rs"]
+mod scratch;
+
+use scratch::{base, check_outside, empty, mend_headers};
 
 fuzz_target!(|input: (u8, bool, &[u8])| {
     let (size, mend, bytes) = input;
@@ -27,28 +28,11 @@ fuzz_target!(|input: (u8, bool, &[u8])| {
     assert_eq!(whole, pieces);
 });
 
-/// Gives every header the sum that it should have: the fuzzer does not guess it.
-fn mend_headers(bytes: &mut [u8]) {
-    let mut at = 0;
-    while let Some(block) = bytes.get_mut(at..at + BLOCK) {
-        let mut header = Header::new_old();
-        header.as_mut_bytes().copy_from_slice(block);
-        if block.iter().any(|byte| *byte != 0) {
-            header.set_cksum();
-            block.copy_from_slice(header.as_bytes());
-        }
-        let size = header.entry_size().unwrap_or(0).min(1 << 20) as usize;
-        at += BLOCK + size.next_multiple_of(BLOCK);
-    }
-}
-
 /// What was unpacked, if all was well.
 fn unpack(bytes: &[u8], piece: usize) -> Option<Unpacked> {
-    let base = base();
-    let (inside, outside) = (base.join("in"), base.join("out"));
-    // Without rights to its owner a directory cannot be emptied, unless root does it.
-    drop(fs::remove_dir_all(&inside));
-    fs::create_dir_all(&inside).expect("a directory");
+    let base = base("archive");
+    let inside = base.join("in");
+    empty(&inside);
     let directory = File::open(&inside).expect("the directory").into();
     let mut unpacker = Unpacker::new(directory, false, Limits { entries: 100, bytes: 1 << 20 });
     let pushed = bytes.chunks(piece.max(1)).try_for_each(|piece| unpacker.push(piece));
@@ -60,9 +44,7 @@ fn unpack(bytes: &[u8], piece: usize) -> Option<Unpacked> {
         }
     };
     check(&inside);
-    assert_eq!(fs::read(outside.join("secret")).expect("it stays"), b"secret");
-    assert_eq!(fs::read_dir(&outside).expect("it stays").count(), 1);
-    assert_eq!(fs::read_dir(base).expect("it stays").count(), 2);
+    check_outside(base);
     done
 }
 
@@ -79,31 +61,4 @@ fn check(directory: &Path) {
             check(&entry.path());
         }
     }
-}
-
-/// A directory of this process, with one to unpack to and one to leave alone.
-fn base() -> &'static Path {
-    static BASE: OnceLock<PathBuf> = OnceLock::new();
-    BASE.get_or_init(|| {
-        let base = std::env::temp_dir().join(format!("warren-fuzz-archive-{}", std::process::id()));
-        drop(fs::remove_dir_all(&base));
-        fs::create_dir_all(base.join("out")).expect("a directory");
-        fs::write(base.join("out/secret"), "secret").expect("a file");
-        extern "C" fn remove() {
-            drop(BASE_PATH.get().map(fs::remove_dir_all));
-        }
-        drop(BASE_PATH.set(base.clone()));
-        // The only way out of libFuzzer that does not crash.
-        at_exit(remove);
-        base
-    })
-}
-
-static BASE_PATH: OnceLock<PathBuf> = OnceLock::new();
-
-fn at_exit(function: extern "C" fn()) {
-    unsafe extern "C" {
-        safe fn atexit(function: extern "C" fn()) -> i32;
-    }
-    atexit(function);
 }
