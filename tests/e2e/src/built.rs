@@ -1,6 +1,6 @@
 //! Templates that stand on images of a registry, and on files of this machine.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use serde_json::{Value, json};
 use warren_test_registry::{Image, Layer, Registry, RegistryError, Tree};
@@ -90,18 +90,6 @@ fn context(dockerfile: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Builds the template `t`, and gives how the build ended.
-#[track_caller]
-fn build(home: &Home, directory: &Path, more: &[&str]) -> Value {
-    let mut words = vec!["--json", "template", "build", "--tag", "t", directory.to_str().unwrap()];
-    words.extend(more);
-    let output = home.warren(&words);
-    let text = output.text();
-    let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-    let last = values.map_while(Result::ok).last();
-    last.filter(|it| it["type"] == "end").unwrap_or_else(|| panic!("{text}{}", output.errors()))
-}
-
 /// How a build ended, and how many of its steps were found.
 fn outcome(built: &Value) -> (&str, u64) {
     (built["status"].as_str().unwrap(), built["cached"].as_u64().unwrap())
@@ -115,7 +103,7 @@ fn a_template_stands_on_an_image_of_a_registry() {
     let folder = context(DOCKERFILE);
     let base = format!("BASE={}/team/tool:1", registry.address());
     let arguments = ["--build-arg", &base, "--build-arg", "WORD=one"];
-    let built = build(&home, folder.path(), &arguments);
+    let built = home.build(folder.path(), &arguments);
     assert_eq!(outcome(&built), ("ready", 0), "{built}");
     let said = home.warren(&["run", "--template", "t"]).good().text();
     let expected = "first second\nhello image\nagent\n/image\nfrom the image\n\
@@ -126,13 +114,13 @@ fn a_template_stands_on_an_image_of_a_registry() {
 
     // From here on nobody is asked: the image is there, and so are all results.
     registry.kill();
-    let again = build(&home, folder.path(), &arguments);
+    let again = home.build(folder.path(), &arguments);
     assert_eq!(outcome(&again), ("ready", 5), "{again}");
     let other = ["--build-arg", &base, "--build-arg", "WORD=two"];
-    let changed = build(&home, folder.path(), &other);
+    let changed = home.build(folder.path(), &other);
     assert_eq!(outcome(&changed), ("ready", 0), "everything comes after the word: {changed}");
     fs::write(folder.path().join("tool.sh"), "#!/bin/sh\necho changed\n").unwrap();
-    let changed = build(&home, folder.path(), &other);
+    let changed = home.build(folder.path(), &other);
     assert_eq!(outcome(&changed), ("ready", 4), "{changed}");
     assert_eq!(home.warren(&["run", "--template", "t"]).good().text(), "changed\n");
 
@@ -150,7 +138,7 @@ fn what_a_template_starts_waits_ready_on_an_image_of_a_registry() {
     let folder = context(&dockerfile);
     let line = "id -un > /tmp/who; touch /tmp/ready; sleep 1000";
     let more = ["--start", line, "--ready", "file:/tmp/ready", "--warm", "1"];
-    let built = build(&home, folder.path(), &more);
+    let built = home.build(folder.path(), &more);
     assert_eq!(outcome(&built), ("ready", 0), "{built}");
     let page = || home.api("GET", "/v1/metrics", b"").text();
     wait_until("one waits", || page().lines().any(|line| line == "warren_sandboxes_parked 1"));
@@ -169,9 +157,9 @@ fn a_template_stands_on_a_directory_or_an_archive_of_this_machine() {
     let home = Home::new();
     for base in [format!("dir:{}", root.path().display()), format!("tar:{}", archive.display())] {
         let folder = context(&format!("FROM {base}\nRUN cat /etc/motd > /seen\nUSER root\n"));
-        let built = build(&home, folder.path(), &[]);
+        let built = home.build(folder.path(), &[]);
         assert_eq!(outcome(&built), ("ready", 0), "{base}: {built}");
-        assert_eq!(outcome(&build(&home, folder.path(), &[])), ("ready", 1));
+        assert_eq!(outcome(&home.build(folder.path(), &[])), ("ready", 1));
         let sandbox = home.create(&json!({"template": "t"}));
         assert_eq!(sandbox.root("cat /seen"), "a small root\n", "{base}");
     }
@@ -196,7 +184,7 @@ fn a_copy_from_a_stage_keeps_owners_and_modes_and_one_of_files_is_roots() {
          COPY tool.sh /plain/\n\
          USER root\n"
     ));
-    let built = build(&home, folder.path(), &[]);
+    let built = home.build(folder.path(), &[]);
     assert_eq!(outcome(&built), ("ready", 0), "{built}");
     let sandbox = home.create(&json!({"template": "t"}));
     let said = sandbox.root(

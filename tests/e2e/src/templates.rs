@@ -1,6 +1,6 @@
 //! Templates: built from files, found again step by step, and used.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use serde_json::{Value, json};
 
@@ -37,22 +37,11 @@ fn context(dockerfile: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Builds, and gives how the build ended.
-fn build(home: &Home, directory: &Path, more: &[&str]) -> Value {
-    let mut words = vec!["--json", "template", "build", "--tag", "t", directory.to_str().unwrap()];
-    words.extend(more);
-    let output = home.warren(&words);
-    let text = output.text();
-    let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-    let last = values.map_while(Result::ok).last();
-    last.filter(|it| it["type"] == "end").unwrap_or_else(|| panic!("{}", output.errors()))
-}
-
 #[test]
 fn a_template_is_built_found_again_and_used() {
     let home = Home::new();
     let folder = context(DOCKERFILE);
-    let built = build(&home, folder.path(), &["--build-arg", "WORD=given"]);
+    let built = home.build(folder.path(), &["--build-arg", "WORD=given"]);
     assert_eq!((&built["status"], &built["cached"]), (&json!("ready"), &json!(0)), "{built}");
     let sandbox = home.create(&json!({"template": "t"}));
     let read = |path: &str| sandbox.exec(&["cat", path])["stdout"].as_str().unwrap().to_owned();
@@ -63,13 +52,13 @@ fn a_template_is_built_found_again_and_used() {
     let about = sandbox.exec(&["sh", "-c", "id -un; pwd; stat -c %U mine; echo $GREETING"]);
     assert_eq!(about["stdout"], "user\n/home/user\nuser\nhello there\n");
 
-    let again = build(&home, folder.path(), &["--build-arg", "WORD=given"]);
+    let again = home.build(folder.path(), &["--build-arg", "WORD=given"]);
     assert_eq!(again["status"], "ready");
     let all = again["cached"].as_u64().unwrap();
     assert_eq!(all, 6, "{again}");
     // One file has changed: what comes before its step is found.
     fs::write(folder.path().join("bin/run.sh"), "#!/bin/sh\necho changed\n").unwrap();
-    let changed = build(&home, folder.path(), &["--build-arg", "WORD=given"]);
+    let changed = home.build(folder.path(), &["--build-arg", "WORD=given"]);
     assert_eq!(changed["cached"], 3, "{changed}");
     let sandbox = home.create(&json!({"template": "t"}));
     assert_eq!(sandbox.exec(&["/opt/run.sh"])["stdout"], "changed\n");
@@ -94,7 +83,7 @@ fn a_secret_is_seen_by_its_step_and_is_nowhere_else() {
     fs::write(&secret, "correct-horse-battery").unwrap();
     let secrets = ["token", "rc"].map(|id| format!("id={id},src={}", secret.display()));
     let more = ["--secret", secrets[0].as_str(), "--secret", secrets[1].as_str()];
-    let built = build(&home, folder.path(), &more);
+    let built = home.build(folder.path(), &more);
     assert_eq!(built["status"], "ready", "{built}");
     let log = home.warren(&["--json", "template", "logs", "t"]).good().text();
     assert!(log.contains("it is ***"), "{log}");
@@ -102,7 +91,7 @@ fn a_secret_is_seen_by_its_step_and_is_nowhere_else() {
     let dockerfile = folder.path().join("Dockerfile");
     let text = fs::read_to_string(&dockerfile).unwrap().replace("${FAIL:-0}", "3");
     fs::write(&dockerfile, text).unwrap();
-    assert_eq!(build(&home, folder.path(), &more)["status"], "failed");
+    assert_eq!(home.build(folder.path(), &more)["status"], "failed");
     home.warren(&["serve", "--stop"]).good();
     for place in [home.data(), home.run_directory()] {
         let found = command("grep").args(["-rl", "correct-horse-battery"]).arg(place).output();
@@ -115,7 +104,7 @@ fn a_secret_is_seen_by_its_step_and_is_nowhere_else() {
 fn what_fails_is_named_and_can_be_cancelled() {
     let home = Home::new();
     let folder = context("FROM host\nRUN echo so far >&2; exit 7\n");
-    let failed = build(&home, folder.path(), &[]);
+    let failed = home.build(folder.path(), &[]);
     assert_eq!(failed["status"], "failed");
     assert_eq!(failed["failure"]["line"], 2);
     assert_eq!(failed["failure"]["message"], "it ended with status 7");
@@ -152,7 +141,7 @@ fn a_server_that_is_killed_in_a_build_leaves_nothing_half_made() {
         fs::read_dir(&snapshots).map_or(0, |entries| entries.flatten().count()) == 1
     });
     fs::write(folder.path().join("Dockerfile"), "FROM host\nRUN echo one > /one\n").unwrap();
-    let built = build(&home, folder.path(), &[]);
+    let built = home.build(folder.path(), &[]);
     assert_eq!((&built["status"], &built["cached"]), (&json!("ready"), &json!(1)), "{built}");
 }
 
@@ -170,7 +159,7 @@ fn what_is_started_is_ready_when_the_sandbox_is() {
          ENV WORD=this\n",
     );
     let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/tmp/ready", "--warm", "1"];
-    let built = build(&home, folder.path(), &start);
+    let built = home.build(folder.path(), &start);
     assert_eq!(built["status"], "ready", "{built}");
     let sandbox = home.create(&json!({"template": "t", "warm": false}));
     let state = sandbox.exec(&["sh", "-c", "cat /tmp/state; test -e /tmp/ready && echo ready"]);
@@ -190,7 +179,7 @@ fn nothing_at_all_and_tar_archives_can_be_built_on() {
         .status()
         .unwrap();
     assert!(made.success());
-    let built = build(&home, folder.path(), &[]);
+    let built = home.build(folder.path(), &[]);
     assert_eq!(built["status"], "ready", "{built}");
     let sandbox = home.create(&json!({"template": "t", "user": "root"}));
     let listed = home.warren(&["files", "ls", &sandbox.id, "/bin"]);
@@ -212,7 +201,7 @@ fn what_is_started_is_started_again_on_the_same_files() {
          USER root\n",
     );
     let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/tmp/ready"];
-    let built = build(&home, folder.path(), &start);
+    let built = home.build(folder.path(), &start);
     assert_eq!(built["status"], "ready", "{built}");
     let sandbox = home.create(&json!({"template": "t"}));
     let log = || sandbox.root("test -e /tmp/ready && cat /data/log");

@@ -23,7 +23,10 @@ use warren_runtime::net::{
     resolver::{self, ResolverConfig, ResolverHandle, Upstreams},
 };
 
-use crate::lab::{Lab, METADATA, PATIENCE, PRIVATE, PUBLIC, SILENCE, config, in_lab, inside};
+use crate::lab::{
+    Lab, METADATA, PATIENCE, PRIVATE, PUBLIC, SILENCE, config, in_lab, inside, runtime_here,
+    serve_echo, serve_pieces,
+};
 
 const OTHER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 6);
 const DNS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -41,7 +44,7 @@ impl World {
     fn start(lab: &Lab, rules: &str) -> Self {
         lab.add_address(OTHER);
         inside(&lab.internet, || {
-            serve_http(80);
+            serve_pieces(80, |_request| b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec());
             serve_echo(7);
             serve_udp(&[53, 443, 853, 7]);
         });
@@ -51,12 +54,7 @@ impl World {
         // The last ones may come when the test is over.
         net.policies().on_denied(move |_, denial| drop(tell.send(denial)));
         let sandbox = net.attach(0).unwrap();
-        // Its threads are started by this one, and so are in its namespace.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime_here();
         let policies = Arc::clone(net.policies());
         let config = ResolverConfig {
             gateway: net.gateway(),
@@ -307,42 +305,6 @@ fn reply(query: &Message) -> Message {
         _ => {}
     }
     answer
-}
-
-/// Answers every request with 200, on every address of the calling thread's namespace.
-fn serve_http(port: u16) {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(1..) = stream.read(&mut buffer) {
-                    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-}
-
-fn serve_echo(port: u16) {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..length]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
 }
 
 /// Repeats datagrams, and listens for TCP at the same ports but those that others have.

@@ -201,3 +201,31 @@ pub(crate) fn link_names() -> Vec<String> {
     let links = route::links(&mut Socket::route().unwrap()).unwrap();
     links.into_iter().map(|link| link.name).collect()
 }
+
+/// A runtime whose threads are started by this one, and so are in its namespace.
+pub(crate) fn runtime_here() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// Repeats what it is told, at every address of the calling thread's namespace.
+pub(crate) fn serve_echo(port: u16) {
+    serve_pieces(port, |piece| piece.to_vec());
+}
+
+/// Answers every piece that it reads, at every address of the calling thread's namespace.
+pub(crate) fn serve_pieces(port: u16, answer: fn(&[u8]) -> Vec<u8>) {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&answer(&buffer[..length])).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}

@@ -21,7 +21,7 @@ use warren_runtime::net::{
     resolver::{self, ResolverConfig, ResolverHandle, Upstreams},
 };
 
-use crate::lab::{PATIENCE, SILENCE, config, in_lab, inside};
+use crate::lab::{PATIENCE, SILENCE, config, in_lab, inside, runtime_here};
 
 /// Where hosts with systemd have theirs.
 const LOOPBACK_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
@@ -218,12 +218,7 @@ impl Running {
     }
 
     fn start_with(net: &Net, upstreams: Upstreams) -> Self {
-        // Its threads are started by this one, and so are in its namespace.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime_here();
         let policies = Arc::clone(net.policies());
         let (gateway, subnet) = (net.gateway(), net.subnet());
         let config = ResolverConfig { gateway, subnet, upstreams, policies };

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, TcpStream, UdpSocket},
     os::fd::AsFd as _,
     sync::{Arc, mpsc},
     thread,
@@ -15,7 +15,7 @@ use warren_sys::netlink::{Socket, nftables::Batch};
 
 use crate::lab::{
     HOST, METADATA, PATIENCE, PORT, PRIVATE, PUBLIC, SILENCE, ask_tcp, ask_udp, config, in_lab,
-    inside, link_names,
+    inside, link_names, serve_echo,
 };
 
 /// Another address of the Internet.
@@ -48,24 +48,6 @@ fn talk(sandbox: &Attached, address: Ipv4Addr, port: u16) -> TcpStream {
 fn echoes(stream: &mut TcpStream) -> bool {
     let mut answer = [0; 4];
     stream.write_all(b"ping").is_ok() && stream.read_exact(&mut answer).is_ok()
-}
-
-/// Repeats what it is told, at every address of the calling thread's namespace.
-fn serve_echo(port: u16) {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            thread::spawn(move || {
-                let mut buffer = [0; 4096];
-                while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                    if stream.write_all(&buffer[..length]).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::{ffi::OsStrExt, fs::PermissionsExt, net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -176,6 +176,19 @@ impl Home {
     #[track_caller]
     pub(crate) fn warren_with(&self, arguments: &[&str], input: &[u8]) -> Output {
         run(&mut self.command(arguments), input)
+    }
+
+    /// Builds the template `t` from a directory, and gives how the build ended.
+    #[track_caller]
+    pub(crate) fn build(&self, directory: &Path, more: &[&str]) -> Value {
+        let directory = directory.to_str().unwrap();
+        let mut words = vec!["--json", "template", "build", "--tag", "t", directory];
+        words.extend(more);
+        let output = self.warren(&words);
+        let text = output.text();
+        let values = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
+        let last = values.map_while(Result::ok).last();
+        last.filter(|it| it["type"] == "end").unwrap_or_else(|| panic!("{text}{}", output.errors()))
     }
 
     /// Sends a request to the server, which must run.

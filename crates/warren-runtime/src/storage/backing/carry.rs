@@ -252,14 +252,14 @@ mod tests {
         ] {
             fs::create_dir_all(from.join(directory)).unwrap();
         }
-        for file in [
+        let carried_files = [
             "images/layers/x/tree/usr/f",
             "volumes/vol/files/d/f",
             "snapshots/s/manifest",
             "stopped/a/disk/upper/root/f",
             "blanks/7/guest",
-            "unknown/f",
-        ] {
+        ];
+        for file in carried_files.into_iter().chain(["unknown/f"]) {
             fs::write(from.join(file), file).unwrap();
         }
         let root = from.join("stopped/a/disk/upper/root");
@@ -268,13 +268,7 @@ mod tests {
         fs::create_dir(&to).unwrap();
         let carried = carry(&from, &to).unwrap();
         assert_eq!(carried, ["images", "volumes", "snapshots", "stopped sandboxes"]);
-        for file in [
-            "images/layers/x/tree/usr/f",
-            "volumes/vol/files/d/f",
-            "snapshots/s/manifest",
-            "stopped/a/disk/upper/root/f",
-            "blanks/7/guest",
-        ] {
+        for file in carried_files {
             assert_eq!(fs::read_to_string(to.join(file)).unwrap(), file);
         }
         let linked = fs::metadata(to.join("stopped/a/disk/upper/root/g")).unwrap();
