@@ -2,13 +2,13 @@
 
 mod edge;
 
+pub(crate) mod key_file;
+
 mod log;
 
 mod notify;
 
 mod post;
-
-pub(crate) mod seal;
 
 mod tcp;
 
@@ -18,7 +18,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
-use warren_core::{Sandboxes, clock::SystemClock, runtime::Runtime as _, store::Store};
+use warren_core::{
+    Sandboxes, clock::SystemClock, runtime::Runtime as _, secrets::SealKey, store::Store,
+};
 use warren_runtime::{
     namespace::NamespaceRuntime,
     net::{
@@ -28,7 +30,7 @@ use warren_runtime::{
     rootless,
     storage::backing::{self, Storage},
 };
-use warren_server::App;
+use warren_server::{App, edge::EdgeKey};
 
 pub(crate) use notify::Manager;
 use post::Door;
@@ -118,12 +120,11 @@ async fn run(
         tracing::warn!("{warning}");
     }
     let mut core = wiring::core(config, &capabilities);
-    let key = seal::key(&dirs.data).map_err(CliError::local("open the key of the secrets"))?;
-    core.seal_key = Some(key);
+    core.seal_key = Some(SealKey::new(kept_key(dirs, key_file::SECRETS)?));
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
-    let face = wiring::face(config, edge::key(&dirs.data)?);
+    let face = wiring::face(config, EdgeKey::new(kept_key(dirs, key_file::EDGE)?));
     let (tcp, door_for_browsers) = tcp.with_door();
     let app = App::with_door(sandboxes, version(), face, door_for_browsers);
     tracing::info!(version = version(), background = door.background, "serving");
@@ -163,6 +164,13 @@ async fn run(
         () = asked_by_signal() => tracing::warn!("asked to end at once by a signal"),
     }
     served.map_err(CliError::local("serve the API"))
+}
+
+fn kept_key(dirs: &Dirs, file: &'static str) -> Result<[u8; 32], CliError> {
+    key_file::key(&dirs.data, file).map_err(|error| {
+        CliError::local("open a key of this server")(error)
+            .hint(format!("it is in {}", dirs.data.display()))
+    })
 }
 
 /// The name server of sandboxes. Without it they have a network without names, which is said and

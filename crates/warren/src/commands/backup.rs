@@ -39,7 +39,7 @@ pub(crate) async fn backup(cx: &Context<'_>, args: BackupArgs) -> Result<ExitCod
         cx.output.talk(&format!("copied {copied} bytes to {}", args.copy.display()));
         cx.output.talk(&format!(
             "the key of the secrets, {} in the data directory, is not in it",
-            crate::serve::seal::FILE
+            crate::serve::key_file::SECRETS
         ));
     }
     Ok(ExitCode::SUCCESS)
