@@ -7,8 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use warren_http::Begun;
 
 use crate::passport::Passport;
 
@@ -19,14 +19,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// The sandbox's side of a connection: first the bytes that were looked at, then the rest. What
 /// passes is counted.
 pub(crate) struct Inside<S> {
-    first: Bytes,
-    stream: S,
+    stream: Begun<S>,
     passport: Arc<dyn Passport>,
 }
 
 impl<S> Inside<S> {
     pub(crate) fn new(first: Vec<u8>, stream: S, passport: Arc<dyn Passport>) -> Self {
-        Self { first: first.into(), stream, passport }
+        Self { stream: Begun::new(first, stream), passport }
     }
 }
 
@@ -37,12 +36,7 @@ impl<S: Stream> AsyncRead for Inside<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.first.is_empty() {
-            std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        } else {
-            let count = self.first.len().min(buffer.remaining());
-            buffer.put_slice(&self.first.split_to(count));
-        }
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len().saturating_sub(before);
         self.passport.count(read as u64, 0);
         Poll::Ready(Ok(()))

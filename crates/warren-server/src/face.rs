@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use axum::{
@@ -20,11 +19,11 @@ use axum::{
     response::IntoResponse,
 };
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tracing::Instrument;
 use warren_core::Caller;
+use warren_http::Held;
 
 use crate::{
     app::{App, Busy},
@@ -118,7 +117,7 @@ where
             return Box::pin(async move {
                 let response = app.edge().serve(&app, (at, visitor), request).await;
                 app.metrics().visited(response.status());
-                Ok(response.map(|body| Body::new(Counted { body, _under: busy })))
+                Ok(response.map(|body| Body::new(Held::new(body, busy))))
             });
         }
         let came_by = self.came_by(&request);
@@ -147,7 +146,7 @@ where
                 }
             };
             response.headers_mut().insert(REQUEST_ID, HeaderValue::from(number));
-            Ok(response.map(|body| Body::new(Counted { body, _under: busy })))
+            Ok(response.map(|body| Body::new(Held::new(body, busy))))
         };
         Box::pin(respond.instrument(span))
     }
@@ -167,12 +166,6 @@ async fn answer(
     let (mut head, body) = response.into_parts();
     page.allow(&mut head);
     Ok(Response::from_parts(head, body))
-}
-
-/// The body of a response, which counts as a request under way until it is sent.
-struct Counted {
-    body: Body,
-    _under: Under,
 }
 
 /// A request under way, for the server and for its connection.
@@ -203,25 +196,5 @@ fn name_host<B>(request: &mut Request<B>) {
     let authority = request.uri().authority().map(|it| HeaderValue::try_from(it.as_str()));
     if let (false, Some(Ok(host))) = (request.headers().contains_key(HOST), authority) {
         request.headers_mut().insert(HOST, host);
-    }
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

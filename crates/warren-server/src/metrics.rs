@@ -19,6 +19,7 @@ use axum::{
     middleware::Next,
 };
 use warren_api::{Code, NDJSON};
+use warren_http::Held;
 
 use crate::{app::App, routes::ROUTES};
 
@@ -146,30 +147,12 @@ pub(crate) async fn observe(
         return response;
     }
     let open = OpenStream::new(&app);
-    response.map(|body| Body::new(Streamed { body, _open: open }))
+    response.map(|body| Body::new(Held::new(body, open)))
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     kind.is_some_and(|kind| kind == NDJSON || kind == "text/event-stream")
-}
-
-/// The body of a stream.
-struct Streamed {
-    body: Body,
-    _open: OpenStream,
-}
-
-impl http_body::Body for Streamed {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, axum::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(cx)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

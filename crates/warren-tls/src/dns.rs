@@ -5,29 +5,25 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use hickory_proto::{
-    op::{Message, MessageType, Query, ResponseCode},
+    op::{Message, Query, ResponseCode},
     rr::{DNSClass, Name, RData, RecordType},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UdpSocket},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
+/// Who is asked first.
+pub use warren_dns::Servers as Resolvers;
+use warren_dns::{PORT, Patience};
 
 pub mod hook;
 
 pub mod provider;
 
-/// The port of name servers.
-const PORT: u16 = 53;
 /// How long one server may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Patience = Patience { udp: Duration::from_secs(4), tcp: Duration::from_secs(4) };
 /// How many servers are asked of those there are.
 const MOST_SERVERS: usize = 8;
 /// How many names may lead from one to the other.
@@ -72,15 +68,6 @@ pub enum LookupError {
 pub struct Lookup {
     resolvers: Resolvers,
     port: u16,
-}
-
-/// Who is asked first.
-#[derive(Clone, Debug)]
-pub enum Resolvers {
-    /// These.
-    Fixed(Vec<SocketAddr>),
-    /// Those that a file such as `/etc/resolv.conf` names.
-    File(PathBuf),
 }
 
 impl Lookup {
@@ -192,31 +179,13 @@ impl Lookup {
 
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<Vec<RData>, LookupError> {
         let mut last = io::Error::other("there is no resolver to ask");
-        for resolver in self.resolvers().await {
+        for resolver in self.resolvers.list().await {
             match ask_one(resolver, name, kind, true).await {
                 Ok(answers) => return Ok(answers),
                 Err(error) => last = error,
             }
         }
         Err(LookupError::NoAnswer { name: written(name), source: last })
-    }
-
-    async fn resolvers(&self) -> Vec<SocketAddr> {
-        let path = match &self.resolvers {
-            Resolvers::Fixed(resolvers) => return resolvers.clone(),
-            Resolvers::File(path) => path,
-        };
-        let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
-        let named = text.lines().filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            let address = (words.next()? == "nameserver").then(|| words.next())??;
-            Some(SocketAddr::new(address.parse().ok()?, PORT))
-        });
-        let mut resolvers: Vec<_> = named.take(3).collect();
-        if resolvers.is_empty() {
-            resolvers.push((Ipv4Addr::LOCALHOST, PORT).into()); // resolv.conf(5)
-        }
-        resolvers
     }
 }
 
@@ -265,10 +234,9 @@ async fn ask_one(
     let mut asked = Query::query(name.clone(), kind);
     asked.set_query_class(DNSClass::IN);
     query.add_query(asked);
-    let bytes = query.to_vec().map_err(io::Error::other)?;
-    let mut answer = timeout(PATIENCE, over_udp(server, &query, &bytes)).await??;
+    let answer = warren_dns::ask(server, &query, PATIENCE).await?;
     if answer.metadata.truncation {
-        answer = timeout(PATIENCE, over_tcp(server, &query, &bytes)).await??;
+        return Err(io::Error::other("it gave a part of its answer alone"));
     }
     match answer.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => {
@@ -276,44 +244,6 @@ async fn ask_one(
         }
         code => Err(io::Error::other(format!("it refused: {code}"))),
     }
-}
-
-async fn over_udp(server: SocketAddr, query: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let any: IpAddr = match server {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    socket.send(bytes).await?;
-    let mut buffer = vec![0; 4096];
-    loop {
-        let length = socket.recv(&mut buffer).await?;
-        let answer = buffer.get(..length).and_then(|bytes| Message::from_vec(bytes).ok());
-        // Anything else was sent by somebody who guesses.
-        if let Some(answer) = answer.filter(|answer| answers(answer, query)) {
-            return Ok(answer);
-        }
-    }
-}
-
-async fn over_tcp(server: SocketAddr, query: &Message, bytes: &[u8]) -> io::Result<Message> {
-    let mut stream = TcpStream::connect(server).await?;
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(bytes);
-    stream.write_all(&framed).await?;
-    let mut answer = vec![0; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut answer).await?;
-    let answer = Message::from_vec(&answer).map_err(io::Error::other)?;
-    if answers(&answer, query) { Ok(answer) } else { Err(io::ErrorKind::InvalidData.into()) }
-}
-
-/// Whether a message answers this query: its number and its question.
-fn answers(answer: &Message, query: &Message) -> bool {
-    answer.metadata.message_type == MessageType::Response
-        && answer.metadata.id == query.metadata.id
-        && answer.queries == query.queries
 }
 
 /// Text that a name is to say for a while.

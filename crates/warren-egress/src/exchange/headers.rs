@@ -1,22 +1,12 @@
-//! What of a message's head belongs to one connection, and does not pass.
+//! Heads of messages, as they are passed on.
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::{self, HeaderName},
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use warren_http::strip_hop_by_hop;
 
 use super::Outside;
-
-/// Fields about one connection (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
 
 /// Makes a client's request one that can be sent.
 ///
@@ -44,7 +34,7 @@ fn rewritten<B>(
     }
     let (mut parts, body) = request.into_parts();
     let protocol = parts.headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
-    strip(&mut parts.headers);
+    strip_hop_by_hop(&mut parts.headers);
     // Nothing waits for it: bodies are passed on as they come, and the client was told to go on.
     parts.headers.remove(header::EXPECT);
     let host = parts.uri.authority().cloned();
@@ -76,35 +66,13 @@ fn rewritten<B>(
 pub(super) fn incoming<B>(response: &mut Response<B>, h2: bool) {
     let switching = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
     let protocol = response.headers().get(header::UPGRADE).cloned().filter(|_| switching);
-    strip(response.headers_mut());
+    strip_hop_by_hop(response.headers_mut());
     if let Some(protocol) = protocol {
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
     *response.version_mut() = if h2 { Version::HTTP_2 } else { Version::HTTP_11 };
-}
-
-/// Removes what is about one connection: the fields known for it, and those that `Connection`
-/// names.
-fn strip(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
-        .collect();
-    let trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|it| it.split(',').any(|it| it.trim() == "trailers"))
-    });
-    for name in HOP_BY_HOP.into_iter().chain([header::TE]).chain(named) {
-        headers.remove(name);
-    }
-    if trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
 }
 
 fn authority(headers: &HeaderMap) -> Option<Authority> {
@@ -136,7 +104,7 @@ mod tests {
             .unwrap();
         let sent = rewritten(request, false, false, false).unwrap();
         assert_eq!(sent.uri(), "/x?y");
-        let names: Vec<_> = sent.headers().keys().map(HeaderName::as_str).collect();
+        let names: Vec<_> = sent.headers().keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names.len(), 3, "{names:?}");
         assert_eq!(sent.headers()["host"], "a.example");
         assert_eq!(sent.headers()["te"], "trailers");

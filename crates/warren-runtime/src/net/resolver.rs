@@ -32,11 +32,11 @@ use hickory_proto::{
     rr::{DNSClass, RecordType},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinSet,
     time::timeout,
 };
+use warren_dns::{PORT, read_message, write_message};
 
 use super::{Subnet, policy::Policies};
 use cache::{Cache, Question};
@@ -44,7 +44,6 @@ pub(super) use limits::Limits;
 use policy::Asker;
 pub use upstream::Upstreams;
 
-const PORT: u16 = 53;
 /// The largest datagram that is sent or asked for: what passes everywhere in one piece.
 const LARGEST_DATAGRAM: u16 = 1232;
 /// What a client that says nothing can take (RFC 1035).
@@ -191,20 +190,6 @@ async fn serve_connection(mut stream: TcpStream, peer: IpAddr, server: &Server) 
         };
         timeout(IDLE, write_message(&mut stream, &answer)).await??;
     }
-}
-
-async fn read_message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let length = stream.read_u16().await?;
-    let mut message = vec![0; usize::from(length)];
-    stream.read_exact(&mut message).await?;
-    Ok(message)
-}
-
-async fn write_message(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(message.len()).map_err(|_too_long| io::ErrorKind::InvalidInput)?;
-    let mut framed = length.to_be_bytes().to_vec();
-    framed.extend_from_slice(message);
-    stream.write_all(&framed).await
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use axum::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use warren_core::{sandbox::Sandbox, sandboxes::Visit};
+use warren_http::{Held, strip_hop_by_hop};
 
 use super::{
     Edge,
@@ -148,7 +149,7 @@ impl Entry<'_> {
         };
         let host = host.ok_or(Refusal::Malformed("expected a Host header"))?;
         let chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
-        headers::strip_hop_by_hop(&mut head.headers);
+        strip_hop_by_hop(&mut head.headers);
         if chunked {
             // Chunks say how long the body is; whatever else says it is a lie.
             head.headers.remove(header::CONTENT_LENGTH);
@@ -204,7 +205,7 @@ impl Entry<'_> {
         head.version = Version::HTTP_11;
         // What belongs to the connection behind us is not for the one before us.
         head.extensions.clear();
-        Response::from_parts(head, self.slot.holding(body))
+        Response::from_parts(head, Body::new(Held::new(body, self.slot)))
     }
 
     /// Becomes a pipe of bytes, as the port has agreed to.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use warren_http::strip_hop_by_hop;
 
 use super::pass;
 
@@ -15,22 +16,6 @@ pub(crate) struct Visitor {
     pub(crate) tls: bool,
 }
 
-/// Headers that are of one connection alone, beside those that `Connection` names.
-///
-/// # Source
-///
-/// RFC 9110, section 7.6.1, and what older proxies send.
-const HOP_BY_HOP: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-authenticate",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
-
 /// What says where a request came from: made anew, for anybody can write anything there.
 const FORWARDED: [&str; 5] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
@@ -38,35 +23,6 @@ const FORWARDED: [&str; 5] =
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Takes out what is of one connection alone. `TE: trailers` stays: trailers are passed on.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .filter(|name: &HeaderName| !is_needed(name))
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    let trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|it| it.split(',').any(|it| it.trim() == "trailers"))
-    });
-    if headers.remove(header::TE).is_some() && trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-/// Whether a header is not for `Connection` to take out: without it the request is another one.
-fn is_needed(name: &HeaderName) -> bool {
-    *name == header::HOST || *name == header::CONTENT_LENGTH || *name == header::TE
-}
 
 /// The protocol that a request wants to change to, where it does on a connection that can.
 pub(super) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
@@ -153,25 +109,6 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         headers
-    }
-
-    #[test]
-    fn what_is_of_one_connection_stays_there() {
-        let mut headers = map(&[
-            ("connection", "keep-alive, X-One, host"),
-            ("connection", "te"),
-            ("x-one", "1"),
-            ("host", "h"),
-            ("te", "gzip, trailers"),
-            ("keep-alive", "timeout=5"),
-            ("proxy-authorization", "secret"),
-            ("upgrade", "h2c"),
-            ("http2-settings", "AAA"),
-            ("transfer-encoding", "chunked"),
-            ("x-two", "2"),
-        ]);
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("host", "h"), ("te", "trailers"), ("x-two", "2")]));
     }
 
     #[test]

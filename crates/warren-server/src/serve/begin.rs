@@ -1,12 +1,9 @@
 //! How a client begins: which version of HTTP it speaks, found out within a time.
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::io;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use warren_http::Begun;
 
 /// How a client of HTTP/2 begins, and no client of HTTP/1.1.
 ///
@@ -29,69 +26,11 @@ where
         let known = read.len().min(PREFACE.len());
         let (seen, preface) = (read.get(..known), PREFACE.get(..known));
         if seen != preface || known == PREFACE.len() {
-            return Ok((seen == preface, Begun { read, taken: 0, stream }));
+            return Ok((seen == preface, Begun::new(read, stream)));
         }
         if stream.read_buf(&mut read).await? == 0 {
-            return Ok((false, Begun { read, taken: 0, stream }));
+            return Ok((false, Begun::new(read, stream)));
         }
-    }
-}
-
-/// A stream of which the beginning was read already.
-#[derive(Debug)]
-pub(super) struct Begun<S> {
-    read: Vec<u8>,
-    taken: usize,
-    stream: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let left = self.read.get(self.taken..).unwrap_or_default();
-        if left.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let length = left.len().min(buffer.remaining());
-        buffer.put_slice(left.get(..length).unwrap_or_default());
-        self.taken += length;
-        if self.taken == self.read.len() {
-            (self.read, self.taken) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

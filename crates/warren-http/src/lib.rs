@@ -1,0 +1,12 @@
+//! What everything that passes HTTP on does to it.
+//!
+//! The edge passes callers' requests on to ports of sandboxes, the gate those of sandboxes to the
+//! internet. Both stand between two connections, and this is what that takes.
+
+mod begun;
+mod held;
+mod hop;
+
+pub use begun::Begun;
+pub use held::Held;
+pub use hop::strip_hop_by_hop;
