@@ -31,6 +31,12 @@ impl Filesystem {
         Self::mount("xfs", 320 << 20, &["-q"], "loop,prjquota")
     }
 
+    /// An xfs that copies by sharing extents, and counts nothing: also where the kernel has no
+    /// quotas for it.
+    pub(crate) fn xfs_without_quotas() -> Option<Self> {
+        Self::mount("xfs", 320 << 20, &["-q"], "loop")
+    }
+
     /// An ext4 that counts projects.
     pub(crate) fn ext4() -> Option<Self> {
         let options = ["-q", "-O", "quota,project", "-E", "quotatype=prjquota"];
@@ -43,10 +49,10 @@ impl Filesystem {
         std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         std::fs::create_dir(&mounted).unwrap();
         let make: Vec<&Path> = make.iter().map(Path::new).chain([image.as_path()]).collect();
-        let mounted_now = run(&format!("mkfs.{kind}"), &make)
-            && run("mount", &["-o".as_ref(), options.as_ref(), &image, &mounted]);
-        if !mounted_now {
-            println!("SKIPPED: {kind} needs mkfs.{kind}, loop devices and the kernel's driver");
+        let mounting: [&Path; 4] = ["-o".as_ref(), options.as_ref(), &image, &mounted];
+        let done = run(&format!("mkfs.{kind}"), &make).and_then(|()| run("mount", &mounting));
+        if let Err(error) = done {
+            println!("SKIPPED: no {kind} with {options}: {error}");
             return None;
         }
         Some(Self { mounted, _directory: directory })
@@ -60,14 +66,17 @@ impl Filesystem {
 
 impl Drop for Filesystem {
     fn drop(&mut self) {
-        assert!(run("umount", &["-l".as_ref(), &self.mounted]), "the test's disk stays mounted");
+        let done = run("umount", &["-l".as_ref(), &self.mounted]);
+        assert_eq!(done, Ok(()), "the test's disk stays mounted");
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own tools, with nothing to hide")]
-fn run(program: &str, arguments: &[&Path]) -> bool {
+fn run(program: &str, arguments: &[&Path]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output();
-    output.is_ok_and(|it| it.status.success())
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(()).ok_or_else(|| said.trim().replace('\n', " "))
 }
 
 #[tokio::test(flavor = "multi_thread")]
