@@ -9,9 +9,9 @@ use std::{
     fs, io,
     path::Path,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, OnceLock, PoisonError, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Signal, pidfd_send_signal};
@@ -24,8 +24,15 @@ use crate::journal::Process;
 
 /// Threads that remove. Interfaces that several of them remove go together.
 const THREADS: usize = 8;
-/// How often to try to remove a cgroup whose last process is still going.
-const CGROUP_TRIES: u32 = 50;
+/// How long to wait for the last process of a cgroup, which on a host under load, or with a disk
+/// that does not answer, takes its time. What is left then is removed by the next server.
+const CGROUP_PATIENCE: Duration = Duration::from_secs(30);
+/// The same for what nobody knows of, while a server starts and callers wait.
+const FIRST_PATIENCE: Duration = Duration::from_millis(200);
+/// The same once the server is ending.
+const LAST_PATIENCE: Duration = Duration::from_secs(4);
+/// How long to wait between two tries, at first and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(50)];
 
 /// What is left of a guest.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ struct Leftover {
 pub(super) struct Janitor {
     queue: Mutex<Option<mpsc::Sender<Leftover>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    ending: OnceLock<Instant>,
 }
 
 impl Janitor {
@@ -61,6 +69,12 @@ impl Janitor {
         Ok(())
     }
 
+    /// Whether work that began then has waited for long enough.
+    fn is_late(&self, began: Instant, patience: Duration) -> bool {
+        let ending = self.ending.get();
+        began.elapsed() > patience || ending.is_some_and(|it| it.elapsed() > LAST_PATIENCE)
+    }
+
     /// Hands a leftover to the threads; gives it back when they have ended.
     fn give(&self, leftover: Leftover) -> Option<Leftover> {
         match lock(&self.queue).as_ref() {
@@ -72,6 +86,7 @@ impl Janitor {
     /// Waits until all that was given is removed, and ends the threads.
     pub(super) fn finish(&self) {
         lock(&self.queue).take();
+        self.ending.get_or_init(Instant::now);
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             // One that panicked has said so; what it left is found at the next start.
             drop(thread.join());
@@ -133,7 +148,10 @@ impl Host {
                 tracing::warn!(guest.slot = slot, error, "could not remove {what}");
             }
         };
-        note("a cgroup", self.remove_cgroup(slot).map_err(|error| error.to_string()));
+        note(
+            "a cgroup",
+            self.remove_cgroup(slot, CGROUP_PATIENCE).map_err(|error| error.to_string()),
+        );
         if let Some(net) = &self.net {
             note("an interface", net.detach(slot).map_err(|error| error.to_string()));
         }
@@ -148,12 +166,14 @@ impl Host {
     }
 
     /// The last process may still be on its way out when the first one was reaped.
-    fn remove_cgroup(&self, slot: u32) -> io::Result<()> {
+    fn remove_cgroup(&self, slot: u32, patience: Duration) -> io::Result<()> {
         let cgroup = self.cgroups.of(slot);
-        let mut result = cgroup.remove();
-        for _ in 0..CGROUP_TRIES {
-            if result.is_ok() {
-                break;
+        let ([mut pause, most], began) = (PAUSES, Instant::now());
+        loop {
+            match cgroup.remove() {
+                Err(error) if self.janitor.is_late(began, patience) => return Err(error),
+                Err(_busy) => {}
+                Ok(()) => return Ok(()),
             }
             for pid in cgroup.processes() {
                 if let Ok(process) = Process::of(pid.unsigned_abs()) {
@@ -161,10 +181,9 @@ impl Host {
                 }
             }
             drop(cgroup.thaw());
-            std::thread::park_timeout(Duration::from_millis(2));
-            result = cgroup.remove();
+            std::thread::sleep(pause);
+            pause = most.min(pause * 2);
         }
-        result
     }
 
     /// Removes the files of an entry that has no host objects.
@@ -181,7 +200,7 @@ impl Host {
 
     /// Removes a cgroup that no entry has, with whatever runs in it.
     pub(super) fn remove_cgroup_of(&self, slot: u32) {
-        if let Err(error) = self.remove_cgroup(slot) {
+        if let Err(error) = self.remove_cgroup(slot, FIRST_PATIENCE) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, guest.slot = slot, "could not remove a stray cgroup");
         }
