@@ -181,7 +181,7 @@ impl Host {
                 }
             }
             drop(cgroup.thaw());
-            std::thread::sleep(pause);
+            std::thread::park_timeout(pause);
             pause = most.min(pause * 2);
         }
     }
