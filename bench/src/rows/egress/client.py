@@ -15,16 +15,17 @@ import sys
 import time
 
 BUFFER = memoryview(bytearray(1 << 20))
+# Made once, as programs do that connect often: it reads every authority of the system.
+CONTEXT = ssl.create_default_context()
+CONTEXT.check_hostname = False
+CONTEXT.verify_mode = ssl.CERT_NONE
 
 
 def connect(host, port):
     stream = socket.create_connection((address, port), 30)
     if port != 443:
         return stream
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(stream, server_hostname=host)
+    return CONTEXT.wrap_socket(stream, server_hostname=host)
 
 
 def ask(host, port, length):
