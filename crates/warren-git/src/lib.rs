@@ -46,6 +46,7 @@
 //! | [`events`] | what is told |
 //! | [`name`] | names of branches and addresses of repositories |
 //! | [`error`] | why something failed |
+//! | [`wire`] | git's protocol, for a broker between machine and remote |
 //! | `git` | one git command: its words, settings and environment |
 //! | `porcelain` | what git answers |
 //!
@@ -76,6 +77,7 @@ pub mod events;
 pub mod machine;
 pub mod name;
 pub mod session;
+pub mod wire;
 
 mod git;
 mod porcelain;
