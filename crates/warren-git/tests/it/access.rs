@@ -3,13 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use warren_git::{
-    Access, AccessError, Anonymous, Credential, GitError, Grant, MachineState, RemoteFault,
-    Rewritten, Right, Wanted,
+    Access, AccessError, Anonymous, BranchName, Builder, Credential, GitError, GitMachine, Grant,
+    MachineState, RemoteFault, Rewritten, Right, Wanted,
+    wire::{PushRight, Rights},
 };
 
 use crate::{
+    directory::Directory,
     remote::{Remote, TOKEN},
-    world::{World, holds, listened, sh, start},
+    world::{World, holds, listened, ran, sh, start},
 };
 
 #[tokio::test]
@@ -143,29 +145,56 @@ async fn access_is_asked_for_before_every_command() {
     assert_eq!(access.reads.load(Ordering::SeqCst), 1);
 }
 
+/// A machine whose repository is at an address that nobody answers but by a broker.
+fn behind(world: &World, machine: &str, broker: &str) -> Builder<Directory> {
+    let directory = Directory::new(world.root(machine));
+    let builder = GitMachine::builder(directory, "https://git.invalid/repo.git").unwrap();
+    let builder = builder.path(world.repo(machine).display().to_string()).unwrap();
+    builder.session("x").unwrap().access(Rewritten::new(broker))
+}
+
 #[tokio::test]
-async fn a_broker_stands_in_the_place_of_the_remote() {
+async fn with_a_broker_the_machine_needs_no_credential() {
     let world = World::new().await;
-    // The address is one that nobody answers; the broker has the repository, here as a file.
-    let base = format!("file://{}/", world.remote.path().parent().unwrap().display());
-    let address = "https://git.invalid/repo.git";
-    let path = world.repo("a").display().to_string();
-    let machine = crate::directory::Directory::new(world.root("a"));
-    let builder = warren_git::GitMachine::builder(machine, address).unwrap();
-    let (agent, _) =
-        listened(builder.path(path).unwrap().session("x").unwrap().access(Rewritten::new(&base)));
-    // Only what a machine may speak is spoken: no files for an address of https.
+    let broker = world.remote.url().replace("repo.git", "");
+    let session = BranchName::session("x").unwrap();
+    world.remote.let_in(Rights::new("/repo.git", PushRight::Session(session)));
+    let (agent, told) = listened(behind(&world, "a", &broker));
+    agent.start().await.unwrap();
+    sh(&agent, "echo ours > work.txt").await;
+    agent.commit(None).await.unwrap();
+    world.remote.git(&["branch", "x", "trunk"]);
+    world.remote.commit("x", "work.txt", "theirs");
+    agent.push().await.unwrap();
+    // What runs inside gets as far as the session goes, and no further.
+    let push = format!("git -c url.{broker}.insteadOf=https://git.invalid/ push -q origin");
+    sh(&agent, &format!("{push} --force HEAD:x")).await;
+    for refs in ["HEAD:trunk", "HEAD:other", "HEAD:refs/tags/v1", ":x", ":session/x/rescue-1"] {
+        let output = ran(&agent, &format!("{push} {refs}")).await;
+        assert!(output.stderr_text().contains("403"), "{refs}: {}", output.stderr_text());
+    }
+    agent.stop().await.unwrap();
+    assert_eq!(told.names()[1..4], ["committed", "conflict", "push_failed"]);
+    assert_eq!(world.remote.branches(), ["session/x/rescue-1", "trunk", "x"]);
+    assert!(world.remote.seen().iter().all(|it| it.authorization.is_none()));
+
+    world.remote.let_in(Rights::new("repo", PushRight::Nothing));
+    let (agent, _) = start(behind(&world, "b", &broker)).await;
+    sh(&agent, "echo more >> work.txt").await;
+    let error = agent.stop().await.unwrap_err();
+    let GitError::Kept { reason, .. } = error else { panic!("{error}") };
+    assert!(matches!(*reason, GitError::Remote { fault: RemoteFault::Denied, .. }), "{reason}");
+
+    world.remote.let_in(Rights::new("other", PushRight::Nothing));
+    let (agent, _) = listened(behind(&world, "c", &broker));
+    assert!(matches!(agent.start().await, Err(GitError::Remote { .. })));
+}
+
+#[tokio::test]
+async fn a_broker_is_spoken_with_by_http_alone() {
+    let world = World::new().await;
+    let broker = format!("file://{}/", world.remote.path().parent().unwrap().display());
+    let (agent, _) = listened(behind(&world, "a", &broker));
     let error = agent.start().await.unwrap_err();
     assert!(error.to_string().contains("transport 'file' not allowed"), "{error}");
-
-    let broker = crate::remote::Remote::start().await;
-    let host = broker.url().replace("repo.git", "");
-    let machine = crate::directory::Directory::new(world.root("b"));
-    let builder = warren_git::GitMachine::builder(machine, address).unwrap();
-    let path = world.repo("b").display().to_string();
-    let (agent, _) =
-        listened(builder.path(path).unwrap().session("x").unwrap().access(Rewritten::new(host)));
-    let error = agent.start().await.unwrap_err();
-    assert!(matches!(error, GitError::Remote { fault: RemoteFault::Denied, .. }), "{error}");
-    assert_eq!(broker.seen()[0].path, "/repo.git/info/refs");
 }

@@ -15,10 +15,14 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, header, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, header, http::request::Parts,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_git::wire::{self, PushReader, Rights, Service, Step};
 
 use crate::world::git;
 
@@ -43,6 +47,8 @@ struct Shared {
     silent: AtomicBool,
     /// While requests are served, every process is searched for the token.
     watched: AtomicBool,
+    /// Where it stands in for a broker: what requests without a password may do.
+    rights: Mutex<Option<Rights>>,
     seen: Mutex<Vec<Seen>>,
     arrived: Notify,
 }
@@ -179,6 +185,11 @@ impl Remote {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// Lets in who has no password, as far as these rights go, as a broker would.
+    pub(crate) fn let_in(&self, rights: Rights) {
+        *self.shared.rights.lock().unwrap() = Some(rights);
+    }
+
     /// Waits for the next request.
     pub(crate) async fn request(&self) {
         self.shared.arrived.notified().await;
@@ -207,20 +218,40 @@ async fn answer(
         std::future::pending::<()>().await;
     }
     let good = format!("Basic {}", BASE64_STANDARD.encode(format!("x-access-token:{TOKEN}")));
-    if authorization.as_deref() != Some(good.as_str()) {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let rights = shared.rights.lock().unwrap().clone();
+    if let Some(rights) = rights {
+        if let Err(reason) = decide(&rights, &head, &body) {
+            let denied = Response::builder().status(StatusCode::FORBIDDEN);
+            return Ok(denied.body(Full::from(reason)).unwrap());
+        }
+    } else if authorization.as_deref() != Some(good.as_str()) {
         let denied = Response::builder()
             .status(StatusCode::UNAUTHORIZED)
             .header(header::WWW_AUTHENTICATE, "Basic realm=\"git\"")
             .body(Full::default());
         return Ok(denied.unwrap());
     }
-    Ok(backend(&shared.root, request).await)
+    Ok(backend(&shared.root, head, body).await)
+}
+
+/// What a broker decides about a request.
+fn decide(rights: &Rights, head: &Parts, body: &[u8]) -> Result<(), String> {
+    let request = wire::Request::read(head.method.as_str(), head.uri.path(), head.uri.query());
+    let request = request.map_err(|error| error.to_string())?;
+    assert_eq!(request.target(), head.uri.to_string());
+    rights.allow(&request).map_err(|error| error.to_string())?;
+    if (request.service, request.step) == (Service::Write, Step::Exchange) {
+        let push = PushReader::default().feed(body).map_err(|error| error.to_string())?;
+        let push = push.ok_or("the list of refs does not end")?;
+        rights.allow_push(&push.updates).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test's own tool, with nothing to hide")]
-async fn backend(root: &Path, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
+async fn backend(root: &Path, head: Parts, body: Bytes) -> Response<Full<Bytes>> {
     let header = |name: &str| {
         head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
     };
