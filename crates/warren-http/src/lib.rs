@@ -6,7 +6,11 @@
 mod begun;
 mod held;
 mod hop;
+mod length;
+mod upgrade;
 
 pub use begun::Begun;
 pub use held::Held;
 pub use hop::strip_hop_by_hop;
+pub use length::declare_length;
+pub use upgrade::upgrade_protocol;
