@@ -32,6 +32,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the buffer for answers; the kernel fills at most 32 KiB of it for a list.
 const BUFFER: usize = 64 * 1024;
 
+/// How much one datagram to the kernel may have, in bytes, where this process may raise the limit:
+/// what belongs together goes as one, and the usual limit is met by some dozens of rules.
+const SEND_BUFFER: libc::c_int = 64 << 20;
+/// How much may wait to be read: announcements come in bursts.
+const RECEIVE_BUFFER: libc::c_int = 4 << 20;
+
 /// `NLMSG_ERROR`: an error, or with code 0 success.
 const KIND_ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a list.
@@ -134,8 +140,18 @@ impl Socket {
         set_socket_timeout(&descriptor, Timeout::Recv, Some(ANSWER_TIMEOUT))
             .map_err(failed("set a netlink socket's timeout"))?;
         // Both only make answers better; a kernel without them still gives an error number.
-        let _best_effort = enable(&descriptor, libc::NETLINK_EXT_ACK);
-        let _best_effort = enable(&descriptor, libc::NETLINK_CAP_ACK);
+        let _best_effort = set(&descriptor, (libc::SOL_NETLINK, libc::NETLINK_EXT_ACK), 1);
+        let _best_effort = set(&descriptor, (libc::SOL_NETLINK, libc::NETLINK_CAP_ACK), 1);
+        let buffers = [
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER),
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER),
+        ];
+        for (by_force, within_limits, bytes) in buffers {
+            // Ordinary users get what the host allows them; who sends too much is told.
+            if set(&descriptor, (libc::SOL_SOCKET, by_force), bytes).is_err() {
+                let _best_effort = set(&descriptor, (libc::SOL_SOCKET, within_limits), bytes);
+            }
+        }
         Ok(Self { descriptor, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
@@ -380,17 +396,20 @@ fn failed<E: Into<io::Error>>(operation: &'static str) -> impl FnOnce(E) -> Netl
     move |source| NetlinkError::Socket { operation, source: source.into() }
 }
 
-/// Switches on an option of the netlink level. `netlink(7)`.
-fn enable(socket: impl AsFd, option: libc::c_int) -> io::Result<()> {
-    let on: libc::c_int = 1;
+/// Sets an option, by its level and number, to an integer. `netlink(7)`, `socket(7)`.
+fn set(
+    socket: impl AsFd,
+    (level, option): (libc::c_int, libc::c_int),
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: the descriptor is borrowed for the length of the call, and the kernel reads exactly
-    // `size_of::<c_int>()` bytes from `on`, which lives until the end of this function.
+    // `size_of::<c_int>()` bytes from `value`, which lives until the end of this function.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::SOL_NETLINK,
+            level,
             option,
-            (&raw const on).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };

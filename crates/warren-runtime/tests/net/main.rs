@@ -10,6 +10,7 @@
     reason = "helpers of tests, which the configuration's exceptions for tests do not see"
 )]
 
+mod again;
 mod attach;
 mod gate;
 mod lab;

@@ -399,9 +399,9 @@ impl<'a> Batch<'a> {
         socket: &mut Socket,
         operation: &'static str,
     ) -> Result<(), NetlinkError> {
-        for request in self.requests.iter_mut().skip(1) {
-            request.ask_ack();
-        }
+        // One answer for all of them: what is refused is answered in any case, and the answers to a
+        // long batch would not fit into the socket.
+        self.requests.iter_mut().skip(1).next_back().into_iter().for_each(Request::ask_ack);
         self.requests.push(marker(BATCH_END));
         socket.transact(operation, &mut self.requests)
     }
