@@ -23,6 +23,7 @@
 
 pub mod credentials;
 mod dial;
+mod flows;
 pub mod gate;
 mod guard;
 mod host;
@@ -39,7 +40,7 @@ mod worker;
 use std::{
     collections::HashSet,
     io,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -54,6 +55,7 @@ use warren_sys::{
     netns,
 };
 
+use flows::Flows;
 use guard::Guard;
 use pair::Pair;
 pub use pair::interface_name;
@@ -146,6 +148,7 @@ pub struct Net {
     forwarding_was_on: bool,
     socket: Mutex<Socket>,
     removal: Removal,
+    flows: Flows,
     guard: Arc<Guard>,
     policies: Arc<Policies>,
     workers: Arc<Workers>,
@@ -214,6 +217,7 @@ impl Net {
             forwarding_was_on,
             socket,
             removal,
+            flows: Flows::default(),
             guard,
             policies,
             workers,
@@ -285,6 +289,8 @@ impl Net {
     /// [`NetError`].
     pub fn detach_all(&self, slots: &[u32]) -> Result<(), NetError> {
         self.removal.remove(&self.workers, slots)?;
+        let addresses = slots.iter().filter_map(|slot| self.subnet.guest(*slot).ok());
+        self.flows.forget(&self.workers, addresses.map(IpAddr::V4))?;
         // After the interfaces: nothing is open for a moment before it goes.
         slots.iter().try_for_each(|slot| self.policies.forget(*slot))
     }

@@ -4,6 +4,7 @@
 //! network namespace that its maker was in, and the exchange of requests and answers. There is
 //! no policy and no cache: what is asked is sent, and the kernel's answer is returned.
 
+pub mod conntrack;
 pub mod message;
 pub mod nflog;
 pub mod nftables;
