@@ -313,6 +313,8 @@ impl<M: Machine> Git<'_, M> {
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_ASKPASS", ""),
             ("SSH_ASKPASS", ""),
+            // Whoever traces what is sent does not see a credential.
+            ("GIT_TRACE_REDACT", "1"),
             ("GIT_PAGER", "cat"),
             ("GIT_EDITOR", ":"),
             ("GIT_SEQUENCE_EDITOR", ":"),

@@ -54,9 +54,6 @@ impl<M: Machine> GitMachine<M> {
         } else {
             self.clone_repository(&git).await?;
         }
-        // For what runs inside; commits that are made from here are told it one by one.
-        git.done(step(["config", "user.name", &config.identity.name])).await?;
-        git.done(step(["config", "user.email", &config.identity.email])).await?;
         self.find_branch(&git).await?;
         let session = config.session.as_ref().map(ToString::to_string);
         self.emit(&Event::Started { session, path: config.path.clone() });
@@ -101,6 +98,9 @@ impl<M: Machine> GitMachine<M> {
     async fn has_repository(&self, git: &Git<'_, M>) -> Result<bool, GitError> {
         // A repository above the path would say where it is.
         let found = git.run(step(["rev-parse", "--git-dir"])).await?;
+        if found.stderr_text().contains("dubious ownership") {
+            return Err(git.failure("rev-parse", false, &found));
+        }
         if !found.success() || found.stdout != b".git\n" {
             return Ok(false);
         }
@@ -128,6 +128,9 @@ impl<M: Machine> GitMachine<M> {
 
     /// A repository of an earlier start: the session's branch is checked out, where another is.
     async fn go_on(&self, git: &Git<'_, M>) -> Result<(), GitError> {
+        for (name, value) in self.settings() {
+            git.done(step(["config", name, value])).await?;
+        }
         let Some(session) = &self.inner.config.session else { return Ok(()) };
         if git.head().await? == Some(session.full()) {
             return Ok(());
@@ -200,6 +203,7 @@ impl<M: Machine> GitMachine<M> {
         let url = git.repository.url();
         let mut words =
             ["clone", "--quiet", "--no-checkout", "--origin=origin"].map(str::to_owned).to_vec();
+        words.extend(self.settings().map(|(name, value)| format!("--config={name}={value}")));
         words.extend(options.depth.map(|depth| format!("--depth={depth}")));
         if options.blobless {
             words.push("--filter=blob:none".to_owned());
@@ -216,6 +220,12 @@ impl<M: Machine> GitMachine<M> {
         }
         words.extend(["--".to_owned(), url, git.path.to_owned()]);
         Ok(words)
+    }
+
+    /// Whose name commits have that are made inside; those made from here are told it one by one.
+    fn settings(&self) -> [(&'static str, &str); 2] {
+        let identity = &self.inner.config.identity;
+        [("user.name", &identity.name), ("user.email", &identity.email)]
     }
 
     async fn remote_has(&self, git: &Git<'_, M>, branch: &BranchName) -> Result<bool, GitError> {

@@ -18,6 +18,7 @@ async fn a_session_goes_on_where_it_ended() {
     let (agent, told) = listened(world.session("a", "feature"));
     assert_eq!((agent.id(), agent.state()), (None, MachineState::Idle));
     agent.start().await.unwrap();
+    assert_eq!(sh(&agent, "git config user.email").await, "gitagent@machine");
     sh(&agent, "echo second >> work.txt; echo new > new.txt; echo no > no.log").await;
     let saved = agent.stop().await.unwrap();
     assert_eq!(saved.commit.unwrap().message, "auto: checkpoint");
