@@ -40,7 +40,7 @@ mod worker;
 use std::{
     collections::HashSet,
     io,
-    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -55,6 +55,7 @@ use warren_sys::{
     netns,
 };
 
+pub use dial::Dialling;
 use flows::Flows;
 use guard::Guard;
 use pair::Pair;
@@ -420,13 +421,13 @@ impl Net {
         )
     }
 
-    /// Connects to a TCP port on the loopback of a sandbox: 127.0.0.1, then ::1.
+    /// Sockets with which the loopback of a sandbox is reached.
     ///
     /// # Errors
     ///
-    /// [`NetError::Host`]: refused, or not answered in five seconds.
-    pub fn dial(&self, netns: BorrowedFd<'_>, port: u16) -> Result<TcpStream, NetError> {
-        dial::dial(&self.workers, netns, port)
+    /// [`NetError`]: the namespace cannot be entered.
+    pub fn dialling(&self, netns: BorrowedFd<'_>) -> Result<Dialling, NetError> {
+        dial::sockets(&self.workers, netns)
     }
 
     /// Listens on a TCP port of the loopback of a sandbox: 127.0.0.1.

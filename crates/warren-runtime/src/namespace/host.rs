@@ -5,7 +5,7 @@ mod keepers;
 use std::{
     collections::HashMap,
     fs, io,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicU32},
@@ -34,7 +34,7 @@ use super::{
 use crate::{
     image::{Image, Images, Layer},
     journal::{Journal, Process},
-    net::{Net, policy::Policy},
+    net::{Dialling, Net, policy::Policy},
     snapshots::Snapshots,
     storage::Pool,
     volumes::Volumes,
@@ -372,11 +372,11 @@ impl Host {
         Ok(())
     }
 
-    pub(super) fn dial(&self, guest: &Guest, port: u16) -> Result<TcpStream, RuntimeError> {
+    pub(super) fn dialling(&self, guest: &Guest) -> Result<Dialling, RuntimeError> {
         let (Some(net), Some(network)) = (&self.net, &guest.network) else {
             return Err(RuntimeError::Unsupported { operation: "dial a port" });
         };
-        net.dial(network.as_fd(), port).map_err(RuntimeError::host("connect to the port"))
+        net.dialling(network.as_fd()).map_err(RuntimeError::host("connect to the port"))
     }
 
     pub(super) fn listen(&self, guest: &Guest, port: u16) -> Result<TcpListener, RuntimeError> {

@@ -458,10 +458,9 @@ impl Runtime for NamespaceRuntime {
     async fn dial(&self, id: &SandboxId, port: u16) -> Result<Box<dyn Duplex>, RuntimeError> {
         let guest = self.host.guest(id)?;
         let host = Arc::clone(&self.host);
-        let stream = blocking(move || host.dial(&guest, port)).await?;
-        stream.set_nonblocking(true).map_err(RuntimeError::host("connect to the port"))?;
-        let stream = tokio::net::TcpStream::from_std(stream)
-            .map_err(RuntimeError::host("connect to the port"))?;
+        let sockets = blocking(move || host.dialling(&guest)).await?;
+        let stream = sockets.connect(port).await;
+        let stream = stream.map_err(RuntimeError::host("connect to the port"))?;
         Ok(Box::new(stream))
     }
 

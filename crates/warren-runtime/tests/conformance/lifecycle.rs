@@ -1,3 +1,12 @@
+use std::{
+    fs::File,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use warren_core::{
     id::SandboxId,
@@ -220,5 +229,49 @@ async fn a_port_that_is_listened_on_from_outside_is_one_of_the_guest() {
     // A connection that is still held does not keep the guest's network.
     host.runtime().destroy(&id).await.unwrap();
     drop((inside, outside));
+    host.wait_until_clean().await;
+}
+
+/// Connections that a guest does not take wait, and nothing else does: no thread is held by them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_takes_no_connections_holds_nobody_up() {
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let id = SandboxId::mint();
+    host.runtime().create(&id, &spec()).await.unwrap();
+    if !host.runtime().capabilities().dial {
+        println!("SKIPPED: ports cannot be dialled here");
+        return;
+    }
+    let network = File::open(format!("/proc/{}/ns/net", host.process(&id))).unwrap();
+    let listener = std::thread::spawn(move || {
+        warren_sys::netns::enter(network.as_fd()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:5432").unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        listener
+    });
+    let listener = listener.join().unwrap();
+    let (mut dialling, ended) = (tokio::task::JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+    // More than there are threads for work that blocks.
+    for _ in 0..700 {
+        let (runtime, ended) = (Arc::clone(host.runtime()), Arc::clone(&ended));
+        dialling.spawn(async move {
+            let stream = runtime.dial(&id, 5432).await.ok();
+            ended.fetch_add(1, Ordering::Relaxed);
+            stream
+        });
+    }
+    // The first are through; all others wait.
+    let first = dialling.join_next().await.unwrap().unwrap();
+    assert!(first.is_some());
+    host.runtime().pause(&id).await.unwrap();
+    host.runtime().resume(&id).await.unwrap();
+    let ended = ended.load(Ordering::Relaxed);
+    assert!(ended < 100, "{ended} have ended meanwhile");
+    dialling.shutdown().await;
+    drop(listener);
+    host.runtime().destroy(&id).await.unwrap();
     host.wait_until_clean().await;
 }

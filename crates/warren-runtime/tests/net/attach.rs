@@ -1,7 +1,6 @@
 //! Making and removing the network of a sandbox.
 
 use std::{
-    io::Write,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -11,10 +10,11 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt},
     thread::{CapabilitySet, CapabilitySets, Gid, Uid},
 };
+use tokio::io::AsyncWriteExt as _;
 use warren_runtime::net::{Net, NetConfig, interface_name};
 use warren_sys::netlink::{Socket, nftables, route};
 
-use crate::lab::{PATIENCE, PUBLIC, config, in_lab, inside, link_names};
+use crate::lab::{PATIENCE, PUBLIC, config, in_lab, inside, link_names, runtime_here};
 
 #[test]
 fn attach_makes_a_namespace_and_detach_leaves_nothing() {
@@ -237,16 +237,21 @@ fn dial_reaches_loopback_ports_of_the_sandbox() {
             let four = TcpListener::bind("127.0.0.1:3000").unwrap();
             (four, TcpListener::bind("[::1]:3001").unwrap())
         });
+        let runtime = runtime_here();
+        let dial = |port| {
+            let sockets = net.dialling(attached.netns.as_fd()).unwrap();
+            runtime.block_on(sockets.connect(port))
+        };
         for (listener, port) in [(four, 3000), (six, 3001)] {
-            let mut stream = net.dial(attached.netns.as_fd(), port).unwrap();
-            stream.write_all(b"hello").unwrap();
+            let mut stream = dial(port).unwrap();
+            runtime.block_on(stream.write_all(b"hello")).unwrap();
             drop(stream);
             let (mut accepted, _) = listener.accept().unwrap();
             let mut text = String::new();
             std::io::Read::read_to_string(&mut accepted, &mut text).unwrap();
             assert_eq!(text, "hello");
         }
-        let error = net.dial(attached.netns.as_fd(), 3002).unwrap_err();
+        let error = dial(3002).unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();
         assert!(source.contains("refused"), "{source}");
     });
