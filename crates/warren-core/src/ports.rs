@@ -27,6 +27,11 @@ const EVERY: Duration = Duration::from_millis(500);
 /// A look at all of them is followed by a pause this many times as long, at least.
 const REST: u32 = 40;
 
+/// How many changes of one sandbox are told at once, and how many more with each look that follows.
+/// A guest may open and close as many ports as it likes, and the history of events is everybody's.
+const BURST: usize = 64;
+const MORE: usize = 1;
+
 /// One sandbox of an owner, or all.
 type Followed = (Owner, Option<SandboxId>);
 
@@ -88,8 +93,43 @@ impl Drop for Following {
     }
 }
 
-/// The ports of each sandbox as they were seen last.
-type Known = HashMap<SandboxId, BTreeSet<Port>>;
+/// What was told of each sandbox.
+type Known = HashMap<SandboxId, Told>;
+
+/// The ports of a sandbox as far as they were told.
+#[derive(Debug)]
+struct Told {
+    ports: BTreeSet<Port>,
+    /// How many changes may be told now.
+    allowance: usize,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { ports: BTreeSet::new(), allowance: BURST }
+    }
+}
+
+impl Told {
+    /// The changes to `now` that may be told: kind and port. The rest come with later looks, where
+    /// they are changes still.
+    fn take(&mut self, now: &BTreeSet<Port>) -> Vec<(EventKind, Port)> {
+        let has = |ports: &BTreeSet<Port>, number| ports.iter().any(|port| port.number == number);
+        let gone = self.ports.iter().filter(|port| !has(now, port.number));
+        let new = now.iter().filter(|port| !has(&self.ports, port.number));
+        let gone = gone.map(|port| (EventKind::PortClosed, *port));
+        let all = gone.chain(new.map(|port| (EventKind::PortOpened, *port)));
+        let changes: Vec<_> = all.take(self.allowance).collect();
+        for (kind, port) in &changes {
+            match kind {
+                EventKind::PortClosed => self.ports.remove(port),
+                _ => self.ports.insert(*port),
+            };
+        }
+        self.allowance = BURST.min(self.allowance.saturating_sub(changes.len()) + MORE);
+        changes
+    }
+}
 
 /// Looks, for as long as somebody follows, until dropped.
 pub(crate) async fn watch(shared: Arc<Shared>) {
@@ -129,32 +169,47 @@ async fn look(shared: &Shared, known: &mut Known) -> Result<(), RuntimeError> {
             // It has ended meanwhile.
             Err(_gone) => continue,
         };
-        let before = known.insert(sandbox.id, now.clone()).unwrap_or_default();
-        let events = changes(shared, &sandbox, (&before, &now));
-        if !events.is_empty() {
-            shared.store.save(sandbox, events);
+        let changes = known.entry(sandbox.id).or_default().take(&now);
+        if !changes.is_empty() {
+            // Not with the row: it may have changed while the ports were read.
+            let events = changes.into_iter().map(|change| event(shared, &sandbox, change));
+            shared.store.announce(events.collect());
         }
     }
     Ok(())
 }
 
-fn changes(
-    shared: &Shared,
-    sandbox: &Sandbox,
-    (before, now): (&BTreeSet<Port>, &BTreeSet<Port>),
-) -> Vec<Draft> {
-    let has = |ports: &BTreeSet<Port>, number| ports.iter().any(|port| port.number == number);
-    let event = |kind, port: &Port| {
-        let mut detail = BTreeMap::from([
-            ("port".to_owned(), port.number.to_string()),
-            ("loopback".to_owned(), port.loopback.to_string()),
-        ]);
-        detail.extend(sandbox.name.clone().map(|name| ("name".to_owned(), name)));
-        let time = shared.clock.now();
-        Draft { time, kind, owner: sandbox.owner.clone(), sandbox: sandbox.id, detail }
-    };
-    let closed = before.iter().filter(|port| !has(now, port.number));
-    let opened = now.iter().filter(|port| !has(before, port.number));
-    let closed = closed.map(|port| event(EventKind::PortClosed, port));
-    closed.chain(opened.map(|port| event(EventKind::PortOpened, port))).collect()
+fn event(shared: &Shared, sandbox: &Sandbox, (kind, port): (EventKind, Port)) -> Draft {
+    let mut detail = BTreeMap::from([
+        ("port".to_owned(), port.number.to_string()),
+        ("loopback".to_owned(), port.loopback.to_string()),
+    ]);
+    detail.extend(sandbox.name.clone().map(|name| ("name".to_owned(), name)));
+    let time = shared.clock.now();
+    Draft { time, kind, owner: sandbox.owner.clone(), sandbox: sandbox.id, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ports(numbers: impl IntoIterator<Item = u16>) -> BTreeSet<Port> {
+        numbers.into_iter().map(|number| Port { number, loopback: true }).collect()
+    }
+
+    #[test]
+    fn a_guest_that_opens_all_ports_is_told_of_bit_by_bit() {
+        let mut told = Told::default();
+        assert_eq!(told.take(&ports(1..=20_000)).len(), BURST);
+        for _look in 0..100 {
+            assert_eq!(told.take(&ports(1..=20_000)).len(), MORE);
+        }
+        // What has gone before it was told is not told at all.
+        let mut left = told.take(&ports([])).len();
+        for _look in 0..300 {
+            left += told.take(&ports([])).len();
+        }
+        assert_eq!(left, BURST + 100 * MORE);
+        assert_eq!(told.take(&ports(1..=100)).len(), BURST, "quiet times count");
+    }
 }

@@ -113,7 +113,7 @@ impl Driver {
                 answer(reply, changed);
             }
             Command::Expose(change, reply) => {
-                let exposed = self.expose(*change);
+                let exposed = self.expose(*change).await;
                 answer(reply, exposed.map(|()| self.published()));
             }
             Command::Capture(snapshot, haste, reply) => {
@@ -187,11 +187,13 @@ impl Driver {
     }
 
     /// Changes who reaches its ports from outside.
-    fn expose(&mut self, change: ExposureChange) -> Result<(), SandboxError> {
+    async fn expose(&mut self, change: ExposureChange) -> Result<(), SandboxError> {
         self.sandbox.exposure = self.sandbox.exposure.after(change)?;
         self.publish();
         self.save([]);
-        Ok(())
+        // Whoever was told that a link is good for nothing must not find it good after a crash.
+        let stored = self.shared.store.flush().await;
+        stored.map_err(SandboxError::store("store who reaches the ports"))
     }
 
     /// Removes the sandbox and its row.
