@@ -4,14 +4,16 @@
 //! replaced by as many asterisks, so that lengths and frames stay as they are. A host that wants to
 //! give a secret away can encode it so that nobody finds it: this is against accidents.
 
-use std::fmt;
+mod forms;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use std::{fmt, ops::Range};
+
+use aho_corasick::AhoCorasick;
 use bytes::{Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 use crate::credentials::Secret;
+use forms::forms;
 
 /// What is shorter would be found everywhere.
 const SHORTEST: usize = 8;
@@ -43,10 +45,8 @@ impl Masks {
             .collect();
         forms.sort_unstable_by(|a, b| a.as_slice().cmp(b.as_slice()));
         forms.dedup();
-        let mut builder = AhoCorasick::builder();
-        builder.match_kind(MatchKind::LeftmostLongest);
         // Too many bytes for a finder would be secrets of gigabytes.
-        let finder = builder.build(forms.iter().map(|it| it.as_slice())).ok();
+        let finder = AhoCorasick::new(forms.iter().map(|it| it.as_slice())).ok();
         let longest = forms.iter().map(|form| form.len()).max().unwrap_or(0);
         Self { finder: finder.filter(|_| longest > 0), forms, longest }
     }
@@ -59,14 +59,18 @@ impl Masks {
 
     /// Hides everything that is whole in these bytes, and says whether there was any.
     pub(crate) fn hide(&self, bytes: &mut [u8]) -> bool {
-        let Some(finder) = &self.finder else { return false };
-        let found: Vec<_> = finder.find_iter(&*bytes).map(|it| it.range()).collect();
+        let found = self.find(bytes);
         for range in &found {
-            if let Some(part) = bytes.get_mut(range.clone()) {
-                part.fill(ASTERISK);
-            }
+            blot(bytes, range.clone());
         }
         !found.is_empty()
+    }
+
+    /// Where something to hide is, whole. Forms of several secrets may overlap, or one may begin
+    /// with another: each is found.
+    fn find(&self, bytes: &[u8]) -> Vec<Range<usize>> {
+        let Some(finder) = &self.finder else { return Vec::new() };
+        finder.find_overlapping_iter(bytes).map(|it| it.range()).collect()
     }
 
     /// How many bytes at the end may be the beginning of something to hide.
@@ -76,88 +80,38 @@ impl Masks {
             .rev()
             .find(|length| {
                 let end = bytes.get(bytes.len() - length..).unwrap_or_default();
-                self.forms.iter().any(|form| form.starts_with(end))
+                self.forms.iter().any(|form| form.len() > *length && form.starts_with(end))
             })
             .unwrap_or(0)
     }
 }
 
-/// Every form in which a value is looked for.
-fn forms(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    let mut forms = vec![value.to_vec()];
-    if value.len() >= SHORTEST {
-        for upper in [true, false] {
-            forms.push(percent(value, upper, false));
-            forms.push(percent(value, upper, true));
-            forms.push(hex(value, upper));
-        }
-        forms.push(json(value));
-        for skipped in 0..3 {
-            forms.push(base64(value, skipped, &STANDARD));
-            forms.push(base64(value, skipped, &URL_SAFE));
-        }
+fn blot(bytes: &mut [u8], range: Range<usize>) {
+    if let Some(part) = bytes.get_mut(range) {
+        part.fill(ASTERISK);
     }
-    forms.into_iter().map(Zeroizing::new).collect()
-}
-
-/// As in a target or, with `form`, as in the fields of a form.
-fn percent(value: &[u8], upper: bool, form: bool) -> Vec<u8> {
-    let encode = |byte: &u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => vec![*byte],
-        b' ' if form => vec![b'+'],
-        other if upper => format!("%{other:02X}").into_bytes(),
-        other => format!("%{other:02x}").into_bytes(),
-    };
-    value.iter().flat_map(encode).collect()
-}
-
-fn hex(value: &[u8], upper: bool) -> Vec<u8> {
-    let digits = |byte: &u8| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") };
-    value.iter().map(digits).collect::<String>().into_bytes()
-}
-
-/// As in a string of JSON, with as few escapes as there must be.
-fn json(value: &[u8]) -> Vec<u8> {
-    let escape = |byte: &u8| match byte {
-        b'"' => b"\\\"".to_vec(),
-        b'\\' => b"\\\\".to_vec(),
-        b'\n' => b"\\n".to_vec(),
-        b'\r' => b"\\r".to_vec(),
-        b'\t' => b"\\t".to_vec(),
-        other => vec![*other],
-    };
-    value.iter().flat_map(escape).collect()
-}
-
-/// What is the same of the value in base64 wherever it begins: `skipped` bytes after a multiple of
-/// three. Each digit holds six bits; those that hold bits of neighbours are left out.
-fn base64(value: &[u8], skipped: usize, engine: &impl base64::Engine) -> Vec<u8> {
-    let mut bytes = Zeroizing::new(vec![0; skipped]);
-    bytes.extend_from_slice(value);
-    let digits = Zeroizing::new(engine.encode(&*bytes));
-    let from = (skipped * 8).div_ceil(6);
-    let to = bytes.len() * 8 / 6;
-    digits.as_bytes().get(from..to).unwrap_or_default().to_vec()
 }
 
 /// Hides what is looked for in a stream, over the borders of its pieces.
 #[derive(Debug)]
 pub(crate) struct Filter {
     masks: std::sync::Arc<Masks>,
+    /// What is kept, as it came.
     held: BytesMut,
+    /// How much at its beginning is hidden, whatever follows: the end of something that was found.
+    hidden: usize,
 }
 
 impl Filter {
     pub(crate) fn new(masks: std::sync::Arc<Masks>) -> Self {
-        Self { masks, held: BytesMut::new() }
+        Self { masks, held: BytesMut::new(), hidden: 0 }
     }
 
     /// Takes the next piece, and gives what is certain.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Bytes {
         self.held.extend_from_slice(piece);
-        self.masks.hide(&mut self.held);
         let open = self.masks.open(&self.held);
-        self.held.split_to(self.held.len() - open).freeze()
+        self.give(self.held.len() - open)
     }
 
     /// How many bytes are kept because they may be the beginning of something.
@@ -167,7 +121,21 @@ impl Filter {
 
     /// Gives what is kept: nothing more comes, or nothing has come for too long.
     pub(crate) fn flush(&mut self) -> Bytes {
-        self.held.split().freeze()
+        self.give(self.held.len())
+    }
+
+    /// Gives so many bytes. What is found in the rest may be a part of something longer and is left
+    /// as it came, to be found again with what follows.
+    fn give(&mut self, count: usize) -> Bytes {
+        let found = self.masks.find(&self.held);
+        let mut given = self.held.split_to(count);
+        blot(&mut given, 0..self.hidden.min(count));
+        self.hidden = self.hidden.saturating_sub(count);
+        for range in found.into_iter().filter(|it| it.start < count) {
+            self.hidden = self.hidden.max(range.end.saturating_sub(count));
+            blot(&mut given, range.start..range.end.min(count));
+        }
+        given.freeze()
     }
 }
 
@@ -175,7 +143,7 @@ impl Filter {
 mod tests {
     use std::sync::Arc;
 
-    use base64::Engine as _;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     use super::*;
 
@@ -210,6 +178,34 @@ mod tests {
                 let hidden = "*".repeat(form.len());
                 assert_eq!(text, format!("before {hidden} after"), "{form} {at_once}");
             }
+        }
+    }
+
+    /// What a filter for these makes of a text that comes in two pieces.
+    fn cut(values: &[&str], text: &str, at: usize) -> String {
+        let mut filter = Filter::new(masks(values));
+        let (before, after) = text.as_bytes().split_at(at);
+        let mut out = filter.push(before).to_vec();
+        out.extend(filter.push(after));
+        out.extend(filter.flush());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_longer_of_two_secrets_that_begin_alike_is_hidden_whole() {
+        let values = ["tok_12345678", "tok_12345678XYZ"];
+        let text = "a tok_12345678XYZ b tok_12345678 c tok_12345678X";
+        let hidden = "a *************** b ************ c ************X";
+        for at in 0..text.len() {
+            assert_eq!(cut(&values, text, at), hidden, "{at}");
+        }
+    }
+
+    #[test]
+    fn secrets_that_overlap_are_both_hidden() {
+        let text = "x abcdefghijkl y";
+        for at in 0..text.len() {
+            assert_eq!(cut(&["abcdefgh", "efghijkl"], text, at), "x ************ y", "{at}");
         }
     }
 
