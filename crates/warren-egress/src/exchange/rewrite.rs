@@ -41,7 +41,7 @@ pub(super) fn limits<B>(rule: &HostRule, request: &Request<B>) -> Result<(), Rea
 }
 
 /// A path without escapes, as it is compared. `None` for one that a service may read as another:
-/// with `.` or `..` or an escaped slash in it.
+/// with `.` or `..` in it, an escaped slash, or an escape of an escape: some read it twice.
 fn plain_path(path: &str) -> Option<String> {
     let mut plain = Vec::with_capacity(path.len());
     let mut rest = path.bytes();
@@ -50,7 +50,7 @@ fn plain_path(path: &str) -> Option<String> {
             let high = char::from(rest.next()?).to_digit(16)?;
             let low = char::from(rest.next()?).to_digit(16)?;
             match u8::try_from(high * 16 + low).ok()? {
-                b'/' => return None,
+                b'/' | b'%' => return None,
                 other => other,
             }
         } else {
@@ -272,6 +272,8 @@ mod tests {
             "/repos/me/../you",
             "/repos/me/%2e%2e/you",
             "/repos/me/%2E./you",
+            "/repos/me/%252e%252e/you",
+            "/repos/me/%25",
             "/repos/me/..;x/you",
             "/repos/me/..%2fyou",
             "/repos/me/..%5cyou",
