@@ -5,40 +5,45 @@
 //! both directions. A client's connection has at most one to the other side at a time, in the same
 //! version of HTTP.
 
+mod activity;
 mod body;
 mod headers;
 pub(crate) mod naming;
 mod outside;
 mod rewrite;
 mod sender;
+mod tasks;
 mod tunnel;
+mod way;
 
 use std::{
     collections::BTreeSet,
     convert::Infallible,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{net::TcpStream, sync::watch};
+use warren_http::{Held, declare_length};
 
 use crate::{
     credentials::{Credentials, HostRule},
-    io::Stream,
+    io::{Stream, closed},
     mask::Masks,
     name::HostName,
     outside::OutsideError,
     passport::{Asked, Denied, Reason},
     refuse,
 };
+use activity::Activity;
 pub(crate) use outside::{Outside, Tls};
-use sender::{Sender, Unsent};
+use tasks::Tasks;
+use way::{SendError, Way};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -48,8 +53,23 @@ const MOST_NAMES: usize = 64;
 /// How many fields a request may have, and how long all of them may be.
 const MOST_HEADERS: usize = 200;
 const LONGEST_HEAD: usize = 128 * 1024;
-/// How long a client may say nothing between two requests.
-const BETWEEN_REQUESTS: Duration = Duration::from_secs(10 * 60);
+/// How many requests of HTTP/2 may be under way on one connection: as many as clients begin with
+/// before they are told how many (RFC 9113, section 6.5.2).
+const MOST_STREAMS: u32 = 100;
+/// How many bytes of a request of HTTP/2, of all on a connection, and of a response wait here. The
+/// client is on this host: more would make nothing faster.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+const SEND_BUFFER: usize = 16 * 1024;
+
+/// What ends a client's connection besides its two sides.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// The rules change.
+    pub(crate) changes: watch::Receiver<u64>,
+    /// The client's socket, of which it is watched whether the client is there.
+    pub(crate) client: Arc<TcpStream>,
+}
 
 /// Serves a client's connection until it is over. `first` is a connection to the other side that
 /// is there already.
@@ -57,49 +77,54 @@ pub(crate) async fn serve(
     inside: impl Stream,
     outside: Outside,
     first: Option<Box<dyn Stream>>,
-    changes: watch::Receiver<u64>,
+    ends: Ends,
 ) -> io::Result<()> {
     let exchange = Arc::new(Exchange {
         outside,
+        activity: Arc::default(),
         names: Mutex::default(),
-        sender: Mutex::default(),
-        connections: Mutex::default(),
-        tunnels: Mutex::default(),
+        way: Way::default(),
+        tunnels: Tasks::default(),
     });
     if let Some(first) = first {
-        let (sender, driver) =
-            Sender::over(first, exchange.outside.h2).await.map_err(io::Error::other)?;
-        lock(&exchange.connections).spawn(driver);
-        *lock(&exchange.sender) = Some(sender);
+        let begun = exchange.way.begin(first, exchange.outside.h2, &exchange.activity).await;
+        begun.map_err(io::Error::other)?;
     }
+    let Ends { changes, client } = ends;
     let ended = tokio::select! {
-        ended = requests(inside, &exchange) => ended,
+        ended = exchange.both(inside, client) => ended,
         () = exchange.forbidden(changes) => Err(io::ErrorKind::PermissionDenied.into()),
     };
     // Tasks hold the exchange through what they send: without this they would keep each other.
-    drop(lock(&exchange.sender).take());
-    lock(&exchange.connections).abort_all();
-    lock(&exchange.tunnels).abort_all();
+    exchange.way.end();
+    exchange.tunnels.end();
     ended
 }
 
 async fn requests(inside: impl Stream, exchange: &Arc<Exchange>) -> io::Result<()> {
     let service = service_fn(|request| {
         let exchange = Arc::clone(exchange);
-        async move { Ok::<_, Infallible>(exchange.answer(request).await) }
+        async move {
+            let open = exchange.activity.request();
+            let response = exchange.answer(request).await;
+            Ok::<_, Infallible>(response.map(|body| Held::new(body, open)))
+        }
     });
     let io = TokioIo::new(inside);
     let ended = if exchange.outside.h2 {
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(LONGEST_HEAD).unwrap_or(u32::MAX))
-            .enable_connect_protocol()
+            .max_concurrent_streams(MOST_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
             .serve_connection(io, service)
             .await
     } else {
         hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(BETWEEN_REQUESTS)
+            .header_read_timeout(exchange.outside.patience.between)
             .max_buf_size(LONGEST_HEAD)
             .max_headers(MOST_HEADERS)
             .preserve_header_case(true)
@@ -108,9 +133,6 @@ async fn requests(inside: impl Stream, exchange: &Arc<Exchange>) -> io::Result<(
             .with_upgrades()
             .await
     };
-    // An upgraded connection is over for HTTP, and goes on for itself.
-    let mut tunnels = std::mem::take(&mut *lock(&exchange.tunnels));
-    while tunnels.join_next().await.is_some() {}
     ended.map_err(io::Error::other)
 }
 
@@ -118,17 +140,33 @@ async fn requests(inside: impl Stream, exchange: &Arc<Exchange>) -> io::Result<(
 #[derive(Debug)]
 struct Exchange {
     outside: Outside,
+    activity: Arc<Activity>,
     /// What was allowed on this connection so far.
     names: Mutex<BTreeSet<Option<HostName>>>,
-    /// The connection to the other side, where there is one that is free.
-    sender: Mutex<Option<Sender>>,
-    /// What drives connections to the other side.
-    connections: Mutex<JoinSet<()>>,
+    /// The connection to the other side.
+    way: Way,
     /// Connections that were upgraded to something else.
-    tunnels: Mutex<JoinSet<()>>,
+    tunnels: Tasks,
 }
 
 impl Exchange {
+    /// Serves requests, and then what the connection has become.
+    async fn both(self: &Arc<Self>, inside: impl Stream, client: Arc<TcpStream>) -> io::Result<()> {
+        let patience = &self.outside.patience;
+        let ended = tokio::select! {
+            ended = requests(inside, self) => ended,
+            () = self.activity.quiet(patience, closed(client)) => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        };
+        // An upgraded connection is over for HTTP, and goes on for itself.
+        let mut tunnels = self.tunnels.take();
+        tokio::select! {
+            () = async { while tunnels.join_next().await.is_some() {} } => ended,
+            () = self.activity.idle(patience.idle) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match self.admit(&request) {
             Ok(grant) => self.forward(request, grant).await,
@@ -147,7 +185,9 @@ impl Exchange {
             let status = StatusCode::MISDIRECTED_REQUEST;
             return Err(self.refuse(name, None, Reason::Contradiction, status));
         }
-        let asked = self.asked(name.as_ref(), false);
+        // An answer may have expired meanwhile: the connection is there, and stays good.
+        let established = lock(&self.names).contains(&name);
+        let asked = self.asked(name.as_ref(), established);
         let verdict = self.outside.passport.decide(&asked);
         if !verdict.allowed {
             let given = name.is_some() || verdict.rule.is_some();
@@ -209,38 +249,34 @@ impl Exchange {
         mut request: Request<Incoming>,
         grant: Option<Grant>,
     ) -> Response<Body> {
-        let upgrade = tunnel::wanted(&mut request);
-        let request = match headers::outgoing(request, &self.outside, upgrade.is_some()) {
+        let (upgrade, protocol) = tunnel::wanted(&mut request).unzip();
+        let request = match headers::outgoing(request, &self.outside, protocol) {
             Ok(request) => request.map(|body| body.map_err(BoxError::from).boxed_unsync()),
             Err(reason) => return refuse::answer(StatusCode::BAD_REQUEST, reason),
         };
         let rule = grant.as_ref().and_then(|grant| Some((grant.rule()?, grant.reveal)));
         let masks = rule.filter(|(_, reveal)| *reveal).map(|(rule, _)| Arc::clone(&rule.masks));
-        let request = match rule {
+        let mut request = match rule {
             None => request,
             Some((rule, reveal)) => match changed(request, rule, reveal).await {
                 Ok(request) => request,
                 Err(reason) => return refuse::answer(StatusCode::BAD_REQUEST, &reason.to_string()),
             },
         };
-        let mut response = match self.send(request).await {
+        if !self.outside.h2 {
+            let (mut head, body) = request.into_parts();
+            declare_length(&mut head.headers, &body);
+            request = Request::from_parts(head, body);
+        }
+        let mut response = match self.way.send(request, &self.outside, &self.activity).await {
             Ok(response) => response,
             Err(failed) => return self.failed(&failed),
         };
-        let switched = tunnel::switched(&mut response);
-        match (upgrade, switched) {
-            (Some(inside), Some(outside)) => {
-                lock(&self.tunnels).spawn(tunnel::run(inside, outside, masks.clone()));
-            }
-            (None, Some(_)) => {
-                return refuse::answer(
-                    StatusCode::BAD_GATEWAY,
-                    "the other side switched protocols",
-                );
-            }
-            (_, None) => {}
-        }
-        headers::incoming(&mut response, self.outside.h2);
+        let protocol = match self.switched(upgrade, &mut response, masks.as_ref()) {
+            Ok(protocol) => protocol,
+            Err(reason) => return refuse::answer(StatusCode::BAD_GATEWAY, reason),
+        };
+        headers::incoming(&mut response, self.outside.h2, protocol);
         let response = response.map(|body| body.map_err(BoxError::from).boxed_unsync());
         match masks {
             Some(masks) => hidden(response, &masks),
@@ -248,40 +284,21 @@ impl Exchange {
         }
     }
 
-    /// Sends a request on the connection that is there, or on a new one.
-    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let request = match self.kept() {
-            Some(mut sender) => match sender.send(request).await {
-                Ok(response) => return Ok(self.keep(sender, response)),
-                // The other side had closed it meanwhile, as servers do.
-                Err(Unsent::Untouched(request)) => *request,
-                Err(Unsent::Failed(source)) => return Err(SendError::Broke(source)),
-            },
-            None => request,
-        };
-        let (mut sender, driver) = Sender::connect(&self.outside).await?;
-        lock(&self.connections).spawn(driver);
-        if let Some(another) = sender.another() {
-            // Requests of HTTP/2 do not wait for each other.
-            *lock(&self.sender) = Some(another);
+    /// Joins both sides of a connection that becomes something else, if it does; gives what.
+    fn switched(
+        &self,
+        upgrade: Option<OnUpgrade>,
+        response: &mut Response<Incoming>,
+        masks: Option<&Arc<Masks>>,
+    ) -> Result<Option<HeaderValue>, &'static str> {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(None);
         }
-        match sender.send(request).await {
-            Ok(response) => Ok(self.keep(sender, response)),
-            Err(Unsent::Untouched(_)) => Err(SendError::Closed),
-            Err(Unsent::Failed(source)) => Err(SendError::Broke(source)),
-        }
-    }
-
-    /// The connection that is there. One of HTTP/1 is free only when its last request is done.
-    fn kept(&self) -> Option<Sender> {
-        let mut slot = lock(&self.sender);
-        let another = slot.as_ref().and_then(Sender::another);
-        another.or_else(|| slot.take())
-    }
-
-    fn keep(&self, sender: Sender, response: Response<Incoming>) -> Response<Incoming> {
-        *lock(&self.sender) = Some(sender);
-        response
+        let inside = upgrade.ok_or("the other side switched protocols")?;
+        let (outside, protocol) = tunnel::switched(response)
+            .ok_or("the other side did not say to which protocol it switched")?;
+        self.tunnels.spawn(tunnel::run(inside, outside, masks.cloned()));
+        Ok(Some(protocol))
     }
 
     fn failed(&self, failed: &SendError) -> Response<Body> {
@@ -290,7 +307,7 @@ impl Exchange {
             return *self.refuse(None, None, reason, StatusCode::FORBIDDEN);
         }
         tracing::debug!(error = failed as &dyn std::error::Error, "no answer: {failed}");
-        refuse::answer(StatusCode::BAD_GATEWAY, &told(failed))
+        refuse::answer(StatusCode::BAD_GATEWAY, &failed.told())
     }
 
     /// Returns when something that was allowed on this connection is not any more.
@@ -346,30 +363,6 @@ fn hidden(mut response: Response<Body>, masks: &Arc<Masks>) -> Response<Body> {
     // It may repeat what it was sent as well.
     response.extensions_mut().remove::<hyper::ext::ReasonPhrase>();
     response.map(|body| body::masked(body, masks))
-}
-
-/// Why a request has no answer.
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error("the other side was not reached")]
-    Outside(#[from] OutsideError),
-    #[error("the other side does not speak this version of HTTP")]
-    Handshake(#[source] hyper::Error),
-    #[error("the other side broke the connection")]
-    Broke(#[source] hyper::Error),
-    #[error("the other side closed the connection")]
-    Closed,
-}
-
-/// An error with what caused it: all of it is about what the sandbox asked for.
-fn told(failed: &SendError) -> String {
-    let mut text = failed.to_string();
-    let mut source = std::error::Error::source(failed);
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,12 +1,12 @@
 //! One connection of a sandbox from beginning to end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch};
 
 use crate::{
     exchange, intercept,
-    io::Inside,
+    io::{self, Stream},
     name::HostName,
     outside::{self, OutsideError},
     passport::{Asked, Denied, Passport, Reason},
@@ -15,11 +15,38 @@ use crate::{
     trust::{Trust, TrustError, Versions},
 };
 
+/// How long nothing may happen on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// While something is under way; twice that at most where bytes pass unseen.
+    pub idle: Duration,
+    /// Between two requests.
+    pub between: Duration,
+    /// While a request is under way and the client sends no more: it has said so, or is gone.
+    pub closed: Duration,
+}
+
+impl Patience {
+    pub(crate) fn shortest(&self) -> Duration {
+        self.idle.min(self.between).min(self.closed)
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(2 * 60 * 60),
+            between: Duration::from_secs(10 * 60),
+            closed: Duration::from_secs(60),
+        }
+    }
+}
+
 /// How long the gate waits for what, and whom it trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateConfig {
-    /// After how long a connection ends on which nothing moves; twice that at most.
-    pub idle: Duration,
+    /// After how long a connection ends on which nothing happens.
+    pub patience: Patience,
     /// How long a connection to the other side may take to be made.
     pub connect: Duration,
     /// Certificate authorities that are trusted besides those of the host, as PEM.
@@ -29,7 +56,7 @@ pub struct GateConfig {
 impl Default for GateConfig {
     fn default() -> Self {
         Self {
-            idle: Duration::from_secs(2 * 60 * 60),
+            patience: Patience::default(),
             connect: Duration::from_secs(15),
             additional_roots: Vec::new(),
         }
@@ -80,10 +107,10 @@ impl Gate {
 pub(crate) enum Ended {
     /// The sandbox's side broke.
     #[error("the sandbox's side broke")]
-    Inside(#[source] io::Error),
+    Inside(#[source] std::io::Error),
     /// One of the two sides broke, or nothing moved.
     #[error("the connection broke")]
-    Broke(#[source] io::Error),
+    Broke(#[source] std::io::Error),
     /// There was none to the other side.
     #[error("the other side was not reached")]
     Outside(#[source] OutsideError),
@@ -112,12 +139,24 @@ impl Connection<'_> {
         match first {
             First::Tls(hello) => self.tls(stream, &bytes, &hello, changes).await,
             First::Http1 | First::Http2 => {
-                let inside = Inside::new(bytes, stream, Arc::clone(&self.passport));
+                let (inside, ends) = self.inside(bytes, stream, changes);
                 let to = self.outside(first == First::Http2, None);
-                exchange::serve(inside, to, None, changes).await.map_err(Ended::Broke)
+                exchange::serve(inside, to, None, ends).await.map_err(Ended::Broke)
             }
             First::Other => self.pass(stream, &bytes, None, Reason::NoName, changes).await,
         }
+    }
+
+    /// From where requests come, and what ends them.
+    fn inside(
+        &self,
+        first: Vec<u8>,
+        stream: TcpStream,
+        changes: watch::Receiver<u64>,
+    ) -> (impl Stream + use<>, exchange::Ends) {
+        let stream = Arc::new(stream);
+        let inside = io::inside(first, Arc::clone(&stream), Arc::clone(&self.passport));
+        (inside, exchange::Ends { changes, client: stream })
     }
 
     /// Where requests go.
@@ -126,6 +165,7 @@ impl Connection<'_> {
             destination: self.destination,
             passport: Arc::clone(&self.passport),
             connect: self.config.connect,
+            patience: self.config.patience,
             h2,
             tls: name.map(|name| exchange::Tls { name, trust: Arc::clone(self.trust) }),
         }
@@ -167,10 +207,10 @@ impl Connection<'_> {
         if let Err(reason) = self.decide(Some(name), Some(name), Reason::Rule) {
             return alert(stream, reason).await;
         }
-        let inside = Inside::new(bytes.to_vec(), stream, Arc::clone(&self.passport));
+        let (inside, ends) = self.inside(bytes.to_vec(), stream, changes);
         let versions = Versions { h2: hello.h2, http1: hello.http1 };
         let to = self.outside(false, Some(name.clone()));
-        intercept::serve(inside, to, name, versions, changes).await.map_err(Ended::Broke)
+        intercept::serve(inside, to, name, versions, ends).await.map_err(Ended::Broke)
     }
 
     /// Passes on what nothing can be said to.
@@ -233,7 +273,7 @@ impl Connection<'_> {
         };
         let asked = Asked { name, destination: self.destination, established: true };
         tokio::select! {
-            ended = relay::relay(bytes, &stream, &outside, passport, self.config.idle) => {
+            ended = relay::relay(bytes, &stream, &outside, passport, self.config.patience.idle) => {
                 ended.map_err(Ended::Broke)
             }
             rule = forbidden(passport, asked, changes) => {

@@ -5,11 +5,11 @@
 
 use std::{io, time::Duration};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    exchange::{self, Outside},
+    exchange::{self, Ends, Outside},
     io::Stream,
     name::HostName,
     trust::Versions,
@@ -24,7 +24,7 @@ pub(crate) async fn serve(
     mut outside: Outside,
     name: &HostName,
     versions: Versions,
-    changes: watch::Receiver<u64>,
+    ends: Ends,
 ) -> io::Result<()> {
     let Some(credentials) = outside.passport.credentials() else {
         return Err(io::ErrorKind::PermissionDenied.into());
@@ -43,5 +43,5 @@ pub(crate) async fn serve(
     let server = credentials.authority.server(name, outside.h2).map_err(io::Error::other)?;
     let accepted = timeout(PATIENCE, TlsAcceptor::from(server).accept(inside)).await;
     let inside = accepted.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-    exchange::serve(inside, outside, first, changes).await
+    exchange::serve(inside, outside, first, ends).await
 }

@@ -51,7 +51,7 @@ mod trust;
 
 pub use authority::Authority;
 pub use credentials::{Credentials, HostRule};
-pub use gate::{Gate, GateConfig};
+pub use gate::{Gate, GateConfig, Patience};
 pub use name::HostName;
 pub use outside::proxy::{Proxy, ProxyKind};
 pub use passport::{Asked, Denied, Passport, Reach, Reason, Verdict};

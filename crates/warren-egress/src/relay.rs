@@ -5,16 +5,12 @@
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
-use rustix::{
-    io::Errno,
-    net::Shutdown,
-    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
-};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::{io::Interest, net::TcpStream, time::sleep};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::passport::Passport;
+use crate::{io::end, passport::Passport};
 
 /// How many bytes go through a buffer before a pipe is worth its two descriptors.
 const BULK: u64 = 256 * 1024;
@@ -69,7 +65,7 @@ pub(crate) fn reset(stream: &TcpStream) {
 }
 
 /// Returns when nothing has moved for a while.
-async fn idle_for(moved: &AtomicU64, idle: Duration) {
+pub(crate) async fn idle_for(moved: &AtomicU64, idle: Duration) {
     let mut before = moved.load(Ordering::Relaxed);
     loop {
         sleep(idle).await;
@@ -90,10 +86,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, count: &impl Fn(u64)) -> io::Res
             Err(_none) => drop(through_buffer(from, to, count, u64::MAX).await?),
         }
     }
-    match rustix::net::shutdown(to, Shutdown::Write) {
-        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-        Err(source) => Err(source.into()),
-    }
+    end(to)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

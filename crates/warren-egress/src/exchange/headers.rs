@@ -8,7 +8,7 @@ use warren_http::strip_hop_by_hop;
 
 use super::Outside;
 
-/// Makes a client's request one that can be sent.
+/// Makes a client's request one that can be sent, and that asks to change to `protocol`, if any.
 ///
 /// # Errors
 ///
@@ -16,24 +16,21 @@ use super::Outside;
 pub(super) fn outgoing<B>(
     request: Request<B>,
     outside: &Outside,
-    upgrade: bool,
+    protocol: Option<HeaderValue>,
 ) -> Result<Request<B>, &'static str> {
-    rewritten(request, outside.h2, outside.tls.is_some(), upgrade)
+    rewritten(request, outside.h2, outside.tls.is_some(), protocol)
 }
 
 fn rewritten<B>(
     request: Request<B>,
     h2: bool,
     tls: bool,
-    upgrade: bool,
+    protocol: Option<HeaderValue>,
 ) -> Result<Request<B>, &'static str> {
-    if request.method() == Method::CONNECT
-        && request.extensions().get::<hyper::ext::Protocol>().is_none()
-    {
+    if request.method() == Method::CONNECT {
         return Err("CONNECT is not passed on");
     }
     let (mut parts, body) = request.into_parts();
-    let protocol = parts.headers.get(header::UPGRADE).cloned().filter(|_| upgrade);
     strip_hop_by_hop(&mut parts.headers);
     // Nothing waits for it: bodies are passed on as they come, and the client was told to go on.
     parts.headers.remove(header::EXPECT);
@@ -62,13 +59,12 @@ fn rewritten<B>(
     Ok(Request::from_parts(parts, body))
 }
 
-/// Makes the other side's response one that can be given to the client.
-pub(super) fn incoming<B>(response: &mut Response<B>, h2: bool) {
-    let switching = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = response.headers().get(header::UPGRADE).cloned().filter(|_| switching);
-    strip_hop_by_hop(response.headers_mut());
+/// Makes the other side's response one that can be given to the client; one that changes to
+/// `protocol`, if any.
+pub(super) fn incoming<B>(response: &mut Response<B>, h2: bool, protocol: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    strip_hop_by_hop(headers);
     if let Some(protocol) = protocol {
-        let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
     }
@@ -102,7 +98,7 @@ mod tests {
             .header("host", "a.example")
             .body(())
             .unwrap();
-        let sent = rewritten(request, false, false, false).unwrap();
+        let sent = rewritten(request, false, false, None).unwrap();
         assert_eq!(sent.uri(), "/x?y");
         let names: Vec<_> = sent.headers().keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names.len(), 3, "{names:?}");
@@ -117,16 +113,17 @@ mod tests {
             let request = Request::builder().uri("/").header("connection", "Upgrade");
             request.header("upgrade", "websocket").header("host", "a").body(()).unwrap()
         };
-        let sent = rewritten(request(), false, false, true).unwrap();
+        let protocol = Some(HeaderValue::from_static("websocket"));
+        let sent = rewritten(request(), false, false, protocol).unwrap();
         assert_eq!(sent.headers()["upgrade"], "websocket");
-        let sent = rewritten(request(), false, false, false).unwrap();
+        let sent = rewritten(request(), false, false, None).unwrap();
         assert!(!sent.headers().contains_key("upgrade"));
     }
 
     #[test]
     fn http2_has_its_host_in_the_target() {
         let request = Request::builder().uri("/x").header("host", "a.example").body(()).unwrap();
-        let sent = rewritten(request, true, true, false).unwrap();
+        let sent = rewritten(request, true, true, None).unwrap();
         assert_eq!(sent.uri(), "https://a.example/x");
         assert!(sent.headers().is_empty());
     }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
+    gate::Patience,
     io::Stream,
     name::HostName,
     outside::{self, OutsideError},
@@ -16,6 +17,7 @@ pub(crate) struct Outside {
     pub(crate) destination: SocketAddr,
     pub(crate) passport: Arc<dyn Passport>,
     pub(crate) connect: Duration,
+    pub(crate) patience: Patience,
     /// Whether both sides speak HTTP/2.
     pub(crate) h2: bool,
     /// With whom TLS is spoken, where it is.

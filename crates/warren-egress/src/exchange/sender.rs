@@ -9,8 +9,15 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
-use super::{Body, Outside, SendError};
+use super::Body;
 use crate::io::Stream;
+
+/// How many bytes of a response of HTTP/2, and of all on a connection, may come before they are
+/// passed on. They wait here: small ones would be slow over long ways, large ones cost memory.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How many bytes of a request of HTTP/2 wait here for the other side.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// What drives a connection, as long as it is polled.
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -31,25 +38,26 @@ pub(super) enum Unsent {
 }
 
 impl Sender {
-    /// Connects to where a connection's requests go. What comes second must be polled.
-    pub(super) async fn connect(outside: &Outside) -> Result<(Self, Driver), SendError> {
-        let (stream, _settled) = outside.open(outside.versions()).await?;
-        Self::over(stream, outside.h2).await
-    }
-
-    /// Speaks HTTP on a connection.
-    pub(super) async fn over(stream: impl Stream, h2: bool) -> Result<(Self, Driver), SendError> {
+    /// Speaks HTTP on a connection. What comes second must be polled.
+    pub(super) async fn over(
+        stream: impl Stream,
+        h2: bool,
+    ) -> Result<(Self, Driver), hyper::Error> {
         let io = TokioIo::new(stream);
         // How a connection ends is seen by the request that is on it.
         if h2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder.timer(TokioTimer::new());
-            let (sender, connection) = builder.handshake(io).await.map_err(SendError::Handshake)?;
+            builder
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_send_buf_size(SEND_BUFFER);
+            let (sender, connection) = builder.handshake(io).await?;
             Ok((Self::Http2(sender), Box::pin(async move { drop(connection.await) })))
         } else {
             let mut builder = http1::Builder::new();
             builder.preserve_header_case(true).max_buf_size(super::LONGEST_HEAD);
-            let (sender, connection) = builder.handshake(io).await.map_err(SendError::Handshake)?;
+            let (sender, connection) = builder.handshake(io).await?;
             let connection = connection.with_upgrades();
             Ok((Self::Http1(sender), Box::pin(async move { drop(connection.await) })))
         }

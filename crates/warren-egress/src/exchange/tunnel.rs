@@ -2,13 +2,14 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, split},
     time::{Instant, timeout},
 };
+use warren_http::upgrade_protocol;
 
 use super::body::held_since;
 use crate::mask::{Filter, Masks};
@@ -18,14 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How much is read at once.
 const BUFFER: usize = 32 * 1024;
 
+/// One side of an upgrade, and the protocol that it is about.
+pub(super) type Side = (OnUpgrade, HeaderValue);
+
 /// The client's side of an upgrade, where it asks for one.
-pub(super) fn wanted<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
-    request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(request))
+pub(super) fn wanted<B>(request: &mut Request<B>) -> Option<Side> {
+    if request.version() == Version::HTTP_2 {
+        return None;
+    }
+    let protocol = upgrade_protocol(request.headers())?;
+    Some((hyper::upgrade::on(request), protocol))
 }
 
 /// The other side of an upgrade, where it agrees to one.
-pub(super) fn switched<B>(response: &mut Response<B>) -> Option<OnUpgrade> {
-    (response.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(response))
+pub(super) fn switched<B>(response: &mut Response<B>) -> Option<Side> {
+    let protocol = upgrade_protocol(response.headers())?;
+    Some((hyper::upgrade::on(response), protocol))
 }
 
 /// Passes bytes on between both sides until they are done, and hides secrets in what comes back:

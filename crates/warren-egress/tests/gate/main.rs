@@ -6,6 +6,7 @@
     reason = "a test asserts by unwrapping, in its helpers too"
 )]
 
+mod connections;
 mod credentials;
 mod origin;
 mod passing;

@@ -16,7 +16,7 @@ use warren_egress::Reason;
 use crate::world::World;
 
 /// Says what was asked, in either version of HTTP.
-async fn describe(stream: TcpStream) {
+pub(crate) async fn describe(stream: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| async move {
         let (parts, body) = request.into_parts();
         let host = parts.headers.get("host").and_then(|it| it.to_str().ok());
@@ -92,6 +92,43 @@ async fn a_second_request_does_not_hide_in_the_first() {
     );
     let answer = ask(&mut world, &asked).await;
     assert!(!answer.contains("/hidden"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_passes_whatever_the_method() {
+    let mut world = World::new(&["a.example"]);
+    let asked = "GET /x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 2\r\nhi\r\n0\r\n\r\n";
+    let answer = ask(&mut world, asked).await;
+    assert!(answer.contains("GET a.example /x 2 bytes"), "{answer}");
+}
+
+#[tokio::test]
+async fn only_what_is_no_http_may_follow() {
+    for (asked, passed) in [("h2c", ""), ("websocket, h2c", "websocket"), ("TLS/1.0", "")] {
+        let mut world = World::new(&["a.example"]);
+        let echo = |mut stream: TcpStream| async move {
+            let mut head = vec![0; 2000];
+            let read = stream.read(&mut head).await.unwrap();
+            let length = format!("HTTP/1.1 200 OK\r\nContent-Length: {read}\r\n\r\n");
+            stream.write_all(length.as_bytes()).await.unwrap();
+            stream.write_all(&head[..read]).await.unwrap();
+        };
+        let server = world.server(echo).await;
+        let mut client = world.connect(server).await;
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: a.example\r\nConnection: upgrade, http2-settings\r\n\
+             Upgrade: {asked}\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        let sent = answer.to_ascii_lowercase();
+        let upgrade = sent.lines().find_map(|line| line.strip_prefix("upgrade: "));
+        assert_eq!(upgrade.unwrap_or_default(), passed, "{answer}");
+        assert!(!sent.contains("http2-settings"), "{answer}");
+    }
 }
 
 #[tokio::test]

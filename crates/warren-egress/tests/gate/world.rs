@@ -15,7 +15,8 @@ use tokio::{
     task::JoinSet,
 };
 use warren_egress::{
-    Asked, Credentials, Denied, Gate, GateConfig, HostName, Passport, Proxy, Reach, Verdict,
+    Asked, Credentials, Denied, Gate, GateConfig, HostName, Passport, Patience, Proxy, Reach,
+    Verdict,
 };
 
 /// Names that may be reached, anywhere; nothing else may.
@@ -26,6 +27,7 @@ pub(crate) struct Names {
     reach: Reach,
     credentials: Mutex<Option<Arc<Credentials>>>,
     answered: AtomicBool,
+    expired: AtomicBool,
     proxy: Mutex<Option<Arc<Proxy>>>,
     changes: watch::Sender<u64>,
     denials: mpsc::UnboundedSender<Denied>,
@@ -49,6 +51,11 @@ impl Names {
         *self.proxy.lock().unwrap() = Some(Arc::new(proxy));
     }
 
+    /// From now on no answer for a name lives any more.
+    pub(crate) fn expire(&self) {
+        self.expired.store(true, Ordering::Relaxed);
+    }
+
     /// From now on every address was answered for every name.
     pub(crate) fn answer_all(&self) {
         self.answered.store(true, Ordering::Relaxed);
@@ -63,7 +70,8 @@ impl Passport for Names {
     fn decide(&self, asked: &Asked<'_>) -> Verdict {
         let allowed = self.allowed.lock().unwrap();
         let allowed = asked.name.map_or(self.nameless, |name| allowed.contains(name.as_str()));
-        Verdict { allowed, rule: None }
+        let lives = asked.established || !self.expired.load(Ordering::Relaxed);
+        Verdict { allowed: allowed && lives, rule: None }
     }
 
     fn reach(&self, _address: IpAddr) -> Reach {
@@ -118,6 +126,7 @@ impl World {
             reach,
             credentials: Mutex::default(),
             answered: AtomicBool::new(false),
+            expired: AtomicBool::new(false),
             proxy: Mutex::default(),
             changes: watch::channel(0).0,
             denials: denials_in,
@@ -127,6 +136,12 @@ impl World {
         passport.allow(allowed);
         let gate = Arc::new(Gate::new(GateConfig::default()).unwrap());
         Self { passport: Arc::new(passport), denials, tasks: JoinSet::new(), gate }
+    }
+
+    /// Has the gate wait no longer than this.
+    pub(crate) fn wait(&mut self, patience: Patience) {
+        let config = GateConfig { patience, ..GateConfig::default() };
+        self.gate = Arc::new(Gate::new(config).unwrap());
     }
 
     /// Has the gate trust this authority too.
