@@ -7,6 +7,7 @@
 //!   | lo    127.0.0.1 ::1 |         |  lo: gateway address/32  <- resolver :53  |
 //!   | eth0  X/32 ---------+--veth---+- wrn<slot>   route X/32    --> rules, NAT |--> outside
 //!   |  default via gateway|         |                                           |
+//!   |  the same by IPv6   |         |                          (see `six.rs`)   |
 //!   +---------------------+         +-------------------------------------------+
 //! ```
 //!
@@ -33,6 +34,7 @@ mod removal;
 pub mod resolver;
 mod rules;
 mod shape;
+pub(crate) mod six;
 mod subnet;
 pub mod uplink;
 mod worker;
@@ -40,13 +42,13 @@ mod worker;
 use std::{
     collections::HashSet,
     io,
-    net::{IpAddr, Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::io::Errno;
-use warren_core::runtime::Traffic;
+use warren_core::{egress::IpNetwork, runtime::Traffic};
 use warren_sys::{
     netlink::{
         NetlinkError, Socket,
@@ -83,7 +85,9 @@ pub struct NetConfig {
     /// not overlap an address or a route of the host.
     pub subnet: Option<Subnet>,
     /// Networks that sandboxes may reach although they lie in a blocked range.
-    pub allow: Vec<Subnet>,
+    pub allow: Vec<IpNetwork>,
+    /// Whether sandboxes have no IPv6 even where the host has a way out by it.
+    pub without_six: bool,
     /// The rules of sandboxes that an earlier server left, by slot: they hold without a gap.
     pub policies: Vec<(u32, Policy)>,
 }
@@ -162,6 +166,8 @@ pub struct Attached {
     pub netns: OwnedFd,
     /// The sandbox's address.
     pub address: Ipv4Addr,
+    /// Its address of IPv6, where it has one.
+    pub address_6: Option<Ipv6Addr>,
     /// The host's interface to it, at most 15 bytes.
     pub interface: String,
 }
@@ -194,10 +200,15 @@ impl Net {
             before: std::mem::take(&mut config.policies),
         };
         let policies = Policies::new(setting, &workers)?;
-        let rules =
-            Rules { instance, groups, subnet, gateway, allow, policies: Arc::clone(&policies) };
+        let listening = policy::bind(&policies, &workers);
+        let six = !config.without_six;
+        if six {
+            six::follow(&policies, &workers);
+        }
+        let held = Arc::clone(&policies);
+        let rules = Rules { instance, groups, subnet, gateway, allow, six, policies: held };
         let guard = Guard::start(rules, &workers)?; // before there is anything to police
-        if let Err(error) = policy::listen(&policies, &workers) {
+        if let Err(error) = listening.and_then(|socket| policy::listen(&policies, socket)) {
             let cause = &error as &dyn std::error::Error;
             tracing::warn!(error = cause, "what sandboxes are denied is counted and not told");
         }
@@ -228,8 +239,8 @@ impl Net {
     /// Makes a namespace that is connected to the host, with the address of this slot.
     ///
     /// Inside are `lo` and `eth0` with a default route; any port may be bound and `ping` works for
-    /// everyone; there is no IPv6 beyond `::1`. An interface that an earlier user of the slot left
-    /// is removed first.
+    /// everyone; there is IPv6 where the host has a way out by it, and else none beyond `::1`. An
+    /// interface that an earlier user of the slot left is removed first.
     ///
     /// # Errors
     ///
@@ -238,14 +249,17 @@ impl Net {
         let address = self.subnet.guest(slot)?;
         // Whoever had the slot before may have left rules.
         self.policies.forget(slot)?;
-        let (netns, mut guest) =
-            self.workers.run("make a network namespace", |_home| pair::new_namespace())??;
+        let six = self.policies.outside().is_reached();
+        let (netns, mut guest) = self
+            .workers
+            .run("make a network namespace", move |_home| pair::new_namespace(six))??;
         let pair = Pair {
             instance: &self.config.instance,
             slot,
             group: Groups::of(self.config.index).live,
             gateway: self.gateway,
             address,
+            six,
             mtu: self.mtu,
         };
         let link = pair.create(&mut self.socket(), netns.as_fd())?;
@@ -255,7 +269,8 @@ impl Net {
             let _best_effort = self.detach(slot);
             return Err(error);
         }
-        Ok(Attached { netns, address, interface: interface_name(slot) })
+        let address_6 = six.then(|| six::address_of(address));
+        Ok(Attached { netns, address, address_6, interface: interface_name(slot) })
     }
 
     /// Makes a namespace with `lo` alone.
@@ -265,7 +280,7 @@ impl Net {
     /// [`NetError`].
     pub fn isolated(&self) -> Result<OwnedFd, NetError> {
         let (netns, mut guest) =
-            self.workers.run("make a network namespace", |_home| pair::new_namespace())??;
+            self.workers.run("make a network namespace", |_home| pair::new_namespace(false))??;
         pair::configure_isolated(&mut guest).map_err(NetError::netlink("switch loopback on"))?;
         Ok(netns)
     }
@@ -291,7 +306,8 @@ impl Net {
     pub fn detach_all(&self, slots: &[u32]) -> Result<(), NetError> {
         self.removal.remove(&self.workers, slots)?;
         let addresses = slots.iter().filter_map(|slot| self.subnet.guest(*slot).ok());
-        self.flows.forget(&self.workers, addresses.map(IpAddr::V4))?;
+        let both = addresses.flat_map(|it| [IpAddr::V4(it), IpAddr::V6(six::address_of(it))]);
+        self.flows.forget(&self.workers, both)?;
         // After the interfaces: nothing is open for a moment before it goes.
         slots.iter().try_for_each(|slot| self.policies.forget(*slot))
     }
@@ -389,12 +405,14 @@ impl Net {
     pub fn close(&self) -> Result<(), NetError> {
         self.detach_all(&self.slots()?)?;
         self.guard.remove()?;
-        let removed = self.socket().transact(
-            "remove the gateway address",
-            &mut [route::delete_address(LOOPBACK_INDEX, self.gateway, 32)],
-        );
-        unless(removed, Errno::ADDRNOTAVAIL)
-            .map_err(NetError::netlink("remove the gateway address"))
+        let operation = "remove the gateway address";
+        let four = route::delete_address(LOOPBACK_INDEX, self.gateway, 32);
+        let six = route::delete_address(LOOPBACK_INDEX, six::address_of(self.gateway), 128);
+        for request in [four, six] {
+            let removed = self.socket().transact(operation, &mut [request]);
+            unless(removed, Errno::ADDRNOTAVAIL).map_err(NetError::netlink(operation))?;
+        }
+        Ok(())
     }
 
     /// The address of this instance on the host that sandboxes can reach, on port 53 alone.
@@ -407,6 +425,16 @@ impl Net {
         self.subnet
     }
 
+    /// The address of IPv6 of this instance on the host; there while the host has a way out by IPv6.
+    pub fn gateway_6(&self) -> Ipv6Addr {
+        six::address_of(self.gateway)
+    }
+
+    /// Whether sandboxes that are made now have IPv6, and names are answered with its addresses.
+    pub fn has_six(&self) -> bool {
+        self.policies.outside().is_reached()
+    }
+
     /// Whether `net.ipv4.ip_forward` was on before [`Net::open`]; it is on now.
     pub fn forwarding_was_on(&self) -> bool {
         self.forwarding_was_on
@@ -415,9 +443,12 @@ impl Net {
     /// One sentence for people.
     pub fn description(&self) -> String {
         format!(
-            "sandboxes have addresses of {} (gateway {}, packets of up to {} bytes), IPv4 only, \
-             and reach public addresses through NAT",
-            self.subnet, self.gateway, self.mtu
+            "sandboxes have addresses of {} (gateway {}, packets of up to {} bytes), {} IPv6, and \
+             reach public addresses through NAT",
+            self.subnet,
+            self.gateway,
+            self.mtu,
+            if self.has_six() { "with" } else { "without" },
         )
     }
 

@@ -21,7 +21,7 @@ mod processes;
 use std::{
     collections::BTreeSet,
     fmt, fs, io,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -70,7 +70,7 @@ pub enum Trace {
     /// A table of packet filters of the family `inet`.
     Table(String),
     /// An address on `lo`.
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// A file that claims a block of slots.
     Slots(PathBuf),
 }
@@ -178,7 +178,15 @@ fn network(instance: &str, blocks: &[(u32, PathBuf)]) -> io::Result<Vec<Trace>> 
         address.link == LOOPBACK_INDEX
             && address.label.as_ref().is_some_and(|label| labels.contains(label))
     });
-    traces.extend(ours.map(|address| Trace::Address(address.address)));
+    let gateways: Vec<_> = ours.map(|address| address.address).collect();
+    let six: Vec<_> =
+        gateways.iter().map(|gateway| crate::net::six::address_of(*gateway)).collect();
+    let addresses = route::addresses_6(&mut socket).map_err(io::Error::other)?;
+    let ours = addresses
+        .into_iter()
+        .filter(|it| it.link == LOOPBACK_INDEX && six.contains(&it.address))
+        .map(|it| IpAddr::V6(it.address));
+    traces.extend(gateways.into_iter().map(IpAddr::V4).chain(ours).map(Trace::Address));
     Ok(traces)
 }
 
@@ -208,7 +216,11 @@ pub fn remove(traces: &[Trace]) -> Vec<TraceError> {
             Trace::Interface(name) => transact(&mut [route::delete_link(name)], Errno::NODEV),
             Trace::Table(name) => remove_table(name),
             Trace::Address(address) => transact(
-                &mut [route::delete_address(LOOPBACK_INDEX, *address, 32)],
+                &mut [route::delete_address(
+                    LOOPBACK_INDEX,
+                    *address,
+                    if address.is_ipv4() { 32 } else { 128 },
+                )],
                 Errno::ADDRNOTAVAIL,
             ),
             Trace::Slots(path) => gone(fs::remove_file(path)),

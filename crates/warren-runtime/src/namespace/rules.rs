@@ -130,20 +130,23 @@ impl Host {
     ) -> Explanation {
         let said = network.explain(question);
         let Some(net) = &self.net else { return said };
-        if let (Reason::Reserved(_), Some(std::net::IpAddr::V4(address))) =
-            (&said.reason, question.address)
-            && net.policies().is_granted(address)
+        if let Some((address, what)) =
+            question.address.and_then(|it| Some((it, net.policies().closed(it)?)))
         {
+            if !net.policies().is_granted(address) {
+                return Explanation { allowed: false, reason: Reason::Reserved(what) };
+            }
             return match network {
                 // The operator lets it be reached, the rules need not.
                 spec::Network::Rules(egress) => egress.explain(question),
-                _ => Explanation { allowed: true, reason: Reason::Operator },
+                spec::Network::Open => Explanation { allowed: true, reason: Reason::Operator },
+                spec::Network::None => Explanation { allowed: false, reason: Reason::NoNetwork },
             };
         }
         let name = question.name.as_deref().filter(|_| said.reason == Reason::Otherwise);
         let answered = name.map(|name| net.policies().answered(guest.slot, name));
         let by_address = answered.into_iter().flatten().map(|address| {
-            network.explain(&Question { address: Some(address.into()), ..question.clone() })
+            network.explain(&Question { address: Some(address), ..question.clone() })
         });
         by_address.into_iter().find(|it| it.reason != Reason::Otherwise).unwrap_or(said)
     }

@@ -8,14 +8,17 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use rustix::net::sockopt::ip_original_dst;
+use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst, set_ipv6_freebind};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
 };
@@ -29,14 +32,18 @@ use warren_egress::{
 
 use super::{
     NetError,
-    policy::{Place, Policies},
+    policy::{GatePort, Place, Policies},
     resolver::Limits,
+    six,
 };
 
 /// The ports that are tried, in order.
 const PORTS: std::ops::RangeInclusive<u16> = 943..=985;
 /// How many connections there may be, in all and of one sandbox; each costs up to 8 descriptors.
 const CONNECTIONS: (usize, usize) = (1024, 256);
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Why there is no gate.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +92,27 @@ pub async fn start(policies: Arc<Policies>) -> Result<GateHandle, GateError> {
     let gate = Arc::new(Gate::new(GateConfig::default())?);
     let listener = bind(policies.gateway).await?;
     let port = listener.local_addr().map_or(0, |address| address.port());
-    policies.set_gate(Some(port))?;
+    let listener_6 = bind_6(six::address_of(policies.gateway), port);
+    if let Err(error) = &listener_6 {
+        tracing::warn!(%error, "names in connections by IPv6 are not looked at: there are none");
+    }
+    policies.set_gate(Some(GatePort { port, six: listener_6.is_ok() }))?;
+    let limits = Limits::new(CONNECTIONS.0, CONNECTIONS.1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(accept(listener, gate, Arc::clone(&policies)));
+    for listener in std::iter::once(listener).chain(listener_6) {
+        let (gate, limits) = (Arc::clone(&gate), Arc::clone(&limits));
+        tasks.spawn(accept(listener, gate, Arc::clone(&policies), limits));
+    }
     Ok(GateHandle { policies, tasks })
+}
+
+/// Listens at the gateway's address of IPv6, which the host may get only later.
+fn bind_6(address: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    set_ipv6_freebind(&socket, true)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((address, port).into())?;
+    socket.listen(BACKLOG)
 }
 
 async fn bind(address: Ipv4Addr) -> Result<TcpListener, GateError> {
@@ -102,8 +126,12 @@ async fn bind(address: Ipv4Addr) -> Result<TcpListener, GateError> {
     Err(GateError::Listen { address, source: last })
 }
 
-async fn accept(listener: TcpListener, gate: Arc<Gate>, policies: Arc<Policies>) {
-    let limits = Limits::new(CONNECTIONS.0, CONNECTIONS.1);
+async fn accept(
+    listener: TcpListener,
+    gate: Arc<Gate>,
+    policies: Arc<Policies>,
+    limits: Arc<Limits>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -115,7 +143,12 @@ async fn accept(listener: TcpListener, gate: Arc<Gate>, policies: Arc<Policies>)
             continue;
         };
         let Some((destination, passport)) = who(&stream, peer, &policies) else { continue };
-        let Some(permit) = limits.admit(peer.ip()) else { continue };
+        // A sandbox has as many by both families as by one.
+        let source = match peer.ip() {
+            IpAddr::V6(six) => six::four_of(six).map_or(peer.ip(), IpAddr::V4),
+            four @ IpAddr::V4(_) => four,
+        };
+        let Some(permit) = limits.admit(source) else { continue };
         let gate = Arc::clone(&gate);
         connections.spawn(async move {
             gate.serve(stream, destination, passport).await;
@@ -130,14 +163,22 @@ fn who(
     peer: SocketAddr,
     policies: &Arc<Policies>,
 ) -> Option<(SocketAddr, Arc<dyn Passport>)> {
-    let IpAddr::V4(source) = peer.ip() else { return None };
-    let place = policies.place_at(source)?;
-    let destination = SocketAddr::from(ip_original_dst(stream).ok()?);
+    let place = policies.place_at(peer.ip())?;
+    let (destination, own) = match peer {
+        SocketAddr::V4(_) => {
+            (SocketAddr::from(ip_original_dst(stream).ok()?), IpAddr::V4(policies.gateway))
+        }
+        SocketAddr::V6(_) => {
+            let destination = SocketAddr::from(ipv6_original_dst(stream).ok()?);
+            (destination, six::address_of(policies.gateway).into())
+        }
+    };
     // Whoever connects to the gate by itself would be sent round in a circle.
-    if destination.ip() == IpAddr::V4(policies.gateway) {
+    if destination.ip() == own {
         return None;
     }
-    let passport = SandboxPassport { policies: Arc::clone(policies), place };
+    let counted = AtomicBool::new(false);
+    let passport = SandboxPassport { policies: Arc::clone(policies), place, counted };
     Some((destination, Arc::new(passport)))
 }
 
@@ -146,21 +187,17 @@ fn who(
 struct SandboxPassport {
     policies: Arc<Policies>,
     place: Arc<Place>,
+    /// Whether the connection is counted as one that was made.
+    counted: AtomicBool,
 }
 
 impl SandboxPassport {
     fn was_answered(&self, name: &str, address: IpAddr, ever: bool) -> bool {
-        let IpAddr::V4(address) = address else { return false };
         self.place.answers().has(name, address, ever, Instant::now())
     }
-}
 
-impl Passport for SandboxPassport {
-    fn needs_name(&self, _destination: SocketAddr) -> bool {
-        self.place.names_decide()
-    }
-
-    fn decide(&self, asked: &Asked<'_>) -> Verdict {
+    /// What the rules say.
+    fn verdict(&self, asked: &Asked<'_>) -> Verdict {
         let open = Verdict { allowed: true, rule: None };
         let Some(policy) = self.place.policy() else { return open };
         if policy.egress.mode != Mode::Enforce {
@@ -178,11 +215,26 @@ impl Passport for SandboxPassport {
         });
         Verdict { allowed: verdict.allowed, rule: verdict.rule }
     }
+}
+
+impl Passport for SandboxPassport {
+    fn needs_name(&self, _destination: SocketAddr) -> bool {
+        self.place.names_decide()
+    }
+
+    fn decide(&self, asked: &Asked<'_>) -> Verdict {
+        let verdict = self.verdict(asked);
+        if verdict.allowed && !self.counted.swap(true, Ordering::Relaxed) {
+            self.place.pass();
+        }
+        verdict
+    }
 
     fn reach(&self, address: IpAddr) -> Reach {
         match address {
-            IpAddr::V4(address) if self.policies.is_granted(address) => Reach::Granted,
-            IpAddr::V4(address) if !self.policies.is_closed(address) => Reach::Public,
+            // Who opens a network does not mean this host's own address in it.
+            address if self.policies.is_named(address) => Reach::Granted,
+            address if !self.policies.is_closed(address) => Reach::Public,
             _ => Reach::No,
         }
     }

@@ -28,6 +28,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 pub(super) struct Guard {
     rules: Rules,
     workers: Arc<Workers>,
+    /// Kept open: when a socket of this kind is closed, the kernel waits for what earlier changes
+    /// left to be cleared away, 10 ms and more, and every other change waits with it.
+    looking: Mutex<Socket>,
     /// Whether the rules should be there; locked while they are changed.
     wanted: Mutex<bool>,
 }
@@ -39,11 +42,11 @@ impl Guard {
         let events = workers.run(OPERATION, |_home| {
             let events = Socket::netfilter()?;
             events.subscribe(nftables::EVENTS)?;
-            Ok(events)
+            Ok((events, Socket::netfilter()?))
         })?;
-        let events = events.map_err(NetError::netlink(OPERATION))?;
-        let workers = Arc::clone(workers);
-        let guard = Arc::new(Self { rules, workers, wanted: Mutex::new(true) });
+        let (events, looking) = events.map_err(NetError::netlink(OPERATION))?;
+        let (workers, looking) = (Arc::clone(workers), Mutex::new(looking));
+        let guard = Arc::new(Self { rules, workers, looking, wanted: Mutex::new(true) });
         guard.change(rules::install)?;
         let weak = Arc::downgrade(&guard);
         spawn(weak, events).map_err(NetError::host(OPERATION))?;
@@ -53,9 +56,11 @@ impl Guard {
     /// Puts the rules back if they are missing; returns whether they were.
     pub(super) fn ensure(&self) -> Result<bool, NetError> {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*wanted || self.change(rules::installed)? {
+        let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*wanted || rules::installed(&self.rules, &mut looking)? {
             return Ok(false);
         }
+        drop(looking);
         self.change(rules::install)?;
         Ok(true)
     }

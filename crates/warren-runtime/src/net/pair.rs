@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::{BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
@@ -15,13 +15,12 @@ use std::{
 use warren_sys::{
     netlink::{
         NetlinkError, Socket,
-        message::Request,
         route::{self, Hop, Ipv4Setting, LOOPBACK_INDEX, MacAddress, VethPair},
     },
     netns,
 };
 
-use super::{Errno, INTERFACE_PREFIX, NetError, refused_with, unless};
+use super::{Errno, INTERFACE_PREFIX, NetError, refused_with, six, unless};
 
 /// Index of the sandbox's end; its namespace is new, so the number is free.
 pub(super) const GUEST_LINK: u32 = 2;
@@ -37,6 +36,10 @@ const HOST_SETTINGS: [(Ipv4Setting, u32); 5] = [
     (Ipv4Setting::AcceptSourceRoute, 0),
 ];
 
+/// What interfaces inside are told about IPv6: to give themselves no address, and to believe no
+/// router. So nothing is said on the wire that nobody answers.
+const SILENT: [(&str, &str); 2] = [("addr_gen_mode", "1"), ("accept_ra", "0")];
+
 /// How long the kernel may take to notice that both ends are on; it has rarely been a second.
 const NOTICE: Duration = Duration::from_secs(5);
 
@@ -48,6 +51,8 @@ pub(super) struct Pair<'a> {
     pub(super) group: u32,
     pub(super) gateway: Ipv4Addr,
     pub(super) address: Ipv4Addr,
+    /// Whether it has IPv6 too, with addresses that follow from the others.
+    pub(super) six: bool,
     pub(super) mtu: u32,
 }
 
@@ -89,15 +94,24 @@ impl Pair<'_> {
 
     /// Addresses and routes inside; `guest` is a socket in the sandbox's namespace.
     pub(super) fn configure_guest(&self, guest: &mut Socket) -> Result<(), NetError> {
-        let any = Ipv4Addr::UNSPECIFIED;
-        let mut requests: [Request; 6] = [
+        let mac = mac(Side::Host, self.slot);
+        let mut requests = vec![
             route::set_link_up(LOOPBACK_INDEX),
             route::set_link_up(GUEST_LINK),
             route::add_address(GUEST_LINK, self.address, 32, None),
             route::add_route(self.gateway, 32, GUEST_LINK, Hop::Direct { source: None }),
-            route::add_route(any, 0, GUEST_LINK, Hop::Via(self.gateway)),
-            route::add_neighbour(GUEST_LINK, self.gateway, mac(Side::Host, self.slot)),
+            route::add_route(Ipv4Addr::UNSPECIFIED, 0, GUEST_LINK, Hop::Via(self.gateway.into())),
+            route::add_neighbour(GUEST_LINK, self.gateway, mac),
         ];
+        if self.six {
+            let [address, gateway] = [self.address, self.gateway].map(six::address_of);
+            requests.extend([
+                route::add_address(GUEST_LINK, address, 128, None),
+                route::add_neighbour(GUEST_LINK, gateway, mac),
+                route::add_route(gateway, 128, GUEST_LINK, Hop::Direct { source: None }),
+                route::add_route(Ipv6Addr::UNSPECIFIED, 0, GUEST_LINK, Hop::Via(gateway.into())),
+            ]);
+        }
         guest
             .transact("set up a sandbox's interface", &mut requests)
             .map_err(NetError::netlink("set up a sandbox's interface"))
@@ -107,15 +121,24 @@ impl Pair<'_> {
     /// must be in the host's namespace.
     pub(super) fn configure_host(&self, host: &mut Socket, link: u32) -> Result<(), NetError> {
         let name = interface_name(self.slot);
-        disable_ipv6(&name).map_err(NetError::host("switch IPv6 off on an interface"))?;
+        disable_ipv6(&name, !self.six).map_err(NetError::host("set IPv6 of an interface"))?;
         let alias = format!("warren {} slot {}", self.instance, self.slot);
-        let source = Some(self.gateway);
-        let mut requests = [
-            route::configure_link(&name, &alias, &HOST_SETTINGS),
+        let source = Some(self.gateway.into());
+        let mac = mac(Side::Guest, self.slot);
+        let mut requests = vec![
+            route::configure_link(&name, &alias, &HOST_SETTINGS, self.six),
             route::set_link_up(link),
             route::add_route(self.address, 32, link, Hop::Direct { source }),
-            route::add_neighbour(link, self.address, mac(Side::Guest, self.slot)),
+            route::add_neighbour(link, self.address, mac),
         ];
+        if self.six {
+            let [address, gateway] = [self.address, self.gateway].map(six::address_of);
+            let source = Some(gateway.into());
+            requests.extend([
+                route::add_neighbour(link, address, mac),
+                route::add_route(address, 128, link, Hop::Direct { source }),
+            ]);
+        }
         host.transact("set up the host's interface", &mut requests)
             .map_err(NetError::netlink("set up the host's interface"))
     }
@@ -158,8 +181,9 @@ pub(super) fn configure_isolated(guest: &mut Socket) -> Result<(), NetlinkError>
     guest.transact("switch loopback on", &mut [route::set_link_up(LOOPBACK_INDEX)])
 }
 
-/// Runs on a worker: makes a namespace with its settings, and a netlink socket in it.
-pub(super) fn new_namespace() -> Result<(OwnedFd, Socket), NetError> {
+/// Runs on a worker: makes a namespace with its settings, and a netlink socket in it. With `six`
+/// interfaces have the addresses of IPv6 that they are given, and without none.
+pub(super) fn new_namespace(six: bool) -> Result<(OwnedFd, Socket), NetError> {
     netns::unshare().map_err(NetError::host("make a network namespace"))?;
     let namespace = netns::current().map_err(NetError::host("hold a network namespace"))?;
     // The namespace belongs to the server's user namespace, so nobody inside has the capability
@@ -168,7 +192,16 @@ pub(super) fn new_namespace() -> Result<(OwnedFd, Socket), NetError> {
         .map_err(NetError::host("open low ports in a namespace"))?;
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", ping_groups()?)
         .map_err(NetError::host("allow ping in a namespace"))?;
-    disable_ipv6("default").map_err(NetError::host("switch IPv6 off in a namespace"))?;
+    let settings = || {
+        if !six {
+            return disable_ipv6("default", true);
+        }
+        for (name, value) in SILENT {
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/default/{name}"), value)?;
+        }
+        Ok(())
+    };
+    settings().map_err(NetError::host("set IPv6 in a namespace"))?;
     let socket = Socket::route().map_err(NetError::netlink("open a socket in a namespace"))?;
     Ok((namespace, socket))
 }
@@ -216,10 +249,11 @@ fn widest_range(map: &str) -> Option<(u64, u64)> {
     Some((lowest.min(LARGEST), (inside + count - 1).min(LARGEST)))
 }
 
-/// Switches IPv6 off on an interface of the calling thread's namespace, or for those to come.
-fn disable_ipv6(interface: &str) -> io::Result<()> {
+/// Switches IPv6 off, or on, on an interface of the calling thread's namespace, or for those to
+/// come.
+fn disable_ipv6(interface: &str, off: bool) -> io::Result<()> {
     let path = Path::new("/proc/sys/net/ipv6/conf").join(interface).join("disable_ipv6");
-    match std::fs::write(path, "1") {
+    match std::fs::write(path, if off { "1" } else { "0" }) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // a kernel without IPv6
         result => result,
     }

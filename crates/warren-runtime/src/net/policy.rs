@@ -26,15 +26,18 @@ mod table;
 use std::{
     collections::HashMap,
     fmt,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use rustix::io::Errno;
 use warren_core::{
-    egress::{Egress, InvalidEgress, reserved},
+    egress::{Egress, InvalidEgress, IpNetwork, reserved},
     runtime::{Denial, Reached},
     spec::Network,
 };
@@ -43,12 +46,22 @@ use warren_sys::netlink::{
     nftables::{self, Batch},
 };
 
-pub(super) use denials::listen;
+pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
 pub(super) use table::{INTO_GATE, POLICIES, TO_GATE, create_sets};
 
-use super::{NetError, Subnet, refused_with, rules::table_name, unless, worker::Workers};
+use super::{
+    NetError, Subnet, refused_with,
+    rules::{NEAR_6, table_name},
+    six::{self, Outside, Seen},
+    unless,
+    worker::Workers,
+};
 
+/// For how much longer than it lives an answer opens what it names. Within that time the same answer
+/// changes nothing, so a name that is asked for again and again costs a change of the rules now and
+/// then.
+const GRACE: Duration = Duration::from_secs(15);
 /// The shortest life of an answer: a program needs some time from the answer to the connection.
 const SHORTEST: Duration = Duration::from_secs(30);
 /// The longest.
@@ -155,15 +168,26 @@ pub struct Policies {
     pub(super) subnet: Subnet,
     pub(super) gateway: Ipv4Addr,
     /// Networks that may be reached although they are reserved.
-    allow: Vec<Subnet>,
+    allow: Vec<IpNetwork>,
     table: String,
+    /// What the host has of IPv6.
+    outside: Outside,
     /// The group of [`warren_sys::netlink::nflog`] that packets are logged to.
-    group: u16,
+    group: AtomicU16,
     /// Locked by whoever changes the table, so that nobody makes it of what was.
     socket: Mutex<Socket>,
     places: RwLock<HashMap<u32, Arc<Place>>>,
-    gate: Mutex<Option<u16>>,
+    gate: Mutex<Option<GatePort>>,
     listener: OnceLock<Listener>,
+}
+
+/// Where the gate listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GatePort {
+    /// The port at the gateway address.
+    pub(super) port: u16,
+    /// Whether it is the same at the gateway's address of IPv6.
+    pub(super) six: bool,
 }
 
 impl fmt::Debug for Policies {
@@ -179,7 +203,7 @@ pub(super) struct Setting<'a> {
     pub(super) index: u8,
     pub(super) subnet: Subnet,
     pub(super) gateway: Ipv4Addr,
-    pub(super) allow: Vec<Subnet>,
+    pub(super) allow: Vec<IpNetwork>,
     /// What sandboxes of an earlier server have.
     pub(super) before: Vec<(u32, Policy)>,
 }
@@ -200,7 +224,8 @@ impl Policies {
             gateway,
             allow,
             table: table_name(instance),
-            group: GROUPS + u16::from(index),
+            outside: Outside::default(),
+            group: AtomicU16::new(GROUPS + u16::from(index)),
             socket: Mutex::new(socket.map_err(NetError::netlink(operation))?),
             places: RwLock::new(before.into_iter().map(place).collect()),
             gate: Mutex::default(),
@@ -215,7 +240,33 @@ impl Policies {
 
     /// The group that packets are logged to.
     pub(super) fn group(&self) -> u16 {
-        self.group
+        self.group.load(Ordering::Acquire)
+    }
+
+    /// Has packets logged to another group; rules that are there already go on with theirs.
+    fn set_group(&self, group: u16) {
+        self.group.store(group, Ordering::Release);
+    }
+
+    /// What the host has of IPv6.
+    pub(super) fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// Closes what is near of IPv6, and all of it while the host has no way out by it.
+    pub(super) fn set_outside(&self, seen: Seen) -> Result<(), NetError> {
+        let operation = "close what of IPv6 is near";
+        let mut socket = self.hold();
+        if self.outside.seen() == seen {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.table);
+        batch.set_ranges(NEAR_6, &seen.closed());
+        // Where there is no table yet, or none any more, it comes with them.
+        let changed = unless(batch.apply(&mut socket, operation), Errno::NOENT);
+        changed.map_err(NetError::netlink(operation))?;
+        self.outside.set(seen);
+        Ok(())
     }
 
     /// Holds the table as it is; see the field.
@@ -225,12 +276,12 @@ impl Policies {
 
     /// Adds to a batch that makes the table what sandboxes have; call it under [`Policies::hold`].
     pub(super) fn add_all(&self, batch: &mut Batch<'_>) {
-        if let Some(port) = *lock(&self.gate) {
-            table::add_gate(batch, self.gateway, port);
+        if let Some(gate) = *lock(&self.gate) {
+            table::add_gate(batch, self.gateway, gate);
         }
         for place in self.all() {
             if let Some(policy) = place.policy() {
-                table::add(batch, &place, &policy, self.group);
+                table::add(batch, &place, &policy, self.group());
             }
         }
     }
@@ -256,7 +307,7 @@ impl Policies {
                 {
                     table::remove_from_gate(&mut batch, slot);
                 }
-                table::add(&mut batch, &place, policy, self.group);
+                table::add(&mut batch, &place, policy, self.group());
             }
         }
         batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
@@ -283,22 +334,22 @@ impl Policies {
         }
     }
 
-    /// Has TCP to 80 and 443 of sandboxes whose rules name domains sent to this port of the
-    /// gateway address; none to have it refused.
+    /// Has TCP to 80 and 443 of sandboxes whose rules name domains sent to the gate; none to have it
+    /// refused.
     ///
     /// # Errors
     ///
     /// [`NetError`].
-    pub(super) fn set_gate(&self, port: Option<u16>) -> Result<(), NetError> {
+    pub(super) fn set_gate(&self, gate: Option<GatePort>) -> Result<(), NetError> {
         let operation = "send connections of sandboxes to the gate";
         let mut socket = self.hold();
         let mut batch = Batch::new(&self.table);
         table::flush_gate(&mut batch);
-        if let Some(port) = port {
-            table::add_gate(&mut batch, self.gateway, port);
+        if let Some(gate) = gate {
+            table::add_gate(&mut batch, self.gateway, gate);
         }
         batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
-        *lock(&self.gate) = port;
+        *lock(&self.gate) = gate;
         Ok(())
     }
 
@@ -316,7 +367,7 @@ impl Policies {
 
     /// Addresses that were answered to a sandbox for a name, and are good.
     #[must_use]
-    pub fn answered(&self, slot: u32, name: &str) -> Vec<Ipv4Addr> {
+    pub fn answered(&self, slot: u32, name: &str) -> Vec<IpAddr> {
         let places = self.read();
         places
             .get(&slot)
@@ -336,23 +387,44 @@ impl Policies {
             let counted = nftables::counted(&mut socket, &self.table, &name);
             counted.map(Option::unwrap_or_default).map_err(NetError::netlink(operation))
         };
-        Ok((count(table::made_counter(slot))?, count(table::denied_counter(slot))?))
+        let made = count(table::made_counter(slot))?;
+        let denied = count(table::denied_counter(slot))?;
+        drop(socket);
+        // What goes through the gate is the host's connection to the packet filter.
+        let passed = self.read().get(&slot).map_or(0, |place| place.passed());
+        Ok((made + passed, denied))
     }
 
     /// Whether the operator lets every sandbox reach an address that is reserved.
     #[must_use]
-    pub fn is_granted(&self, address: Ipv4Addr) -> bool {
-        self.allow.iter().any(|subnet| subnet.contains(address))
+    pub fn is_granted(&self, address: IpAddr) -> bool {
+        self.allow.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether the operator has named an address alone, and not with a network.
+    pub(super) fn is_named(&self, address: IpAddr) -> bool {
+        self.allow.contains(&IpNetwork::single(address))
+    }
+
+    /// Why no sandbox may reach an address, unless the operator lets it; none where it may.
+    #[must_use]
+    pub fn closed(&self, address: IpAddr) -> Option<&'static str> {
+        let near = || self.outside.is_near(address).then_some("addresses on a wire of the host");
+        reserved(address).or_else(near)
     }
 
     /// Whether no sandbox may reach an address.
-    pub(super) fn is_closed(&self, address: Ipv4Addr) -> bool {
-        reserved(address.into()).is_some() && !self.is_granted(address)
+    pub(super) fn is_closed(&self, address: IpAddr) -> bool {
+        self.closed(address).is_some() && !self.is_granted(address)
     }
 
     /// The sandbox with this address.
-    pub(super) fn place_at(&self, address: Ipv4Addr) -> Option<Arc<Place>> {
-        self.subnet.slot(address).map(|slot| self.place(slot))
+    pub(super) fn place_at(&self, address: IpAddr) -> Option<Arc<Place>> {
+        let four = match address {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => six::four_of(address)?,
+        };
+        self.subnet.slot(four).map(|slot| self.place(slot))
     }
 
     fn place(&self, slot: u32) -> Arc<Place> {
@@ -369,28 +441,46 @@ impl Policies {
         &self,
         place: &Place,
         name: &str,
-        addresses: &[Ipv4Addr],
+        addresses: &[IpAddr],
         life: Duration,
     ) -> Result<(), NetError> {
         let life = life.clamp(SHORTEST, LONGEST);
         let now = Instant::now();
-        let operation = "let a sandbox reach what was answered to it";
+        // Most are open for long enough: then nothing is written, and nobody waited for.
+        if place.answers().last_until(name, addresses, now + life) {
+            return Ok(());
+        }
         let mut socket = self.hold();
-        let known = place.remember(name, addresses, now + life, now);
-        let Some(policy) = place.policy() else { return Ok(()) };
-        let keys = table::keys(&policy, name, addresses);
+        let life = life + GRACE;
+        if let Some(policy) = place.policy() {
+            let there = place.answers().alive(name, now);
+            self.open(&mut socket, &table::keys(&policy, name, addresses), life, &there)?;
+        }
+        // Only now: what was not opened is not remembered as open.
+        place.answers().remember(name, addresses, now + life);
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        socket: &mut Socket,
+        keys: &[table::Key],
+        life: Duration,
+        there: &[IpAddr],
+    ) -> Result<(), NetError> {
         if keys.is_empty() {
             return Ok(());
         }
+        let operation = "let a sandbox reach what was answered to it";
         // One that is there keeps its life, on kernels before 6.12 at least: it goes first. It may
         // have gone by itself in this moment, and then the whole is refused.
         let mut batch = Batch::new(&self.table);
-        table::renew(&mut batch, &keys, life, &known);
-        let renewed = batch.apply(&mut socket, operation);
+        table::renew(&mut batch, keys, life, there);
+        let renewed = batch.apply(socket, operation);
         if renewed.as_ref().is_err_and(|error| refused_with(error, Errno::NOENT)) {
             let mut batch = Batch::new(&self.table);
-            table::renew(&mut batch, &keys, life, &[]);
-            return batch.apply(&mut socket, operation).map_err(NetError::netlink(operation));
+            table::renew(&mut batch, keys, life, &[]);
+            return batch.apply(socket, operation).map_err(NetError::netlink(operation));
         }
         unless(renewed, Errno::EXIST).map_err(NetError::netlink(operation))
     }

@@ -11,7 +11,8 @@
 //! measure that another asked for a name, as it could at the host's own resolver.
 //!
 //! Under rules a name is answered where the rules let it be reached, and never with an address that
-//! no sandbox may reach (`policy.rs`). There is no IPv6 for sandboxes, so no address of it is given.
+//! no sandbox may reach (`policy.rs`). Addresses of IPv6 are given where the host has a way out by
+//! it. Sandboxes ask by IPv4, which all of them have.
 //!
 //! While no server runs, sandboxes have no names.
 
@@ -229,10 +230,7 @@ impl Server {
 
     /// The answer that a sandbox gets: what its rules leave of it.
     async fn look_up_for(&self, peer: IpAddr, question: &Question) -> Message {
-        let asker = match (&self.policies, peer) {
-            (Some(policies), IpAddr::V4(address)) => Asker::at(policies, address),
-            _ => None,
-        };
+        let asker = self.policies.as_ref().and_then(|policies| Asker::at(policies, peer));
         let Some(asker) = asker else { return self.look_up(question).await };
         match asker.refusal(question) {
             Some(refusal) => refusal,

@@ -1,12 +1,13 @@
 //! What sandboxes may reach, and who may reach them: one table of packet filters per instance.
 //!
 //! ```text
-//! from a sandbox   IPv6, or a source that is not its own ............ dropped
+//! from a sandbox   a source that is not its own, addresses to go by . dropped
 //!                  to the gateway address, port 53 .................. accepted
 //!                  to anything else of the host ..................... refused
 //!                  to a sandbox of any instance ..................... refused
 //!                  to an allowed network ............................ accepted
 //!                  to a private or special range .................... refused
+//!                  by IPv6 to what is on a wire of the host ......... refused
 //!                  to anywhere else, without rules of its own ....... accepted, NAT
 //!                                    with rules .................... as `policy.rs` says
 //! to a sandbox     answers to what it began ......................... accepted
@@ -18,19 +19,24 @@
 //! the instance's group; of any instance, one whose name begins as ours do. Chains of other tables
 //! (Docker's, a firewall's) see the same packets, and any of them can still drop one.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
+use warren_core::egress::IpNetwork;
 use warren_sys::netlink::{
     Socket,
     nftables::{
-        self, BaseChain, Batch, Direction, ESTABLISHED, Expression, Header, Hook, Meta, RELATED,
-        Reject, Verdict,
+        self, BaseChain, Batch, Direction, ESTABLISHED, Expression, Family, Header, Hook, Meta,
+        RELATED, Range, Reject, Verdict,
     },
 };
 
 use super::{
     INTERFACE_PREFIX, NetError,
     policy::{self, INTO_GATE, POLICIES, Policies, TO_GATE},
+    six,
     subnet::Subnet,
 };
 
@@ -40,17 +46,17 @@ use super::{
 /// # Source
 ///
 /// The IANA registry of special-purpose IPv4 addresses, and RFC 5771 for multicast.
-const BLOCKED: [RangeInclusive<Ipv4Addr>; 10] = [
-    Ipv4Addr::new(0, 0, 0, 0)..=Ipv4Addr::new(0, 255, 255, 255),
-    Ipv4Addr::new(10, 0, 0, 0)..=Ipv4Addr::new(10, 255, 255, 255),
-    Ipv4Addr::new(100, 64, 0, 0)..=Ipv4Addr::new(100, 127, 255, 255),
-    Ipv4Addr::new(127, 0, 0, 0)..=Ipv4Addr::new(127, 255, 255, 255),
-    Ipv4Addr::new(169, 254, 0, 0)..=Ipv4Addr::new(169, 254, 255, 255),
-    Ipv4Addr::new(172, 16, 0, 0)..=Ipv4Addr::new(172, 31, 255, 255),
-    Ipv4Addr::new(192, 0, 0, 0)..=Ipv4Addr::new(192, 0, 0, 255),
-    Ipv4Addr::new(192, 168, 0, 0)..=Ipv4Addr::new(192, 168, 255, 255),
-    Ipv4Addr::new(198, 18, 0, 0)..=Ipv4Addr::new(198, 19, 255, 255),
-    Ipv4Addr::new(224, 0, 0, 0)..=Ipv4Addr::new(255, 255, 255, 255),
+const BLOCKED: [Range; 10] = [
+    four([0, 0, 0, 0], [0, 255, 255, 255]),
+    four([10, 0, 0, 0], [10, 255, 255, 255]),
+    four([100, 64, 0, 0], [100, 127, 255, 255]),
+    four([127, 0, 0, 0], [127, 255, 255, 255]),
+    four([169, 254, 0, 0], [169, 254, 255, 255]),
+    four([172, 16, 0, 0], [172, 31, 255, 255]),
+    four([192, 0, 0, 0], [192, 0, 0, 255]),
+    four([192, 168, 0, 0], [192, 168, 255, 255]),
+    four([198, 18, 0, 0], [198, 19, 255, 255]),
+    four([224, 0, 0, 0], [255, 255, 255, 255]),
 ];
 
 /// The chain that every packet from a sandbox to elsewhere goes through.
@@ -65,10 +71,14 @@ pub(super) const REFUSE: &str = "refuse";
 const RESERVED: &str = "reserved";
 /// The chain that goes to the rules of each sandbox.
 const POLICY: &str = "policy";
-/// The set of networks in [`BLOCKED`].
-const BLOCKED_SET: &str = "blocked";
-/// The set of networks that are allowed all the same.
-const ALLOWED_SET: &str = "allowed";
+/// The sets of networks in [`BLOCKED`] and [`six::blocked`].
+const BLOCKED_SETS: [&str; 2] = ["blocked", "blocked-6"];
+/// The sets of networks that are allowed all the same.
+const ALLOWED_SETS: [&str; 2] = ["allowed", "allowed-6"];
+/// The set of public networks on wires of the host; all of them while it has no way out by IPv6.
+pub(super) const NEAR_6: &str = "near-6";
+/// The families, in the order of the sets.
+const FAMILIES: [(Family, &[u8]); 2] = [(Family::Four, IPV4), (Family::Six, IPV6)];
 
 const IPV4: &[u8] = &[2];
 const IPV6: &[u8] = &[10];
@@ -88,7 +98,9 @@ pub(super) struct Rules {
     /// The instance's address on the host.
     pub(super) gateway: Ipv4Addr,
     /// Networks that may be reached although they are blocked.
-    pub(super) allow: Vec<Subnet>,
+    pub(super) allow: Vec<IpNetwork>,
+    /// Whether there is IPv6 for sandboxes where the host has it.
+    pub(super) six: bool,
     /// What each sandbox may reach.
     pub(super) policies: Arc<Policies>,
 }
@@ -125,10 +137,9 @@ pub(super) fn table_name(instance: &str) -> String {
 }
 
 /// Whether the table is there.
-pub(super) fn installed(rules: &Rules) -> Result<bool, NetError> {
+pub(super) fn installed(rules: &Rules, socket: &mut Socket) -> Result<bool, NetError> {
     let operation = "look for the rules of sandboxes";
-    let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
-    nftables::table_exists(&mut socket, &table_name(&rules.instance))
+    nftables::table_exists(socket, &table_name(&rules.instance))
         .map_err(NetError::netlink(operation))
 }
 
@@ -141,7 +152,7 @@ pub(super) fn install(rules: &Rules) -> Result<(), NetError> {
     let mut batch = Batch::new(&table);
     // Creating first makes the removal succeed in any case.
     batch.create_table().delete_table().create_table();
-    batch.create_set(BLOCKED_SET, &BLOCKED).create_set(ALLOWED_SET, &merged(&rules.allow));
+    add_networks(&mut batch, rules);
     policy::create_sets(&mut batch);
     for chain in [REFUSE, RESERVED, POLICY, FROM_SANDBOX, INTO_GATE, TO_HOST, TO_SANDBOX] {
         batch.create_chain(chain);
@@ -166,6 +177,20 @@ pub(super) fn remove(rules: &Rules) -> Result<(), NetError> {
     batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))
 }
 
+fn add_networks(batch: &mut Batch<'_>, rules: &Rules) {
+    let allowed = |family| {
+        let of_family = |it: &&IpNetwork| Family::of(it.address()) == family;
+        six::ranges(&rules.allow.iter().filter(of_family).copied().collect::<Vec<_>>())
+    };
+    let [blocked, blocked_6] = BLOCKED_SETS;
+    batch.create_set(blocked, Family::Four, &BLOCKED);
+    batch.create_set(blocked_6, Family::Six, &six::blocked());
+    for ((family, _), name) in FAMILIES.into_iter().zip(ALLOWED_SETS) {
+        batch.create_set(name, family, &allowed(family));
+    }
+    batch.create_set(NEAR_6, Family::Six, &rules.policies.outside().seen().closed());
+}
+
 fn add_refuse(batch: &mut Batch<'_>) {
     batch
         .add_rule(REFUSE, &[meta(Meta::Protocol, TCP), Expression::Reject(Reject::TcpReset)])
@@ -181,16 +206,20 @@ fn add_from_sandbox(batch: &mut Batch<'_>, group: u16) {
         .add_rule(RESERVED, &[goto(REFUSE)])
         .add_rule(POLICY, &[Expression::ChainOfInput(POLICIES)])
         .add_rule(POLICY, &[Expression::Verdict(Verdict::Accept)]);
+    batch.add_rule(FROM_SANDBOX, &[meta(Meta::OutputName, INTERFACE_PREFIX.as_bytes()), refuse]);
+    let to =
+        |number, family, set| [meta(Meta::Family, number), Expression::DestinationIn(family, set)];
+    for (((family, number), allowed), blocked) in
+        FAMILIES.into_iter().zip(ALLOWED_SETS).zip(BLOCKED_SETS)
+    {
+        for (set, chain) in [(allowed, POLICY), (blocked, RESERVED)] {
+            let [is_of, is_in] = to(number, family, set);
+            batch.add_rule(FROM_SANDBOX, &[is_of, is_in, goto(chain)]);
+        }
+    }
+    let [is_of, is_in] = to(IPV6, Family::Six, NEAR_6);
     batch
-        .add_rule(FROM_SANDBOX, &[meta(Meta::OutputName, INTERFACE_PREFIX.as_bytes()), refuse])
-        .add_rule(
-            FROM_SANDBOX,
-            &[meta(Meta::Family, IPV4), Expression::DestinationIn(ALLOWED_SET), goto(POLICY)],
-        )
-        .add_rule(
-            FROM_SANDBOX,
-            &[meta(Meta::Family, IPV4), Expression::DestinationIn(BLOCKED_SET), goto(RESERVED)],
-        )
+        .add_rule(FROM_SANDBOX, &[is_of, is_in, goto(RESERVED)])
         .add_rule(FROM_SANDBOX, &[goto(POLICY)]);
 }
 
@@ -240,9 +269,20 @@ fn add_base_chains(batch: &mut Batch<'_>, rules: &Rules) {
     let to = Expression::Group { of: Direction::Output, mask, group };
     let jump = |chain| Expression::Verdict(Verdict::Jump(chain));
     let drop = Expression::Verdict(Verdict::Drop);
+    let six = meta(Meta::Family, IPV6);
+    let prefix = six::PREFIX_BITS;
+    let foreign = Expression::Source { network: six::PREFIX.into(), prefix, not: true };
+    batch.create_base_chain("prerouting", filter(Hook::Prerouting, -300));
+    if rules.six {
+        batch
+            // Also what neighbours and routers say to each other: nothing is asked on this wire.
+            .add_rule("prerouting", &[from, six, foreign, drop])
+            // Where such a packet goes is not where it says.
+            .add_rule("prerouting", &[from, six, Expression::RoutingHeader, drop]);
+    } else {
+        batch.add_rule("prerouting", &[from, six, drop]);
+    }
     batch
-        .create_base_chain("prerouting", filter(Hook::Prerouting, -300))
-        .add_rule("prerouting", &[from, meta(Meta::Family, IPV6), drop])
         // Strict reverse-path filtering that no setting of the host weakens.
         .add_rule("prerouting", &[from, Expression::SourceMissing, drop]);
     batch
@@ -260,16 +300,17 @@ fn add_base_chains(batch: &mut Batch<'_>, rules: &Rules) {
     let nat = BaseChain { kind: "nat", hook: Hook::Postrouting, priority: 100 };
     let elsewhere =
         Expression::Meta { key: Meta::OutputName, not: true, value: INTERFACE_PREFIX.as_bytes() };
-    let (network, mask) = (rules.subnet.network(), rules.subnet.mask());
-    batch.create_base_chain("postrouting", nat).add_rule(
-        "postrouting",
-        &[
-            elsewhere,
-            meta(Meta::Family, IPV4),
-            Expression::SourceIn { network, mask },
-            Expression::Masquerade,
-        ],
-    );
+    batch.create_base_chain("postrouting", nat);
+    let subnet = (rules.subnet.network().into(), rules.subnet.prefix());
+    for (number, (network, prefix)) in
+        [(IPV4, subnet), (IPV6, (six::PREFIX.into(), six::PREFIX_BITS))]
+    {
+        let source = Expression::Source { network, prefix, not: false };
+        batch.add_rule(
+            "postrouting",
+            &[elsewhere, meta(Meta::Family, number), source, Expression::Masquerade],
+        );
+    }
 }
 
 fn filter(hook: Hook, priority: i32) -> BaseChain {
@@ -280,20 +321,9 @@ fn meta(key: Meta, value: &[u8]) -> Expression<'_> {
     Expression::Meta { key, not: false, value }
 }
 
-/// The addresses of all subnets as ascending ranges that neither overlap nor touch.
-fn merged(subnets: &[Subnet]) -> Vec<RangeInclusive<Ipv4Addr>> {
-    let mut ranges: Vec<_> = subnets.iter().map(|subnet| subnet.range()).collect();
-    ranges.sort_by_key(|range| *range.start());
-    let mut merged: Vec<RangeInclusive<Ipv4Addr>> = Vec::new();
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if u32::from(*range.start()) <= u32::from(*last.end()).saturating_add(1) => {
-                *last = *last.start()..=(*last.end()).max(*range.end());
-            }
-            _ => merged.push(range),
-        }
-    }
-    merged
+const fn four(first: [u8; 4], last: [u8; 4]) -> Range {
+    let ([a, b, c, d], [e, f, g, h]) = (first, last);
+    (IpAddr::V4(Ipv4Addr::new(a, b, c, d)), IpAddr::V4(Ipv4Addr::new(e, f, g, h)))
 }
 
 #[cfg(test)]
@@ -301,21 +331,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allowed_networks_are_merged() {
-        let subnets: Vec<Subnet> = ["10.2.0.0/16", "10.1.0.0/16", "10.1.7.0/24", "10.9.0.0/16"]
-            .iter()
-            .map(|text| text.parse().unwrap())
-            .collect();
-        let ranges: Vec<String> = merged(&subnets).iter().map(|it| format!("{it:?}")).collect();
-        assert_eq!(ranges, ["10.1.0.0..=10.2.255.255", "10.9.0.0..=10.9.255.255"]);
-        assert!(merged(&[]).is_empty());
-        assert_eq!(merged(&["0.0.0.0/0".parse().unwrap()]).len(), 1);
-    }
-
-    #[test]
-    fn blocked_ranges_ascend_and_do_not_touch() {
+    fn blocked_ranges_are_whole_networks_that_ascend_and_do_not_touch() {
         for pair in BLOCKED.windows(2) {
-            assert!(u32::from(*pair[0].end()) + 1 < u32::from(*pair[1].start()), "{pair:?}");
+            assert!(pair[0].1 < pair[1].0, "{pair:?}");
+        }
+        for (first, last) in BLOCKED {
+            assert!(warren_core::egress::reserved(first).is_some(), "{first}");
+            assert!(warren_core::egress::reserved(last).is_some(), "{last}");
         }
     }
 }

@@ -96,9 +96,9 @@ impl Subnet {
         self.network
     }
 
-    /// The mask with a one for each bit of the prefix.
-    pub fn mask(self) -> Ipv4Addr {
-        self.bits().into()
+    /// How many bits its addresses share.
+    pub fn prefix(self) -> u8 {
+        self.prefix
     }
 
     /// From the first address to the last.

@@ -1,7 +1,7 @@
 //! Slots that are used again, and policies that are many or long.
 
 use std::{
-    net::{Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::AsFd as _,
     sync::Arc,
 };
@@ -10,7 +10,7 @@ use warren_core::spec::Network;
 use warren_runtime::net::{Net, policy::Policy};
 use warren_sys::netlink::{Socket, nftables::Batch};
 
-use crate::lab::{PATIENCE, PUBLIC, SILENCE, ask_tcp, config, in_lab, inside};
+use crate::lab::{PATIENCE, PUBLIC, PUBLIC_6, SILENCE, ask_tcp, config, in_lab, inside};
 
 fn policy(text: &str) -> Policy {
     Policy::of(&Network::Rules(Arc::new(text.parse().unwrap()))).unwrap().unwrap()
@@ -19,32 +19,39 @@ fn policy(text: &str) -> Policy {
 #[test]
 fn a_slots_next_sandbox_gets_nothing_of_its_predecessors_connections() {
     in_lab(|lab| {
+        lab.add_six();
         let net = Net::open(config("a", 0)).unwrap();
-        let server = inside(&lab.internet, || UdpSocket::bind((PUBLIC, 9000)).unwrap());
-        server.set_read_timeout(Some(PATIENCE)).unwrap();
-        let bound = || {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5000)).unwrap();
-            socket.set_read_timeout(Some(SILENCE)).unwrap();
-            socket
-        };
-        let first = net.attach(0).unwrap();
-        let theirs = inside(&first.netns, bound);
-        theirs.send_to(b"hello", (PUBLIC, 9000)).unwrap();
-        let mut buffer = [0; 16];
-        let (_, peer) = server.recv_from(&mut buffer).unwrap();
-        server.send_to(b"one", peer).unwrap();
-        assert_eq!(theirs.recv(&mut buffer).unwrap(), 3, "an answer comes");
-        drop((theirs, first));
-        net.detach(0).unwrap();
-        let second = net.attach(0).unwrap();
-        let ours = inside(&second.netns, bound);
-        server.send_to(b"two", peer).unwrap();
-        ours.recv(&mut buffer).unwrap_err();
-        // Its own are answered as ever, from the same port to the same server.
-        ours.send_to(b"hello", (PUBLIC, 9000)).unwrap();
-        let (_, peer) = server.recv_from(&mut buffer).unwrap();
-        server.send_to(b"three", peer).unwrap();
-        assert_eq!(ours.recv(&mut buffer).unwrap(), 5);
+        let families: [(IpAddr, IpAddr); 2] = [
+            (PUBLIC.into(), Ipv4Addr::UNSPECIFIED.into()),
+            (PUBLIC_6.into(), Ipv6Addr::UNSPECIFIED.into()),
+        ];
+        for (address, any) in families {
+            let server = inside(&lab.internet, || UdpSocket::bind((address, 9000)).unwrap());
+            server.set_read_timeout(Some(PATIENCE)).unwrap();
+            let bound = || {
+                let socket = UdpSocket::bind((any, 5000)).unwrap();
+                socket.set_read_timeout(Some(SILENCE)).unwrap();
+                socket
+            };
+            let first = net.attach(0).unwrap();
+            let theirs = inside(&first.netns, bound);
+            theirs.send_to(b"hello", (address, 9000)).unwrap();
+            let mut buffer = [0; 16];
+            let (_, peer) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(b"one", peer).unwrap();
+            assert_eq!(theirs.recv(&mut buffer).unwrap(), 3, "an answer comes");
+            drop((theirs, first));
+            net.detach(0).unwrap();
+            let second = net.attach(0).unwrap();
+            let ours = inside(&second.netns, bound);
+            server.send_to(b"two", peer).unwrap();
+            ours.recv(&mut buffer).unwrap_err();
+            // Its own are answered as ever, from the same port to the same server.
+            ours.send_to(b"hello", (address, 9000)).unwrap();
+            let (_, peer) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(b"three", peer).unwrap();
+            assert_eq!(ours.recv(&mut buffer).unwrap(), 5);
+        }
     });
 }
 

@@ -9,7 +9,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
     time::Duration,
@@ -29,6 +29,12 @@ pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 pub(crate) const PRIVATE: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 5);
 pub(crate) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+pub(crate) const HOST_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 2);
+pub(crate) const ROUTER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1);
+pub(crate) const PUBLIC_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 5);
+pub(crate) const OTHER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 6);
+pub(crate) const PRIVATE_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 5);
+pub(crate) const METADATA_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// The port of every server: answers with the address it was asked from.
 pub(crate) const PORT: u16 = 8080;
 /// How long to wait for what should come; long, for machines under load.
@@ -95,7 +101,7 @@ impl Lab {
             mtu: 1500,
         });
         host.transact("make the uplink", &mut [pair]).unwrap();
-        let uplink = route::link(&mut host, "uplink").unwrap().unwrap().index;
+        let uplink = uplink(&mut host);
         let mut requests = [
             route::set_link_up(LOOPBACK_INDEX),
             route::add_address(uplink, HOST, 24, None),
@@ -104,9 +110,38 @@ impl Lab {
         host.transact("set the host up", &mut requests).unwrap();
         inside(&internet, set_up_internet);
         let any = Ipv4Addr::UNSPECIFIED;
-        let mut default = [route::add_route(any, 0, uplink, Hop::Via(ROUTER))];
+        let mut default = [route::add_route(any, 0, uplink, Hop::Via(ROUTER.into()))];
         host.transact("add the default route", &mut default).unwrap();
         Self { internet }
+    }
+
+    /// Gives both IPv6; to be done before the network of sandboxes is opened, or while it is.
+    pub(crate) fn add_six(&self) {
+        inside(&self.internet, || {
+            let mut requests = vec![route::add_address(UPLINK, ROUTER_6, 64, None)];
+            for address in [PUBLIC_6, OTHER_6, PRIVATE_6, METADATA_6] {
+                requests.push(route::add_address(LOOPBACK_INDEX, address, 128, None));
+            }
+            let ours = Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0);
+            requests.push(route::add_route(ours, 7, UPLINK, Hop::Via(HOST_6.into())));
+            let mut socket = Socket::route().unwrap();
+            socket.transact("give the Internet IPv6", &mut requests).unwrap();
+        });
+        let mut host = Socket::route().unwrap();
+        let link = uplink(&mut host);
+        let mut requests = [
+            route::add_address(link, HOST_6, 64, None),
+            route::add_route(Ipv6Addr::UNSPECIFIED, 0, link, Hop::Via(ROUTER_6.into())),
+        ];
+        host.transact("give the host IPv6", &mut requests).unwrap();
+    }
+
+    /// Takes the host's address of IPv6 away, and with it the way out.
+    pub(crate) fn remove_six(&self) {
+        let mut host = Socket::route().unwrap();
+        let link = uplink(&mut host);
+        let mut request = [route::delete_address(link, HOST_6, 64)];
+        host.transact("take IPv6 from the host", &mut request).unwrap();
     }
 
     /// Gives the Internet one more address.
@@ -124,6 +159,10 @@ impl Lab {
     }
 }
 
+fn uplink(host: &mut Socket) -> u32 {
+    route::link(host, "uplink").unwrap().unwrap().index
+}
+
 fn set_up_internet() {
     let mut socket = Socket::route().unwrap();
     let mut requests = [
@@ -133,25 +172,31 @@ fn set_up_internet() {
         route::add_address(LOOPBACK_INDEX, PUBLIC, 32, None),
         route::add_address(LOOPBACK_INDEX, PRIVATE, 32, None),
         route::add_address(LOOPBACK_INDEX, METADATA, 32, None),
-        route::add_route(Ipv4Addr::new(10, 0, 0, 0), 8, UPLINK, Hop::Via(HOST)),
+        route::add_route(Ipv4Addr::new(10, 0, 0, 0), 8, UPLINK, Hop::Via(HOST.into())),
     ];
     socket.transact("set the Internet up", &mut requests).unwrap();
 }
 
 /// Starts servers on every address of the calling thread's namespace; they end with the test.
 pub(crate) fn serve() {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).unwrap();
+    // Of both families.
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let peer = stream.peer_addr().unwrap().ip().to_string();
+            let peer = stream.peer_addr().unwrap().ip().to_canonical().to_string();
             // A client that has gone has made its point.
             let _gone = stream.write_all(peer.as_bytes());
         }
     });
     // One socket per address, so that answers come from the address that was asked.
-    for address in route::addresses(&mut Socket::route().unwrap()).unwrap() {
-        let socket = UdpSocket::bind((address.address, PORT)).unwrap();
+    let mut socket = Socket::route().unwrap();
+    let four = route::addresses(&mut socket).unwrap();
+    let six = route::addresses_6(&mut socket).unwrap();
+    let six = six.into_iter().filter(|it| !it.address.is_unicast_link_local());
+    let all = four.into_iter().map(|it| IpAddr::V4(it.address));
+    for address in all.chain(six.map(|it| IpAddr::V6(it.address))) {
+        let socket = UdpSocket::bind((address, PORT)).unwrap();
         thread::spawn(move || {
             let mut buffer = [0; 64];
             while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
@@ -187,9 +232,14 @@ pub(crate) fn ask_tcp(address: impl Into<IpAddr>, patience: Duration) -> io::Res
 
 /// Asks the UDP server at `address` who is asking.
 pub(crate) fn ask_udp(address: impl Into<IpAddr>, patience: Duration) -> io::Result<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let address = address.into();
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
     socket.set_read_timeout(Some(patience))?;
-    socket.connect(SocketAddr::new(address.into(), PORT))?;
+    socket.connect(SocketAddr::new(address, PORT))?;
     socket.send(b"who am I?")?;
     let mut answer = [0; 64];
     let length = socket.recv(&mut answer)?;

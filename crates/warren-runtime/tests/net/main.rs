@@ -17,4 +17,5 @@ mod lab;
 mod policy;
 mod resolver;
 mod rules;
+mod six;
 mod uplink;

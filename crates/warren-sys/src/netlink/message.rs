@@ -13,7 +13,7 @@
 //! | `8..12`  | `sequence` | `u32`: an answer repeats the request's       |
 //! | `12..16` | `port`     | `u32`: 0 to and from the kernel              |
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
@@ -94,9 +94,12 @@ impl Request {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    /// Adds an address: 4 bytes, in network byte order.
-    pub fn ipv4(&mut self, kind: u16, value: Ipv4Addr) -> &mut Self {
-        self.bytes(kind, &value.octets())
+    /// Adds an address: 4 or 16 bytes, in network byte order.
+    pub fn ip(&mut self, kind: u16, value: IpAddr) -> &mut Self {
+        match value {
+            IpAddr::V4(value) => self.bytes(kind, &value.octets()),
+            IpAddr::V6(value) => self.bytes(kind, &value.octets()),
+        }
     }
 
     /// Adds text with the NUL that the kernel expects after names. Text with a NUL of its own is
@@ -227,6 +230,12 @@ impl<'a> Attributes<'a> {
         Some(octets.into())
     }
 
+    /// The first attribute of this kind, as an address of IPv6.
+    pub fn find_ipv6(self, kind: u16) -> Option<Ipv6Addr> {
+        let octets: [u8; 16] = self.find(kind)?.try_into().ok()?;
+        Some(octets.into())
+    }
+
     /// The first attribute of this kind, as text up to its NUL.
     pub fn find_text(self, kind: u16) -> Option<&'a str> {
         let value = self.find(kind)?;
@@ -254,7 +263,8 @@ mod tests {
     fn a_request_reads_back_as_it_was_built() {
         let mut request = Request::new(16, flags::DUMP, &[9, 9]);
         request.u8(1, 7).text(2, "eth0").nested(3, |inner| {
-            inner.u32(4, 0xdead_beef).ipv4(5, Ipv4Addr::new(10, 0, 0, 1));
+            inner.u32(4, 0xdead_beef).ip(5, Ipv4Addr::new(10, 0, 0, 1).into());
+            inner.ip(6, Ipv6Addr::LOCALHOST.into());
         });
         let bytes = request.finish(77).unwrap().to_vec();
 
@@ -269,7 +279,8 @@ mod tests {
         let inner = Attributes::new(attributes.find(3).unwrap());
         assert_eq!(inner.find_u32(4), Some(0xdead_beef));
         assert_eq!(inner.find_ipv4(5), Some(Ipv4Addr::new(10, 0, 0, 1)));
-        assert_eq!(inner.find(6), None);
+        assert_eq!(inner.find_ipv6(6), Some(Ipv6Addr::LOCALHOST));
+        assert_eq!(inner.find(7), None);
     }
 
     #[test]

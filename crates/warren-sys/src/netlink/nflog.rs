@@ -30,7 +30,7 @@ pub struct Logged {
 }
 
 /// Has the packets of a group sent to this socket, `bytes` of each. One socket has a group at a
-/// time: `EBUSY` where another one does.
+/// time: `EPERM` where another one does, or `EBUSY`.
 ///
 /// # Errors
 ///

@@ -7,7 +7,7 @@
 //! All integers of this family are in network byte order, except what is compared with a value
 //! that the kernel itself keeps in the host's (interface groups, connection states).
 
-use std::{net::Ipv4Addr, ops::RangeInclusive};
+use std::net::IpAddr;
 
 use super::{
     NetlinkError, Socket,
@@ -16,7 +16,7 @@ use super::{
 
 mod sets;
 
-pub use sets::{Elements, Keys, counted, interface_key};
+pub use sets::{Elements, Keys, Range, counted, interface_key};
 
 /// The group of [`Socket::subscribe`] that all changes of tables are announced to.
 pub const EVENTS: u32 = 1 << 6;
@@ -36,8 +36,6 @@ const REGISTER_SECOND: u32 = 2;
 const OBJECT_COUNTER: u32 = 1;
 /// `NFT_REG_VERDICT`: where an immediate value is a verdict.
 const REGISTER_VERDICT: u32 = 0;
-/// The type number of an IPv4 address as set key; only `nft list` looks at it.
-const TYPE_IPV4: u32 = 7;
 
 /// `NFT_MSG_*`, within the subsystem.
 mod kind {
@@ -176,30 +174,38 @@ pub enum Expression<'a> {
         /// The value.
         value: &'a [u8],
     },
-    /// Matches when the source address, masked, is this network.
-    SourceIn {
+    /// Matches when the source address is (or is not) in this network. The packet must be of its
+    /// family.
+    Source {
         /// First address.
-        network: Ipv4Addr,
-        /// Bits that count.
-        mask: Ipv4Addr,
+        network: IpAddr,
+        /// How many bits its addresses share.
+        prefix: u8,
+        /// Whether it must be outside.
+        not: bool,
     },
-    /// Matches when the destination address is in this set.
-    DestinationIn(&'a str),
-    /// Matches when the destination address, masked, is this network.
-    DestinationNet {
+    /// Matches when the destination address is in this network. The packet must be of its family.
+    Destination {
         /// First address.
-        network: Ipv4Addr,
-        /// Bits that count.
-        mask: Ipv4Addr,
+        network: IpAddr,
+        /// How many bits its addresses share.
+        prefix: u8,
     },
+    /// Matches when the destination address is in this set. The packet must be of its family.
+    DestinationIn(Family, &'a str),
+    /// Matches when a packet of IPv6 names addresses to travel by.
+    RoutingHeader,
     /// Matches when the destination port of TCP or UDP is one from the first to the last.
     Ports((u16, u16)),
     /// Matches when the name of the interface that the packet came from is in this set.
     InputIn(&'a str),
     /// Goes to the chain that this map has for the interface that the packet came from.
     ChainOfInput(&'a str),
-    /// Matches when these two numbers with the destination address are in this set.
+    /// Matches when these two numbers with the destination address are in this set. The packet must
+    /// be of its family.
     Answered {
+        /// Of the addresses in the set.
+        family: Family,
         /// The set, of [`Keys::Answer`].
         set: &'a str,
         /// The numbers.
@@ -213,8 +219,8 @@ pub enum Expression<'a> {
     Redirected,
     /// Gives the connection another destination.
     Redirect {
-        /// The address.
-        address: Ipv4Addr,
+        /// The address, of the packet's family.
+        address: IpAddr,
         /// The port.
         port: u16,
     },
@@ -244,6 +250,39 @@ pub enum Expression<'a> {
     Reject(Reject),
     /// Gives the connection the address of the interface it leaves by.
     Masquerade,
+}
+
+/// Kinds of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4: 4 bytes.
+    Four,
+    /// IPv6: 16 bytes.
+    Six,
+}
+
+impl Family {
+    /// Of this address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Four } else { Self::Six }
+    }
+
+    /// The bytes of an address, and where in the header source and destination are.
+    const fn layout(self) -> (usize, u32, u32) {
+        match self {
+            Self::Four => (4, 12, 16),
+            Self::Six => (16, 8, 24),
+        }
+    }
+
+    /// The number of the type of addresses as keys of sets; only `nft list` looks at it.
+    const fn type_number(self) -> u32 {
+        match self {
+            Self::Four => 7,
+            Self::Six => 8,
+        }
+    }
 }
 
 /// A connection that is being made.
@@ -338,43 +377,6 @@ impl<'a> Batch<'a> {
         self.push(request)
     }
 
-    /// Makes a set of IPv4 ranges, which must be in ascending order and not overlap.
-    pub fn create_set(&mut self, name: &str, ranges: &[RangeInclusive<Ipv4Addr>]) -> &mut Self {
-        const INTERVAL: u32 = 4;
-        self.sets += 1;
-        let mut request = message(kind::NEW_SET, flags::CREATE);
-        request
-            .text(attribute::SET_TABLE, self.table)
-            .text(attribute::SET_NAME, name)
-            .be32(attribute::SET_FLAGS, INTERVAL)
-            .be32(attribute::SET_KEY_TYPE, TYPE_IPV4)
-            .be32(attribute::SET_KEY_LENGTH, 4)
-            .be32(attribute::SET_ID, self.sets);
-        self.push(request);
-        if !ranges.is_empty() {
-            self.add_elements(name, ranges);
-        }
-        self
-    }
-
-    fn add_elements(&mut self, set: &str, ranges: &[RangeInclusive<Ipv4Addr>]) -> &mut Self {
-        let mut request = message(kind::NEW_ELEMENTS, flags::CREATE);
-        request
-            .text(attribute::ELEMENTS_TABLE, self.table)
-            .text(attribute::ELEMENTS_SET, set)
-            .nested(attribute::ELEMENTS_LIST, |list| {
-                for range in ranges {
-                    element(list, *range.start(), false);
-                    // The element after the last is marked as an end; after the last of all
-                    // addresses there is none, and the range is open.
-                    if let Some(end) = u32::from(*range.end()).checked_add(1) {
-                        element(list, end.into(), true);
-                    }
-                }
-            });
-        self.push(request)
-    }
-
     /// Adds a rule at the end of a chain.
     pub fn add_rule(&mut self, chain: &str, expressions: &[Expression<'_>]) -> &mut Self {
         let mut request = message(kind::NEW_RULE, flags::CREATE | flags::APPEND);
@@ -453,18 +455,6 @@ fn marker(kind: u16) -> Request {
     Request::new(kind, 0, &[NFPROTO_UNSPEC, 0, high, low])
 }
 
-fn element(list: &mut Request, key: Ipv4Addr, end: bool) {
-    const INTERVAL_END: u32 = 1;
-    list.nested(attribute::LIST_ELEMENT, |element| {
-        if end {
-            element.be32(attribute::ELEMENT_FLAGS, INTERVAL_END);
-        }
-        element.nested(attribute::ELEMENT_KEY, |data| {
-            data.ipv4(attribute::DATA_VALUE, key);
-        });
-    });
-}
-
 impl Expression<'_> {
     /// Adds this step, which may be several of the kernel's expressions, to a rule's list.
     fn encode(&self, list: &mut Request) {
@@ -486,21 +476,30 @@ impl Expression<'_> {
                 load(list, base, offset, value.len());
                 compare(list, false, value);
             }
-            Self::SourceIn { network, mask } => {
-                load(list, Header::Network, 12, 4);
-                bitwise(list, &mask.octets());
-                compare(list, false, &network.octets());
+            Self::Source { network, prefix, not } => {
+                let (length, source, _) = Family::of(network).layout();
+                load(list, Header::Network, source, length);
+                within(list, network, prefix, not);
             }
-            Self::DestinationIn(set) => {
-                load(list, Header::Network, 16, 4);
+            Self::Destination { network, prefix } => {
+                let (length, _, destination) = Family::of(network).layout();
+                load(list, Header::Network, destination, length);
+                within(list, network, prefix, false);
+            }
+            Self::DestinationIn(family, set) => {
+                let (length, _, destination) = family.layout();
+                load(list, Header::Network, destination, length);
                 named(list, "lookup", |data| {
                     data.text(1, set).be32(2, REGISTER);
                 });
             }
-            Self::DestinationNet { network, mask } => {
-                load(list, Header::Network, 16, 4);
-                bitwise(list, &mask.octets());
-                compare(list, false, &network.octets());
+            Self::RoutingHeader => {
+                const ROUTING: u8 = 43;
+                const PRESENT: u32 = 1;
+                named(list, "exthdr", |data| {
+                    data.be32(1, REGISTER).u8(2, ROUTING).be32(3, 0).be32(4, 1).be32(5, PRESENT);
+                });
+                compare(list, false, &[1]);
             }
             Self::Ports((first, last)) => {
                 load(list, Header::Transport, 2, 2);
@@ -525,14 +524,15 @@ impl Expression<'_> {
                     data.text(1, map).be32(2, REGISTER).be32(3, REGISTER_VERDICT);
                 });
             }
-            Self::Answered { set, numbers: [first, second] } => {
+            Self::Answered { family, set, numbers: [first, second] } => {
+                let (length, _, destination) = family.layout();
                 immediate(list, REGISTER_4, &first.to_ne_bytes());
                 immediate(list, REGISTER_4 + 1, &second.to_ne_bytes());
                 named(list, "payload", |data| {
                     data.be32(1, REGISTER_4 + 2)
                         .be32(2, Header::Network as u32)
-                        .be32(3, 16)
-                        .be32(4, 4);
+                        .be32(3, destination)
+                        .be32(4, u32::try_from(length).unwrap_or(u32::MAX));
                 });
                 named(list, "lookup", |data| {
                     data.text(1, set).be32(2, REGISTER_4);
@@ -560,11 +560,19 @@ impl Expression<'_> {
             }
             Self::Redirect { address, port } => {
                 const DESTINATION: u32 = 1;
-                const IPV4: u32 = 2;
-                immediate(list, REGISTER, &address.octets());
+                let family = match address {
+                    IpAddr::V4(address) => {
+                        immediate(list, REGISTER, &address.octets());
+                        libc::AF_INET
+                    }
+                    IpAddr::V6(address) => {
+                        immediate(list, REGISTER, &address.octets());
+                        libc::AF_INET6
+                    }
+                };
                 immediate(list, REGISTER_SECOND, &port.to_be_bytes());
                 named(list, "nat", |data| {
-                    data.be32(1, DESTINATION).be32(2, IPV4);
+                    data.be32(1, DESTINATION).be32(2, family.unsigned_abs());
                     data.be32(3, REGISTER).be32(5, REGISTER_SECOND);
                 });
             }
@@ -678,15 +686,31 @@ fn compare(list: &mut Request, not: bool, value: &[u8]) {
     });
 }
 
+/// Goes on only if the address in the register is (or is not) in this network.
+fn within(list: &mut Request, network: IpAddr, prefix: u8, not: bool) {
+    match network {
+        IpAddr::V4(first) => {
+            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);
+            bitwise(list, &mask.to_be_bytes());
+            compare(list, not, &first.octets());
+        }
+        IpAddr::V6(first) => {
+            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix.into())).unwrap_or(0);
+            bitwise(list, &mask.to_be_bytes());
+            compare(list, not, &first.octets());
+        }
+    }
+}
+
 /// Keeps only these bits of the register.
-fn bitwise(list: &mut Request, mask: &[u8; 4]) {
+fn bitwise<const N: usize>(list: &mut Request, mask: &[u8; N]) {
     named(list, "bitwise", |data| {
-        data.be32(1, REGISTER).be32(2, REGISTER).be32(3, 4);
+        data.be32(1, REGISTER).be32(2, REGISTER).be32(3, u32::try_from(N).unwrap_or(u32::MAX));
         data.nested(4, |operand| {
             operand.bytes(attribute::DATA_VALUE, mask);
         });
         data.nested(5, |operand| {
-            operand.bytes(attribute::DATA_VALUE, &[0; 4]);
+            operand.bytes(attribute::DATA_VALUE, &[0; N]);
         });
     });
 }

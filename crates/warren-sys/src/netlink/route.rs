@@ -4,12 +4,14 @@
 //! datagram with [`Socket::transact`]; functions that ask do so themselves.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsRawFd, BorrowedFd},
 };
 
+mod six;
 mod traffic;
 
+pub use six::{ADDRESS_EVENTS_6, Address6, ROUTE_EVENTS_6, Route6, addresses_6, routes_6};
 pub use traffic::{Counts, counts, limit_rate, unlimit_rate};
 
 use super::{
@@ -36,6 +38,11 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+/// `IN6_ADDR_GEN_MODE_NONE`.
+const NO_ADDRESS: u8 = 1;
+/// `IFA_F_NODAD`: used at once, without asking whether others have it.
+const AT_ONCE: u8 = 0x02;
 const IF_OPER_UP: u8 = 6;
 const NUD_PERMANENT: u16 = 0x80;
 /// `RTPROT_STATIC`: made by an administrator, not by the kernel or a routing daemon.
@@ -160,8 +167,14 @@ pub enum Ipv4Setting {
     AcceptSourceRoute = 9,
 }
 
-/// Writes an alias on the interface of this name and makes IPv4 settings.
-pub fn configure_link(name: &str, alias: &str, settings: &[(Ipv4Setting, u32)]) -> Request {
+/// Writes an alias on the interface of this name and makes IPv4 settings. With `silent_6` it gives
+/// itself no address of IPv6, so that it says nothing on its wire; the kernel must have IPv6 then.
+pub fn configure_link(
+    name: &str,
+    alias: &str,
+    settings: &[(Ipv4Setting, u32)],
+    silent_6: bool,
+) -> Request {
     let mut request = Request::new(libc::RTM_SETLINK, 0, &link_header(0, 0, 0));
     request.text(libc::IFLA_IFNAME, name).bytes(libc::IFLA_IFALIAS, alias.as_bytes());
     request.nested(libc::IFLA_AF_SPEC, |families| {
@@ -172,6 +185,11 @@ pub fn configure_link(name: &str, alias: &str, settings: &[(Ipv4Setting, u32)]) 
                 }
             });
         });
+        if silent_6 {
+            families.nested(libc::AF_INET6 as u16, |family| {
+                family.u8(IFLA_INET6_ADDR_GEN_MODE, NO_ADDRESS);
+            });
+        }
     });
     request
 }
@@ -202,24 +220,33 @@ pub fn delete_link_group(group: u32) -> Request {
     request
 }
 
-/// Gives an interface an address. One that it has stays as it is.
-pub fn add_address(link: u32, address: Ipv4Addr, prefix: u8, label: Option<&str>) -> Request {
-    let mut request = Request::new(
-        libc::RTM_NEWADDR,
-        flags::CREATE | flags::REPLACE,
-        &address_header(link, prefix),
-    );
-    request.ipv4(libc::IFA_LOCAL, address).ipv4(libc::IFA_ADDRESS, address);
-    if let Some(label) = label {
+/// Gives an interface an address. One that it has stays as it is. One of IPv6 is used at once, and
+/// has no label.
+pub fn add_address(
+    link: u32,
+    address: impl Into<IpAddr>,
+    prefix: u8,
+    label: Option<&str>,
+) -> Request {
+    let address = address.into();
+    let mut head = address_header(link, family(address), prefix);
+    if address.is_ipv6() {
+        head[2] = AT_ONCE;
+    }
+    let mut request = Request::new(libc::RTM_NEWADDR, flags::CREATE | flags::REPLACE, &head);
+    request.ip(libc::IFA_LOCAL, address).ip(libc::IFA_ADDRESS, address);
+    if let Some(label) = label.filter(|_| address.is_ipv4()) {
         request.text(libc::IFA_LABEL, label);
     }
     request
 }
 
 /// Takes an address from an interface.
-pub fn delete_address(link: u32, address: Ipv4Addr, prefix: u8) -> Request {
-    let mut request = Request::new(libc::RTM_DELADDR, 0, &address_header(link, prefix));
-    request.ipv4(libc::IFA_LOCAL, address);
+pub fn delete_address(link: u32, address: impl Into<IpAddr>, prefix: u8) -> Request {
+    let address = address.into();
+    let head = address_header(link, family(address), prefix);
+    let mut request = Request::new(libc::RTM_DELADDR, 0, &head);
+    request.ip(libc::IFA_LOCAL, address);
     request
 }
 
@@ -229,42 +256,44 @@ pub enum Hop {
     /// It is there: the destination is on the interface's own wire.
     Direct {
         /// The source address of packets that the host itself sends there.
-        source: Option<Ipv4Addr>,
+        source: Option<IpAddr>,
     },
     /// By way of this neighbour.
-    Via(Ipv4Addr),
+    Via(IpAddr),
 }
 
 /// Adds a route by the interface `link` to the main table, or replaces the one there is.
-pub fn add_route(destination: Ipv4Addr, prefix: u8, link: u32, hop: Hop) -> Request {
+pub fn add_route(destination: impl Into<IpAddr>, prefix: u8, link: u32, hop: Hop) -> Request {
+    let destination = destination.into();
     let scope = match hop {
         Hop::Direct { .. } => libc::RT_SCOPE_LINK,
         Hop::Via(_) => libc::RT_SCOPE_UNIVERSE,
     };
-    let family = libc::AF_INET as u8;
+    let family = family(destination);
     let head = [family, prefix, 0, 0, TABLE_MAIN, ROUTE_STATIC, scope, ROUTE_UNICAST, 0, 0, 0, 0];
     let mut request = Request::new(libc::RTM_NEWROUTE, flags::CREATE | flags::REPLACE, &head);
     if prefix > 0 {
-        request.ipv4(libc::RTA_DST, destination);
+        request.ip(libc::RTA_DST, destination);
     }
     request.u32(libc::RTA_OIF, link);
     match hop {
-        Hop::Direct { source: Some(source) } => request.ipv4(libc::RTA_PREFSRC, source),
+        Hop::Direct { source: Some(source) } => request.ip(libc::RTA_PREFSRC, source),
         Hop::Direct { source: None } => &mut request,
-        Hop::Via(gateway) => request.ipv4(libc::RTA_GATEWAY, gateway),
+        Hop::Via(gateway) => request.ip(libc::RTA_GATEWAY, gateway),
     };
     request
 }
 
-/// Records for good which hardware address an IPv4 address has, so that nobody asks (and the
-/// entry does not count against the host's limit on learned ones).
-pub fn add_neighbour(link: u32, address: Ipv4Addr, mac: MacAddress) -> Request {
+/// Records for good which hardware address an address has, so that nobody asks (and the entry does
+/// not count against the host's limit on learned ones).
+pub fn add_neighbour(link: u32, address: impl Into<IpAddr>, mac: MacAddress) -> Request {
+    let address = address.into();
     let mut head = [0_u8; 12];
-    head[0] = libc::AF_INET as u8;
+    head[0] = family(address);
     head[4..8].copy_from_slice(&link.to_ne_bytes());
     head[8..10].copy_from_slice(&NUD_PERMANENT.to_ne_bytes());
     let mut request = Request::new(libc::RTM_NEWNEIGH, flags::CREATE | flags::REPLACE, &head);
-    request.ipv4(libc::NDA_DST, address).bytes(libc::NDA_LLADDR, &mac);
+    request.ip(libc::NDA_DST, address).bytes(libc::NDA_LLADDR, &mac);
     request
 }
 
@@ -301,7 +330,8 @@ pub fn link(socket: &mut Socket, name: &str) -> Result<Option<Link>, NetlinkErro
 ///
 /// As [`Socket::list`].
 pub fn addresses(socket: &mut Socket) -> Result<Vec<Address>, NetlinkError> {
-    let request = Request::new(libc::RTM_GETADDR, flags::DUMP, &address_header(0, 0));
+    let request =
+        Request::new(libc::RTM_GETADDR, flags::DUMP, &address_header(0, libc::AF_INET as u8, 0));
     let answers = socket.list("list addresses", request)?;
     Ok(answers.iter().filter_map(read_address).collect())
 }
@@ -332,9 +362,13 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
 }
 
 /// `struct ifaddrmsg`: family, prefix, flags, scope, index.
-fn address_header(link: u32, prefix: u8) -> [u8; 8] {
+fn address_header(link: u32, family: u8, prefix: u8) -> [u8; 8] {
     let [a, b, c, d] = link.to_ne_bytes();
-    [libc::AF_INET as u8, prefix, 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d]
+    [family, prefix, 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d]
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
 }
 
 fn read_link(answer: &Answer) -> Option<Link> {
@@ -359,14 +393,20 @@ fn read_address(answer: &Answer) -> Option<Address> {
         return None;
     }
     let (head, attributes) = answer.split::<8>()?;
-    let [_, prefix, _, _, a, b, c, d] = *head;
+    let [_, prefix, ..] = *head;
     let address = attributes.find_ipv4(libc::IFA_LOCAL);
     Some(Address {
-        link: u32::from_ne_bytes([a, b, c, d]),
+        link: read_link_index(head),
         address: address.or_else(|| attributes.find_ipv4(libc::IFA_ADDRESS))?,
         prefix,
         label: attributes.find_text(libc::IFA_LABEL).map(str::to_owned),
     })
+}
+
+/// The interface of a `struct ifaddrmsg`.
+fn read_link_index(head: &[u8; 8]) -> u32 {
+    let [_, _, _, _, a, b, c, d] = *head;
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 fn read_route(answer: &Answer) -> Option<Route> {

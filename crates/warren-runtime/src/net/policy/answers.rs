@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -14,31 +14,19 @@ const ADDRESSES: usize = 64;
 /// The names that one sandbox asked for.
 #[derive(Debug, Default)]
 pub(in crate::net) struct Answers {
-    names: HashMap<String, Vec<(Ipv4Addr, Instant)>>,
+    names: HashMap<String, Vec<(IpAddr, Instant)>>,
 }
 
 impl Answers {
-    /// Remembers an answer; gives the addresses that it had already and that are good still.
-    pub(super) fn remember(
-        &mut self,
-        name: &str,
-        addresses: &[Ipv4Addr],
-        until: Instant,
-        now: Instant,
-    ) -> Vec<Ipv4Addr> {
+    /// Remembers an answer.
+    pub(super) fn remember(&mut self, name: &str, addresses: &[IpAddr], until: Instant) {
         if self.names.len() >= NAMES && !self.names.contains_key(name) {
             self.drop_oldest();
         }
         let known = self.names.entry(name.to_owned()).or_default();
-        let mut renewed = Vec::new();
         for address in addresses {
             match known.iter_mut().find(|(it, _)| it == address) {
-                Some((_, good)) => {
-                    if *good > now {
-                        renewed.push(*address);
-                    }
-                    *good = until.max(*good);
-                }
+                Some((_, good)) => *good = until.max(*good),
                 None => known.push((*address, until)),
             }
         }
@@ -46,11 +34,16 @@ impl Answers {
             known.sort_by_key(|(_, good)| std::cmp::Reverse(*good));
             known.truncate(ADDRESSES);
         }
-        renewed
+    }
+
+    /// Whether all these addresses are good for a name at least until then.
+    pub(super) fn last_until(&self, name: &str, addresses: &[IpAddr], until: Instant) -> bool {
+        let Some(known) = self.names.get(name) else { return false };
+        addresses.iter().all(|it| known.iter().any(|(known, good)| known == it && *good >= until))
     }
 
     /// The addresses of a name that are good.
-    pub(super) fn alive(&self, name: &str, now: Instant) -> Vec<Ipv4Addr> {
+    pub(super) fn alive(&self, name: &str, now: Instant) -> Vec<IpAddr> {
         let known = self.names.get(name).into_iter().flatten();
         known.filter(|(_, good)| *good > now).map(|(address, _)| *address).collect()
     }
@@ -59,7 +52,7 @@ impl Answers {
     pub(in crate::net) fn has(
         &self,
         name: &str,
-        address: Ipv4Addr,
+        address: IpAddr,
         ever: bool,
         now: Instant,
     ) -> bool {
@@ -68,7 +61,7 @@ impl Answers {
     }
 
     /// The names that an address was answered for, those first that are good the longest.
-    pub(super) fn names_of(&self, address: Ipv4Addr) -> Vec<String> {
+    pub(super) fn names_of(&self, address: IpAddr) -> Vec<String> {
         let mut found: Vec<_> = self
             .names
             .iter()
@@ -82,7 +75,7 @@ impl Answers {
     }
 
     /// Every name with its addresses, and for how long each is good.
-    pub(super) fn all(&self, now: Instant) -> impl Iterator<Item = (&str, Ipv4Addr, Duration)> {
+    pub(super) fn all(&self, now: Instant) -> impl Iterator<Item = (&str, IpAddr, Duration)> {
         self.names.iter().flat_map(move |(name, known)| {
             known.iter().map(move |(address, good)| {
                 (name.as_str(), *address, good.saturating_duration_since(now))
@@ -91,7 +84,7 @@ impl Answers {
     }
 
     fn drop_oldest(&mut self) {
-        let age = |known: &Vec<(Ipv4Addr, Instant)>| known.iter().map(|(_, good)| *good).max();
+        let age = |known: &Vec<(IpAddr, Instant)>| known.iter().map(|(_, good)| *good).max();
         let oldest = self.names.iter().min_by_key(|(_, known)| age(known));
         if let Some(name) = oldest.map(|(name, _)| name.clone()) {
             self.names.remove(&name);
@@ -101,25 +94,31 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
-    const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    const TWO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const TWO: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 
     #[test]
     fn an_answer_is_good_for_its_life_and_known_beyond() {
         let (now, mut answers) = (Instant::now(), Answers::default());
         let life = Duration::from_secs(30);
-        assert!(answers.remember("a.example", &[ONE], now + life, now).is_empty());
-        let known = answers.remember("a.example", &[ONE, TWO], now + 2 * life, now);
-        assert_eq!(known, [ONE]);
+        assert!(!answers.last_until("a.example", &[ONE], now));
+        answers.remember("a.example", &[ONE], now + life);
+        assert!(answers.last_until("a.example", &[ONE], now + life));
+        assert!(!answers.last_until("a.example", &[ONE, TWO], now + life));
+        assert!(!answers.last_until("a.example", &[ONE], now + 2 * life));
+        answers.remember("a.example", &[ONE, TWO], now + 2 * life);
+        assert!(answers.last_until("a.example", &[TWO, ONE], now + 2 * life));
         assert_eq!(answers.alive("a.example", now + life).len(), 2);
         let later = now + 3 * life;
         assert!(answers.alive("a.example", later).is_empty());
         assert!(answers.has("a.example", ONE, true, later));
         assert!(!answers.has("a.example", ONE, false, later));
         assert!(!answers.has("b.example", ONE, true, now));
-        answers.remember("b.example", &[ONE], now + 9 * life, now);
+        answers.remember("b.example", &[ONE], now + 9 * life);
         assert_eq!(answers.names_of(ONE), ["b.example", "a.example"]);
     }
 
@@ -127,10 +126,10 @@ mod tests {
     fn a_guest_that_asks_for_ever_fills_nothing() {
         let (now, mut answers) = (Instant::now(), Answers::default());
         for number in 0..2000_u32 {
-            let address = Ipv4Addr::from(number);
+            let address = Ipv4Addr::from(number).into();
             let until = now + Duration::from_secs(u64::from(number));
-            answers.remember(&format!("n{number}"), &[address], until, now);
-            answers.remember("many", &[address], until, now);
+            answers.remember(&format!("n{number}"), &[address], until);
+            answers.remember("many", &[address], until);
         }
         assert!(answers.names.len() <= NAMES);
         assert!(answers.names.values().all(|known| known.len() <= ADDRESSES));

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
-    sync::{Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,6 +48,7 @@ pub(in crate::net) struct Place {
     reached: Mutex<BTreeMap<Destination, u64>>,
     telling: Mutex<Telling>,
     changes: watch::Sender<u64>,
+    passed: AtomicU64,
 }
 
 /// How many denials may be told now.
@@ -77,6 +80,7 @@ impl Place {
             reached: Mutex::default(),
             telling: Mutex::new(telling),
             changes: watch::Sender::new(0),
+            passed: AtomicU64::new(0),
         }
     }
 
@@ -113,14 +117,14 @@ impl Place {
         lock(&self.answers)
     }
 
-    pub(super) fn remember(
-        &self,
-        name: &str,
-        addresses: &[Ipv4Addr],
-        until: Instant,
-        now: Instant,
-    ) -> Vec<Ipv4Addr> {
-        self.answers().remember(name, addresses, until, now)
+    /// Counts a connection that went through the gate.
+    pub(in crate::net) fn pass(&self) {
+        self.passed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections went through the gate.
+    pub(super) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
     }
 
     /// Whether names decide: then nothing that could hide one is answered.
@@ -146,10 +150,7 @@ impl Place {
     /// Notes a packet that was logged. Gives the denial that it stands for, if any.
     pub(super) fn seen(&self, mut to: Destination, was_denied: bool) -> Option<Denial> {
         let Policy { egress, .. } = self.policy()?;
-        let names = match to.address {
-            Some(std::net::IpAddr::V4(address)) => self.answers().names_of(address),
-            _ => Vec::new(),
-        };
+        let names = to.address.map(|it| self.answers().names_of(it)).unwrap_or_default();
         let decide = |name: Option<&str>| {
             let plain = to.attempt();
             egress.decide(&Attempt { name, proven: name.is_some(), ..plain })
@@ -211,7 +212,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use super::*;
 
@@ -242,9 +243,9 @@ mod tests {
     fn what_is_seen_is_noted_by_name() {
         let place = place("mode dry_run\nallow b.example:443\n");
         let now = Instant::now();
-        let address = Ipv4Addr::new(192, 0, 2, 1);
+        let address = Ipv4Addr::new(192, 0, 2, 1).into();
         for name in ["b.example", "a.example"] {
-            place.remember(name, &[address], now + Duration::from_secs(60), now);
+            place.answers().remember(name, &[address], now + Duration::from_secs(60));
         }
         assert_eq!(
             place.seen(tcp([192, 0, 2, 1], 443), false),

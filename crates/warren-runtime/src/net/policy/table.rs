@@ -7,21 +7,21 @@ use std::{
 
 use warren_core::egress::{Action, Egress, Mode, PortRange, Protocol, Rule, Target};
 use warren_sys::netlink::nftables::{
-    Batch, ESTABLISHED, Elements, Expression, Header, Keys, Meta, NEW, RELATED, Verdict,
+    Batch, ESTABLISHED, Elements, Expression, Family, Header, Keys, Meta, NEW, RELATED, Verdict,
     interface_key,
 };
 
-use super::{Place, Policy};
-use crate::net::{interface_name, rules::REFUSE};
+use super::{GatePort, Place, Policy};
+use crate::net::{interface_name, rules::REFUSE, six};
 
 /// The map from interfaces of sandboxes with rules to their chains.
 pub(in crate::net) const POLICIES: &str = "policies";
 /// The interfaces of sandboxes whose connections go through the gate.
 const GATED: &str = "gated";
-/// What is answered: mark and rule with an address, as long as the answer lives.
-const ANSWERED: &str = "answered";
+/// What is answered, by family: mark and rule with an address, as long as the answer lives.
+const ANSWERED: [(Family, &str); 2] = [(Family::Four, "answered"), (Family::Six, "answered-6")];
 /// What was answered once, for connections that are there.
-const KNOWN: &str = "known";
+const KNOWN: [(Family, &str); 2] = [(Family::Four, "known"), (Family::Six, "known-6")];
 /// The chain that sends connections to the gate.
 pub(in crate::net) const TO_GATE: &str = "to-gate";
 /// The chain that lets them in.
@@ -38,16 +38,21 @@ const SIGHTS: (u32, u32) = (200, 400);
 const TCP: &[u8] = &[6];
 const UDP: &[u8] = &[17];
 const ICMP: &[u8] = &[1];
+const ICMP_6: &[u8] = &[58];
 const IPV4: &[u8] = &[2];
+const IPV6: &[u8] = &[10];
 const ACCEPT: Expression<'_> = Expression::Verdict(Verdict::Accept);
 
 /// Makes the sets that all sandboxes share.
 pub(in crate::net) fn create_sets(batch: &mut Batch<'_>) {
-    batch
-        .create_keyed_set(POLICIES, Keys::Interface, Elements::Chains)
-        .create_keyed_set(GATED, Keys::Interface, Elements::Plain)
-        .create_keyed_set(ANSWERED, Keys::Answer, Elements::Timed)
-        .create_keyed_set(KNOWN, Keys::Answer, Elements::Timed);
+    batch.create_keyed_set(POLICIES, Keys::Interface, Elements::Chains).create_keyed_set(
+        GATED,
+        Keys::Interface,
+        Elements::Plain,
+    );
+    for (family, set) in ANSWERED.into_iter().chain(KNOWN) {
+        batch.create_keyed_set(set, Keys::Answer(family), Elements::Timed);
+    }
 }
 
 /// Whether connections to 80 and 443 go through the gate.
@@ -187,27 +192,34 @@ fn add_closures<'a>(batch: &mut Batch<'_>, chain: &str, deny: Expression<'a>) {
 
 /// The conditions on the address that a rule stands for; none where it says nothing about packets.
 fn targets(rule: &Rule, numbers: [u32; 2]) -> Vec<Vec<Expression<'static>>> {
-    let four = Expression::Meta { key: Meta::Family, not: false, value: IPV4 };
     match &rule.to {
         Target::Any => vec![Vec::new()],
-        Target::Net(network) => match network.address() {
-            IpAddr::V4(address) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix())).unwrap_or(0);
-                let net = Expression::DestinationNet { network: address, mask: mask.into() };
-                vec![vec![four, net]]
-            }
-            // Sandboxes have no IPv6.
-            IpAddr::V6(_) => Vec::new(),
-        },
+        Target::Net(network) => {
+            let (network, prefix) = (network.address(), network.prefix());
+            let there = Expression::Destination { network, prefix };
+            vec![vec![of(Family::of(network)), there]]
+        }
         Target::Domain(_) if rule.action == Action::Allow => {
             let there = Expression::ConnectionState(ESTABLISHED | RELATED);
-            let answered = Expression::Answered { set: ANSWERED, numbers };
-            let known = Expression::Answered { set: KNOWN, numbers };
-            vec![vec![four, answered], vec![four, there, known]]
+            let by_family = |((family, answered), (_, known))| {
+                let answered = Expression::Answered { family, set: answered, numbers };
+                let known = Expression::Answered { family, set: known, numbers };
+                [vec![of(family), answered], vec![of(family), there, known]]
+            };
+            ANSWERED.into_iter().zip(KNOWN).flat_map(by_family).collect()
         }
         // Its addresses may be others' too. It has none answered, and the gate sees its name.
         Target::Domain(_) => Vec::new(),
     }
+}
+
+/// Matches packets of a family.
+fn of(family: Family) -> Expression<'static> {
+    let value = match family {
+        Family::Four => IPV4,
+        Family::Six => IPV6,
+    };
+    Expression::Meta { key: Meta::Family, not: false, value }
 }
 
 /// The conditions on protocol and port that a rule stands for, each a way to match.
@@ -218,7 +230,7 @@ fn packets(rule: &Rule) -> Vec<Vec<Expression<'static>>> {
         Protocol::Any => &[TCP, UDP],
         Protocol::Tcp => &[TCP],
         Protocol::Udp => &[UDP],
-        Protocol::Icmp => &[ICMP],
+        Protocol::Icmp => &[ICMP, ICMP_6],
     };
     let mut ways = Vec::new();
     for which in protocols {
@@ -236,8 +248,33 @@ fn protocol(which: &'static [u8]) -> Expression<'static> {
     Expression::Meta { key: Meta::Protocol, not: false, value: which }
 }
 
+/// What is open: an address by a rule, of rules with a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    mark: u32,
+    rule: u32,
+    address: IpAddr,
+}
+
+impl Key {
+    fn bytes(self) -> Vec<u8> {
+        let mut bytes = [self.mark.to_ne_bytes(), self.rule.to_ne_bytes()].concat();
+        match self.address {
+            IpAddr::V4(address) => bytes.extend(address.octets()),
+            IpAddr::V6(address) => bytes.extend(address.octets()),
+        }
+        bytes
+    }
+
+    /// The name of the set of its family.
+    fn set(self, sets: [(Family, &'static str); 2]) -> &'static str {
+        let [(_, four), (_, six)] = sets;
+        if self.address.is_ipv4() { four } else { six }
+    }
+}
+
 /// What an answer opens: the rules that allow the name, each with the addresses.
-pub(super) fn keys(policy: &Policy, name: &str, addresses: &[Ipv4Addr]) -> Vec<[u8; 12]> {
+pub(super) fn keys(policy: &Policy, name: &str, addresses: &[IpAddr]) -> Vec<Key> {
     if policy.egress.mode != Mode::Enforce {
         return Vec::new();
     }
@@ -248,30 +285,26 @@ pub(super) fn keys(policy: &Policy, name: &str, addresses: &[Ipv4Addr]) -> Vec<[
             break;
         }
         if by_name && rule.action == Action::Allow {
-            keys.extend(addresses.iter().map(|address| key(policy.mark, place, *address)));
+            let rule = u32::try_from(place).unwrap_or(u32::MAX);
+            let key = |address: &IpAddr| Key { mark: policy.mark, rule, address: *address };
+            keys.extend(addresses.iter().map(key));
         }
     }
     keys
 }
 
-fn key(mark: u32, rule: usize, address: Ipv4Addr) -> [u8; 12] {
-    let rule = u32::try_from(rule).unwrap_or(u32::MAX);
-    let mut key = [0; 12];
-    let parts = [mark.to_ne_bytes(), rule.to_ne_bytes(), address.octets()];
-    for (place, byte) in key.iter_mut().zip(parts.into_iter().flatten()) {
-        *place = byte;
-    }
-    key
-}
-
 /// Opens what was answered, for this long; those of `there` have a shorter life now.
-pub(super) fn renew(batch: &mut Batch<'_>, keys: &[[u8; 12]], life: Duration, there: &[Ipv4Addr]) {
+pub(super) fn renew(batch: &mut Batch<'_>, keys: &[Key], life: Duration, there: &[IpAddr]) {
     for key in keys {
-        let address: Option<[u8; 4]> = key.last_chunk().copied();
-        if address.is_some_and(|it| there.contains(&it.into())) {
-            batch.delete_key(ANSWERED, key);
+        let bytes = key.bytes();
+        if there.contains(&key.address) {
+            batch.delete_key(key.set(ANSWERED), &bytes);
         }
-        batch.add_timed(ANSWERED, key, life).add_timed(KNOWN, key, KNOWN_FOR);
+        batch.add_timed(key.set(ANSWERED), &bytes, life).add_timed(
+            key.set(KNOWN),
+            &bytes,
+            KNOWN_FOR,
+        );
     }
 }
 
@@ -279,10 +312,11 @@ pub(super) fn renew(batch: &mut Batch<'_>, keys: &[[u8; 12]], life: Duration, th
 fn add_answers(batch: &mut Batch<'_>, place: &Place, policy: &Policy) {
     for (name, address, left) in place.answers().all(Instant::now()) {
         for key in keys(policy, name, &[address]) {
+            let bytes = key.bytes();
             if !left.is_zero() {
-                batch.add_timed(ANSWERED, &key, left);
+                batch.add_timed(key.set(ANSWERED), &bytes, left);
             }
-            batch.add_timed(KNOWN, &key, KNOWN_FOR);
+            batch.add_timed(key.set(KNOWN), &bytes, KNOWN_FOR);
         }
     }
 }
@@ -292,32 +326,37 @@ pub(super) fn flush_gate(batch: &mut Batch<'_>) {
     batch.flush_chain(TO_GATE).flush_chain(INTO_GATE);
 }
 
-/// Sends connections to the gate at this port, and lets in what was sent there.
-pub(super) fn add_gate(batch: &mut Batch<'_>, gateway: Ipv4Addr, port: u16) {
-    let four = Expression::Meta { key: Meta::Family, not: false, value: IPV4 };
-    for looked_at in LOOKED_AT {
+/// Sends connections to the gate, and lets in what was sent there.
+pub(super) fn add_gate(batch: &mut Batch<'_>, gateway: Ipv4Addr, gate: GatePort) {
+    let port = gate.port;
+    let (four, six) = (gateway.octets(), six::address_of(gateway));
+    let six_octets = six.octets();
+    let four = (Family::Four, IpAddr::V4(gateway), 16, four.as_slice());
+    let six = gate.six.then_some((Family::Six, IpAddr::V6(six), 24, six_octets.as_slice()));
+    for (family, address, offset, value) in [four].into_iter().chain(six) {
+        for looked_at in LOOKED_AT {
+            batch.add_rule(
+                TO_GATE,
+                &[
+                    Expression::InputIn(GATED),
+                    of(family),
+                    protocol(TCP),
+                    Expression::Ports((looked_at, looked_at)),
+                    Expression::Redirect { address, port },
+                ],
+            );
+        }
         batch.add_rule(
-            TO_GATE,
+            INTO_GATE,
             &[
-                Expression::InputIn(GATED),
-                four,
+                of(family),
+                Expression::Payload { base: Header::Network, offset, value },
                 protocol(TCP),
-                Expression::Ports((looked_at, looked_at)),
-                Expression::Redirect { address: gateway, port },
+                Expression::Ports((port, port)),
+                // Whoever comes by itself has no destination that could be decided about.
+                Expression::Redirected,
+                ACCEPT,
             ],
         );
     }
-    let octets = gateway.octets();
-    batch.add_rule(
-        INTO_GATE,
-        &[
-            four,
-            Expression::Payload { base: Header::Network, offset: 16, value: &octets },
-            protocol(TCP),
-            Expression::Ports((port, port)),
-            // Whoever comes by itself has no destination that could be decided about.
-            Expression::Redirected,
-            ACCEPT,
-        ],
-    );
 }

@@ -1,10 +1,10 @@
 //! What rules mean for questions and answers.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::{RData, RecordType},
+    rr::{Record, RecordType},
 };
 
 use super::{Question, failure};
@@ -18,7 +18,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// The sandbox with this address.
-    pub(super) fn at(policies: &Arc<Policies>, address: Ipv4Addr) -> Option<Self> {
+    pub(super) fn at(policies: &Arc<Policies>, address: IpAddr) -> Option<Self> {
         let place = policies.place_at(address)?;
         Some(Self { policies: Arc::clone(policies), place })
     }
@@ -39,8 +39,8 @@ impl Asker {
             }
         }
         let nothing = match question.record_type {
-            // Nobody could use the address.
-            RecordType::AAAA => true,
+            // Nobody could use the address, and whoever tried would wait.
+            RecordType::AAAA => !self.policies.outside().is_reached(),
             // It says other ports and addresses, and keys that hide names.
             RecordType::HTTPS | RecordType::SVCB => self.place.names_decide(),
             _ => false,
@@ -51,19 +51,14 @@ impl Asker {
     /// The answer without addresses that no sandbox may reach: whoever answers with such means to
     /// have somebody else inside. What is left is noted, and opened where a rule allows the name.
     pub(super) fn take(&self, question: &Question, mut answer: Message) -> Message {
-        answer.answers.retain(|record| match &record.data {
-            RData::A(address) => !self.policies.is_closed(address.0),
-            RData::AAAA(_) => false,
-            _ => true,
+        let six = self.policies.outside().is_reached();
+        answer.answers.retain(|record| {
+            address_of(record)
+                .is_none_or(|it| (it.is_ipv4() || six) && !self.policies.is_closed(it))
         });
-        let mut addresses = Vec::new();
-        let mut life = u32::MAX;
-        for record in &answer.answers {
-            if let RData::A(address) = &record.data {
-                addresses.push(address.0);
-                life = life.min(record.ttl);
-            }
-        }
+        let addresses: Vec<IpAddr> = answer.answers.iter().filter_map(address_of).collect();
+        let of_addresses = answer.answers.iter().filter(|record| address_of(record).is_some());
+        let life = of_addresses.map(|record| record.ttl).min().unwrap_or_default();
         if addresses.is_empty() {
             return answer;
         }
@@ -78,6 +73,10 @@ impl Asker {
             }
         }
     }
+}
+
+fn address_of(record: &Record) -> Option<IpAddr> {
+    record.data.ip_addr()
 }
 
 /// The name without the dot at its end.

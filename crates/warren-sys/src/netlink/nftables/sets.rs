@@ -1,8 +1,8 @@
 //! Sets and maps whose elements come and go, and counters that outlive the rules that count.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use super::{Batch, attribute, kind, message};
+use super::{Batch, Family, attribute, kind, message};
 use crate::netlink::{
     NetlinkError, Socket,
     message::{Attributes, Request, flags},
@@ -24,25 +24,31 @@ pub enum Elements {
 pub enum Keys {
     /// The name of an interface: 16 bytes, padded with zeros.
     Interface,
-    /// Two numbers of the host's byte order and an address: 12 bytes.
-    Answer,
+    /// Two numbers of the host's byte order and an address: 12 or 24 bytes.
+    Answer(Family),
 }
+
+/// Addresses of one family, from the first to the last.
+pub type Range = (IpAddr, IpAddr);
+
+/// How many ranges are in one message, whose length has a limit.
+const RANGES_AT_ONCE: usize = 256;
 
 impl Keys {
     const fn type_number(self) -> u32 {
         const INTERFACE_NAME: u32 = 41;
         const MARK: u32 = 19;
-        const IPV4: u32 = 7;
         match self {
             Self::Interface => INTERFACE_NAME,
-            Self::Answer => MARK << 12 | MARK << 6 | IPV4,
+            Self::Answer(family) => MARK << 12 | MARK << 6 | family.type_number(),
         }
     }
 
     const fn bytes(self) -> u32 {
         match self {
             Self::Interface => 16,
-            Self::Answer => 12,
+            Self::Answer(Family::Four) => 12,
+            Self::Answer(Family::Six) => 24,
         }
     }
 }
@@ -57,6 +63,52 @@ pub fn interface_key(name: &str) -> [u8; 16] {
 }
 
 impl Batch<'_> {
+    /// Makes a set of ranges of addresses, which must be in ascending order and not overlap.
+    pub fn create_set(&mut self, name: &str, family: Family, ranges: &[Range]) -> &mut Self {
+        const INTERVAL: u32 = 4;
+        self.sets += 1;
+        let (bytes, ..) = family.layout();
+        let mut request = message(kind::NEW_SET, flags::CREATE);
+        request
+            .text(attribute::SET_TABLE, self.table)
+            .text(attribute::SET_NAME, name)
+            .be32(attribute::SET_FLAGS, INTERVAL)
+            .be32(attribute::SET_KEY_TYPE, family.type_number())
+            .be32(attribute::SET_KEY_LENGTH, u32::try_from(bytes).unwrap_or(u32::MAX))
+            .be32(attribute::SET_ID, self.sets);
+        self.push(request);
+        self.add_ranges(name, ranges)
+    }
+
+    /// Replaces all that is in a set by ranges, which must be as for [`Batch::create_set`].
+    pub fn set_ranges(&mut self, name: &str, ranges: &[Range]) -> &mut Self {
+        let mut request = message(kind::DELETE_ELEMENTS, 0);
+        request.text(attribute::ELEMENTS_TABLE, self.table).text(attribute::ELEMENTS_SET, name);
+        self.push(request);
+        self.add_ranges(name, ranges)
+    }
+
+    fn add_ranges(&mut self, set: &str, ranges: &[Range]) -> &mut Self {
+        for some in ranges.chunks(RANGES_AT_ONCE) {
+            let mut request = message(kind::NEW_ELEMENTS, flags::CREATE);
+            request
+                .text(attribute::ELEMENTS_TABLE, self.table)
+                .text(attribute::ELEMENTS_SET, set)
+                .nested(attribute::ELEMENTS_LIST, |list| {
+                    for (first, last) in some {
+                        bound(list, *first, false);
+                        // The element after the last is marked as an end; after the last of all
+                        // addresses there is none, and the range is open.
+                        if let Some(end) = after(*last) {
+                            bound(list, end, true);
+                        }
+                    }
+                });
+            self.push(request);
+        }
+        self
+    }
+
     /// Makes a set whose elements are added one by one.
     pub fn create_keyed_set(&mut self, name: &str, keys: Keys, elements: Elements) -> &mut Self {
         const MAP: u32 = 0x8;
@@ -169,6 +221,27 @@ impl Batch<'_> {
         let request = counter(kind::DELETE_OBJECT, 0, self.table, name);
         self.push(request)
     }
+}
+
+/// The address after this one; none after the last of all.
+fn after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(it) => u32::from(it).checked_add(1).map(|it| IpAddr::V4(it.into())),
+        IpAddr::V6(it) => u128::from(it).checked_add(1).map(|it| IpAddr::V6(it.into())),
+    }
+}
+
+/// Where a range begins, or the first address behind it.
+fn bound(list: &mut Request, key: IpAddr, end: bool) {
+    const INTERVAL_END: u32 = 1;
+    list.nested(attribute::LIST_ELEMENT, |element| {
+        if end {
+            element.be32(attribute::ELEMENT_FLAGS, INTERVAL_END);
+        }
+        element.nested(attribute::ELEMENT_KEY, |data| {
+            data.ip(attribute::DATA_VALUE, key);
+        });
+    });
 }
 
 /// How many packets a counter of an `inet` table has seen; none where there is none.
