@@ -10,6 +10,8 @@ mod listen;
 
 mod names;
 
+mod networks;
+
 mod reference;
 
 mod registries;
@@ -25,6 +27,7 @@ use std::{
 
 pub(crate) use environment::Environment;
 pub(crate) use listen::{Address, Addresses};
+pub(crate) use networks::Six;
 pub(crate) use table::{Config, SETTINGS};
 #[cfg(test)]
 pub(crate) use value::Value;
@@ -213,6 +216,8 @@ mod tests {
             ("runtime = \"magic\"", "one of namespace"),
             ("pids = -1", "a whole number"),
             ("subnet = \"10.0.0.0/33\"", "a private IPv4 network"),
+            ("reachable = \"0.0.0.0/0\"", "networks and addresses"),
+            ("ipv6 = \"on\"", "one of auto, off"),
             ("disk = \"much\"", "a size"),
         ] {
             let error = with_file(text, &[], &[]).unwrap_err();

@@ -8,6 +8,7 @@ use warren_server::edge::Domain;
 use super::{
     listen::{Addresses, Origins, Proxies},
     names::NameServers,
+    networks::{Networks, Six},
     registries::{Mirrors, Names, Proxy},
     value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
 };
@@ -101,6 +102,12 @@ settings! {
     /// The addresses of sandboxes. It must not overlap a network that the host reaches; without
     /// it the server takes one that does not.
     subnet: Option<Subnet> = None,
+    /// Networks that sandboxes may reach although they are private or near: with commas, of IPv4 or
+    /// IPv6. A sandbox with rules reaches of them what its rules allow; an address of this machine
+    /// itself stays out of reach.
+    reachable: Networks = Some(""),
+    /// Whether sandboxes have IPv6: `auto` where the machine has a way to the internet by it.
+    ipv6: Six = Some("auto"),
     /// The name servers that questions of sandboxes are passed on to. Without it, those that the
     /// host asks itself.
     name_servers: NameServers = None,

@@ -172,6 +172,8 @@ fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Ne
         Some(Err(reason)) => namespace::Network::Off(reason.to_owned()),
         None | Some(Ok(_)) => namespace::Network::On(NetConfig {
             subnet: config.subnet.and_then(|it| Subnet::new(it.address, it.prefix).ok()),
+            allow: config.reachable.0.clone(),
+            without_six: config.ipv6 == crate::config::Six::Off,
             ..NetConfig::default()
         }),
     }
