@@ -3,6 +3,7 @@
 mod change;
 mod names;
 mod open;
+mod reachable;
 mod rules;
 mod six;
 mod told;

@@ -171,7 +171,8 @@ pub(crate) fn udp_addresses() -> impl Iterator<Item = IpAddr> {
         wires::PRIVATE[0],
         wires::PRIVATE[1],
     ]);
-    let six = (1..=9).map(wires::site_6).chain([wires::site_6(53)]);
+    let near = [wires::ROUTER_6, wires::PRIVATE_6, wires::METADATA_6];
+    let six = (1..=9).map(wires::site_6).chain([wires::site_6(53)]).chain(near);
     four.map(IpAddr::V4).chain(six.map(IpAddr::V6))
 }
 

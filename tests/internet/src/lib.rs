@@ -8,7 +8,8 @@
 //!  sandboxes -- "host" 198.51.100.2 ---------- 198.51.100.1 "internet": every address of
 //!               2001:db8:ff::2                 2001:db8:ff::1            203.0.113.0/24
 //!                                                                        2001:db8:1::/48
-//!                                               and 192.168.77.5, 10.99.0.5, 169.254.169.254
+//!                                               and 192.168.77.5, 10.99.0.5, 169.254.169.254,
+//!                                                   fd00:77::5, fd00:ec2::254
 //! ```
 //!
 //! | module | what |
@@ -40,7 +41,8 @@ pub use internet::{Internet, InternetError};
 pub use neighbour::Neighbour;
 pub use seen::{Request, Seen};
 pub use wires::{
-    HOST, HOST_6, METADATA, NAME_SERVER, OTHER_NAME_SERVER, PRIVATE, ROUTER, site, site_6,
+    HOST, HOST_6, METADATA, METADATA_6, NAME_SERVER, OTHER_NAME_SERVER, PRIVATE, PRIVATE_6, ROUTER,
+    ROUTER_6, site, site_6,
 };
 pub use zone::{Asked, Zone};
 

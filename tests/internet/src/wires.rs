@@ -33,6 +33,13 @@ pub const PRIVATE: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 168, 77, 5), Ipv4Addr::ne
 /// Where clouds tell machines their secrets.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
+/// What the host sends everything of IPv6 to; it is on the host's own wire.
+pub const ROUTER_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, 1);
+/// A machine with a unique local address that the host reaches.
+pub const PRIVATE_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 5);
+/// Where clouds tell machines their secrets by IPv6.
+pub const METADATA_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
 /// A machine on the internet.
 #[must_use]
 pub const fn site(number: u8) -> Ipv4Addr {
@@ -69,6 +76,8 @@ route add local 2001:db8:1::/48 dev lo
 route add local 192.168.77.5/32 dev lo
 route add local 10.99.0.5/32 dev lo
 route add local 169.254.169.254/32 dev lo
+route add local fd00:77::5/128 dev lo
+route add local fd00:ec2::254/128 dev lo
 route add 10.0.0.0/8 via 198.51.100.2
 route add fc00::/7 via 2001:db8:ff::2
 ";
@@ -89,7 +98,9 @@ pub(crate) fn make() -> Result<Wires, InternetError> {
     // A socket is bound only to an address of IPv6 that an interface has; a route is not enough.
     let six = (1..=9)
         .chain([53])
-        .map(|number| format!("address add {}/128 dev lo nodad\n", site_6(number)));
+        .map(site_6)
+        .chain([PRIVATE_6, METADATA_6])
+        .map(|address| format!("address add {address}/128 dev lo nodad\n"));
     let lines: String = [AT_INTERNET.to_owned()].into_iter().chain(six).collect();
     inside(peer, || configure(&lines))??;
     Ok(wires)

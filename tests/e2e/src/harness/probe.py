@@ -50,9 +50,13 @@ def icmp(host):
         return "answered" if one.recv(1024).endswith(b"warren") else "!garbled"
 
 
-def name(asked):
-    found = socket.getaddrinfo(asked, 80, socket.AF_INET, socket.SOCK_STREAM)
+def name(asked, family=socket.AF_INET):
+    found = socket.getaddrinfo(asked, 80, family, socket.SOCK_STREAM)
     return " ".join(sorted({address[0] for *_, address in found}))
+
+
+def name6(asked):
+    return name(asked, socket.AF_INET6)
 
 
 def ask(server, asked, over="udp"):

@@ -84,7 +84,7 @@ impl Sandbox<'_> {
     /// | `tcp HOST PORT` | connects, and reads until the other side ends or is silent |
     /// | `udp HOST PORT [BYTES]` | sends a datagram; the length of what comes back |
     /// | `icmp HOST` | an echo request |
-    /// | `name NAME` | the addresses of IPv4 |
+    /// | `name NAME`, `name6 NAME` | the addresses of IPv4, of IPv6 |
     /// | `ask SERVER NAME [tcp]` | the same, asked at this server; a number of addresses |
     /// | `web ADDRESS PORT HOST` | a request of HTTP there, with this name |
     /// | `websocket HOST PORT` | a WebSocket that echoes a word |

@@ -157,6 +157,10 @@ fn an_address_alone_is_reached_only_while_its_answer_lives_or_by_a_rule() {
 fn other_ways_to_names_are_closed() {
     needs!("python3");
     in_world(|world| {
+        // Names at which everybody gets answers over HTTPS.
+        for name in ["dns.google", "cloudflare-dns.com", "use-application-dns.net"] {
+            world.internet.zone().set(name, &[site(8).into()]);
+        }
         let sandbox = world.allowing(&["one.example", "*:53", "*:853", "udp://*:443"]);
         let gateway = sandbox.root("sed -n 's/^nameserver //p' /etc/resolv.conf");
         let own = [
@@ -172,6 +176,10 @@ fn other_ways_to_names_are_closed() {
             ("udp 203.0.113.54 853", false),
             ("udp one.example 443", false),
             ("udp 203.0.113.2 443", false),
+            ("name dns.google", false),
+            ("name cloudflare-dns.com", false),
+            ("name use-application-dns.net", false),
+            ("tls 203.0.113.8 dns.google dns.google", false),
         ]);
     });
 }

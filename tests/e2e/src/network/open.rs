@@ -1,12 +1,14 @@
 //! The default: the internet, and nothing near.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     time::Duration,
 };
 
 use serde_json::json;
-use warren_test_internet::{HOST, METADATA, PRIVATE, ROUTER, site};
+use warren_test_internet::{
+    HOST, HOST_6, METADATA, METADATA_6, PRIVATE, PRIVATE_6, ROUTER, ROUTER_6, site, site_6,
+};
 
 use crate::harness::{World, in_world, needs};
 
@@ -58,36 +60,63 @@ fn names_are_answered_over_both_protocols_and_by_whom_a_program_asks() {
 
 /// What no sandbox reaches, whatever it may.
 pub(super) fn never(world: &World<'_>) -> Vec<String> {
-    let near = [HOST, METADATA, PRIVATE[0], PRIVATE[1], Ipv4Addr::LOCALHOST];
-    let host = "2001:db8:ff::2";
-    let from_sandbox = near.map(|address| format!("tcp {address} 9003"));
-    let datagrams = near.map(|address| format!("udp {address} 7"));
+    let four = [HOST, METADATA, PRIVATE[0], PRIVATE[1], Ipv4Addr::LOCALHOST].map(IpAddr::V4);
+    let six = [HOST_6, METADATA_6, PRIVATE_6, ROUTER_6].map(IpAddr::V6);
+    // Addresses that stand for private ones of IPv4: mapped, NAT64, 6to4, Teredo, compatible.
+    let others = [
+        "::ffff:192.168.77.5",
+        "64:ff9b::c0a8:4d05",
+        "2002:c0a8:4d05::1",
+        "2001:0:c0a8:4d05::1",
+        "::192.168.77.5",
+        "fe80::1",
+        "fec0::1",
+    ];
+    let near: Vec<String> = four.into_iter().chain(six).map(|it| it.to_string()).collect();
+    let near = || near.iter().map(String::as_str).chain(others);
+    let connections = near().map(|address| format!("tcp {address} 9003"));
+    let datagrams = near().map(|address| format!("udp {address} 7"));
     // Names lead there as well.
     let zone = world.internet.zone();
-    zone.set("metadata.example", &[METADATA.into()]);
-    zone.set("intranet.example", &[PRIVATE[0].into()]);
+    zone.set("metadata.example", &[METADATA.into(), METADATA_6.into()]);
+    zone.set("intranet.example", &[PRIVATE[0].into(), PRIVATE_6.into(), ROUTER_6.into()]);
     zone.in_turn("turning.example", &[&[site(1).into()], &[METADATA.into()]], 1);
-    let named = ["metadata.example", "intranet.example"].map(|name| format!("tcp {name} 9003"));
-    let all = [from_sandbox.to_vec(), datagrams.to_vec(), named.to_vec()].concat();
-    all.into_iter().chain([format!("tcp {host} 9003")]).collect()
+    let names = ["metadata.example", "intranet.example"];
+    let named = names.iter().map(|name| format!("tcp {name} 9003"));
+    let asked = names.iter().flat_map(|it| [format!("name {it}"), format!("name6 {it}")]);
+    connections.chain(datagrams).chain(named).chain(asked).collect()
 }
 
 #[test]
 fn nothing_near_is_reached_by_address_or_by_name() {
     needs!("python3");
     in_world(|world| {
-        let _services = [9003, 80].map(|port| TcpListener::bind(("0.0.0.0", port)).expect("bind"));
+        let _services = [9003, 80].map(|port| TcpListener::bind(("::", port)).expect("bind"));
+        let datagrams = UdpSocket::bind(("::", 7)).expect("bind");
+        datagrams.set_nonblocking(true).expect("set a socket");
         let sandbox = world.create(&json!("open"));
         let other = world.create(&json!("open"));
-        let address = other.root("hostname -I 2>/dev/null || cat /proc/net/fib_trie");
-        let address = address.split_whitespace().find(|word| word.starts_with("10."));
+        let address = other.root(
+            "hostname -I; python3 -c 'import sys; [print(\":\".join(it[place:place + 4] for place in \
+             range(0, 32, 4))) for it in open(\"/proc/net/if_inet6\")]'",
+        );
+        let addresses: Vec<&str> = address
+            .split_whitespace()
+            .filter(|word| word.starts_with("10.") || word.starts_with("fd57:"))
+            .collect();
+        assert!(addresses.len() >= 2, "of both families: {address}");
         let mut attempts = never(world);
-        attempts.extend(address.map(|address| format!("tcp {address} 9003")));
+        attempts.extend(addresses.iter().map(|address| format!("tcp {address} 9003")));
+        attempts.extend(addresses.iter().map(|address| format!("udp {address} 7")));
         attempts.push(format!("web {HOST} 80 host.example"));
         let expected: Vec<_> = attempts.iter().map(|attempt| (attempt.as_str(), false)).collect();
         sandbox.expect(&expected);
+        let arrived = datagrams.recv_from(&mut [0; 64]).map(|(_, from)| from);
+        assert!(arrived.is_err(), "a datagram has come to the host: {arrived:?}");
         // The way there is open: it is the sandbox that may not go it.
-        for address in PRIVATE.into_iter().chain([METADATA, ROUTER]) {
+        let six = [PRIVATE_6, METADATA_6, ROUTER_6, site_6(1)].map(IpAddr::V6);
+        let four = [PRIVATE[0], PRIVATE[1], METADATA, ROUTER].map(IpAddr::V4);
+        for address in four.into_iter().chain(six) {
             let patience = Duration::from_secs(10);
             std::net::TcpStream::connect_timeout(&(address, 9003).into(), patience)
                 .unwrap_or_else(|error| panic!("the host reaches {address}: {error}"));
