@@ -53,7 +53,7 @@ impl<S: Sync> FromRequestParts<S> for Known {
             Some(caller) => Ok(Self(caller.clone())),
             None => Err(ApiError::new(
                 Code::Unauthenticated,
-                "this socket is for the user who runs the server, and for root",
+                "this socket is for the user who runs the server, and for nobody else",
             )),
         }
     }
@@ -119,6 +119,9 @@ pub enum Access {
 }
 
 /// The caller behind a unix socket, when the kernel says that it is the server's user or root.
+///
+/// A server of an ordinary user is in a user namespace, where the kernel calls root by the number
+/// that stands for all whom the namespace does not know: there root is nobody.
 pub(crate) fn peer(server_uid: u32, peer_uid: u32) -> Option<Caller> {
     (peer_uid == server_uid || peer_uid == 0).then(Caller::local)
 }

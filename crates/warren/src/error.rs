@@ -115,6 +115,9 @@ fn hint(code: Code, message: &str) -> Option<&'static str> {
         Code::FailedPrecondition if message.contains(" is paused") => {
             Some("`warren resume` lets it go on")
         }
+        Code::Unauthenticated if message.contains("this socket") => Some(
+            "run it as that user, such as by `sudo -u USER`; without --server each user has one of their own",
+        ),
         Code::Unauthenticated => {
             Some("WARREN_API_KEY holds the key; `warren key create` makes one")
         }
