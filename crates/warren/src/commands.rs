@@ -46,6 +46,8 @@ pub(crate) mod volume;
 
 mod copying;
 
+mod exposed;
+
 mod making;
 
 mod mounts;

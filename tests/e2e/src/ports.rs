@@ -1,7 +1,9 @@
 //! Ports of real sandboxes, by name, as browsers and programs reach them.
 
 mod browser;
+mod clients;
 mod forward;
+mod owner;
 mod visitor;
 
 use std::{
@@ -28,7 +30,12 @@ pub(crate) struct Served<'a> {
 impl<'a> Served<'a> {
     /// Starts the servers; `page` is what `/page` shows.
     pub(crate) fn start(home: &'a Home, request: &Value, page: &str) -> Self {
-        let sandbox = home.create(request);
+        Self::of(home.create(request), page)
+    }
+
+    /// Starts the servers in a sandbox that is there.
+    pub(crate) fn of(sandbox: Sandbox<'a>, page: &str) -> Self {
+        let home = sandbox.home;
         for (path, bytes) in [("/tmp/guest.py", SERVERS), ("/tmp/page.html", page.as_bytes())] {
             let path = format!("/files?path={path}");
             assert_eq!(sandbox.api("PUT", &path, bytes).status, 200, "the file is there");

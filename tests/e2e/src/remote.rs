@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use crate::harness::{Home, Output, http, kill, wait_until};
 
 /// A server in the foreground that listens on TCP.
-struct Listening<'a> {
+pub(crate) struct Listening<'a> {
     home: &'a Home,
     child: Child,
     address: SocketAddr,
 }
 
 impl<'a> Listening<'a> {
-    fn start(home: &'a Home, arguments: &[&str]) -> Self {
+    pub(crate) fn start(home: &'a Home, arguments: &[&str]) -> Self {
         let mut serve = home.command(&["serve", "--listen", "127.0.0.1:0"]);
         let mut child = serve.args(arguments).stderr(Stdio::piped()).spawn().expect("a server");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));

@@ -4,11 +4,13 @@ use std::{fs, path::Path};
 
 use crate::shell;
 
-/// Programs that some tests use and the Debian packages that hold them. Without them those tests skip.
+/// Programs and files that some tests use and the Debian packages that hold them. Without them those
+/// tests skip.
 const PROGRAMS: &[(&str, &str)] = &[
     ("sudo", "sudo"),
     ("newuidmap", "uidmap"),
     ("pasta", "passt"),
+    ("slirp4netns", "slirp4netns"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
@@ -17,13 +19,17 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("git", "git"),
     ("chromium", "chromium"),
+    ("/usr/lib/python3/dist-packages/grpc", "python3-grpcio"),
 ];
 
 /// Installs what is missing where that is this user's to do, and says what it did or left out.
 pub(super) fn prepare() {
     let missing: Vec<&str> = PROGRAMS
         .iter()
-        .filter(|(program, _)| shell::find_program(program).is_none())
+        .filter(|(program, _)| match program.starts_with('/') {
+            true => !Path::new(program).exists(),
+            false => shell::find_program(program).is_none(),
+        })
         .map(|(_, package)| *package)
         .collect();
     if missing.is_empty() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, OnDeadline, Profile};
 
-use super::{Context, mounts, reach::ReachArgs, volume};
+use super::{Context, exposed::ExposedArgs, mounts, reach::ReachArgs, volume};
 use crate::{
     config::{Cpus, Lasting, Size},
     error::CliError,
@@ -60,6 +60,8 @@ pub(crate) struct WantedArgs {
     volumes: Vec<String>,
     #[command(flatten)]
     reach: ReachArgs,
+    #[command(flatten)]
+    exposed: ExposedArgs,
     /// How much its root may do
     #[arg(long, value_name = "default|strict")]
     profile: Option<ProfileArg>,
@@ -103,7 +105,7 @@ impl From<ProfileArg> for Profile {
 impl WantedArgs {
     /// The request that these flags describe.
     pub(crate) fn request(self, cx: &Context<'_>) -> Result<CreateSandbox, CliError> {
-        Ok(CreateSandbox {
+        let mut request = CreateSandbox {
             image: self.image.map(|image| image_text(&image, cx.is_local())).transpose()?,
             snapshot: self.snapshot,
             template: self.template,
@@ -135,7 +137,9 @@ impl WantedArgs {
             hostname: self.hostname,
             warm: self.cold.then_some(false),
             ..CreateSandbox::default()
-        })
+        };
+        self.exposed.describe(&mut request);
+        Ok(request)
     }
 }
 

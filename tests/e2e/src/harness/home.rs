@@ -104,6 +104,14 @@ impl Home {
         home
     }
 
+    /// Writes a file beside the data directory that everybody may read.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, bytes).expect("write a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("open a file");
+        path
+    }
+
     /// From now on everything is done with this binary, as after an upgrade.
     pub(crate) fn use_binary(&mut self, warren: PathBuf) {
         self.warren = warren;
