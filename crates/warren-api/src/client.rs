@@ -40,6 +40,8 @@ mod access;
 mod images;
 mod volumes;
 
+mod domains;
+
 use std::{io, ops::RangeInclusive, path::Path, sync::Mutex, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};

@@ -36,6 +36,8 @@ pub mod edge;
 pub mod images;
 pub mod volume;
 
+pub mod domain;
+
 pub mod logs;
 
 pub mod diff;

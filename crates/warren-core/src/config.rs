@@ -32,6 +32,8 @@ pub struct Config {
     pub registries_for_all: Vec<String>,
     /// What secrets are sealed with; none where none can be kept.
     pub seal_key: Option<SealKey>,
+    /// The domains that are the server's own, beside `localhost`: nobody else has names below them.
+    pub domains: Vec<String>,
 }
 
 /// What a new sandbox gets where its request does not say.

@@ -157,6 +157,11 @@ identity! {
 }
 
 identity! {
+    /// What shows whose a domain is: `warren-` and 16 characters of `[a-z0-9]`.
+    DomainProofId, "warren-", InvalidDomainProofId
+}
+
+identity! {
     /// The identity of a volume: `vol-` and 16 characters of `[a-z0-9]`.
     VolumeId, "vol-", InvalidVolumeId
 }
@@ -224,6 +229,11 @@ pub struct InvalidBuildId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a snapshot id: expected `sn-` and 16 characters of a-z and 0-9")]
 pub struct InvalidSnapshotId;
+
+/// The text shows nothing about a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the proof of a domain: expected `warren-` and 16 characters of a-z and 0-9")]
+pub struct InvalidDomainProofId;
 
 /// The text is not the id of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

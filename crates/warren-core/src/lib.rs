@@ -55,6 +55,8 @@ pub mod store;
 pub mod templates;
 pub mod volumes;
 
+pub mod domains;
+
 mod guest;
 mod plan;
 mod pool;

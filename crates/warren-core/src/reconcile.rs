@@ -15,7 +15,7 @@ use crate::{
     id::SandboxId,
     runtime::{Denial, GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
-    sandboxes::{credentials, secrets, volumes},
+    sandboxes::{credentials, domains, secrets, volumes},
     shared::Shared,
     snapshots::Status,
     spec::Image,
@@ -65,6 +65,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     noted.map_err(SandboxError::store("note the end of builds"))?;
     secrets::restore(shared, &loaded.objects);
     volumes::restore(shared, &loaded.objects).await;
+    domains::restore(shared, &loaded.objects);
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
     let change = credentials::restore(shared, &loaded.objects, |id| rows.contains(&id));

@@ -30,6 +30,7 @@ use crate::{
 mod compare;
 mod create;
 pub(crate) mod credentials;
+pub(crate) mod domains;
 mod exec;
 mod files;
 mod health;
@@ -41,6 +42,7 @@ mod transfer;
 mod visits;
 pub(crate) mod volumes;
 
+pub use domains::NewDomain;
 pub use files::{
     At, ChangeKind, Download, FileChange, FileInfo, FileKind, FileWatch, Matches, Range, Unpacked,
     Upload, Written,

@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     config::Config,
     credentials::Credentials,
+    domains::Domains,
     error::SandboxError,
     id::SandboxId,
     pool::Pool,
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// What requests of sandboxes are given, of those that are given anything.
     pub(crate) credentials: Mutex<HashMap<SandboxId, Arc<Credentials>>>,
     pub(crate) followers: Followers,
+    pub(crate) domains: Domains,
     registry: Mutex<Registry>,
 }
 
@@ -160,6 +162,7 @@ impl Shared {
             secrets,
             credentials: Mutex::default(),
             followers: Followers::default(),
+            domains: Domains::default(),
             registry,
         }
     }

@@ -42,4 +42,5 @@ pub use app::{Activity, App};
 pub use auth::{Access, OPEN};
 pub use config::Config;
 pub use face::Face;
+pub use metrics::CertificateReport;
 pub use serve::{Tls, TlsError, serve, serve_tcp};

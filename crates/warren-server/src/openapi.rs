@@ -58,6 +58,7 @@ WebSocket; each says so, and which schema one of its messages has.";
         (name = "files", description = "Files inside a sandbox"),
         (name = "images", description = "What sandboxes are made from"),
         (name = "templates", description = "Named images with what belongs to them, and the builds that make them"),
+        (name = "domains", description = "Names of one's own that lead to ports of sandboxes"),
         (name = "volumes", description = "Directories that outlive sandboxes, and their files"),
         (name = "secrets", description = "Values that sandboxes use and never see"),
         (name = "events", description = "What happens to sandboxes"),

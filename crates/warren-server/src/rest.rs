@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod arriving;
 pub(crate) mod builds;
 pub(crate) mod diff;
+pub(crate) mod domains;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod exec_socket;

@@ -126,6 +126,11 @@ routes! {
     "/v1/volumes/{name}/files/stat" => get volumes::stat_volume_file;
     "/v1/volumes/{name}/files/list" => get volumes::list_volume_files;
     "/v1/volumes/{name}/files/mkdir" => post volumes::make_volume_directory;
+    // Names of one's own.
+    "/v1/domains" => get domains::list_domains;
+    "/v1/domains/{name}" => get domains::get_domain, put domains::set_domain,
+        delete domains::delete_domain;
+    "/v1/domains/{name}/verify" => post domains::verify_domain;
     // Secrets.
     "/v1/secrets" => get secrets::list_secrets;
     "/v1/secrets/{name}" => get secrets::get_secret, put secrets::set_secret,

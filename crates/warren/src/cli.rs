@@ -6,8 +6,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     commands::{
-        attach::AttachArgs, backup::BackupArgs, completion::CompletionArgs, cp::CpArgs,
-        create::CreateArgs, diff::DiffArgs, doctor::DoctorArgs, events::EventsArgs, exec::ExecArgs,
+        attach::AttachArgs, backup::BackupArgs, ca::CaArgs, completion::CompletionArgs, cp::CpArgs,
+        create::CreateArgs, diff::DiffArgs, doctor::DoctorArgs, domain::DomainArgs, events::EventsArgs, exec::ExecArgs,
         extend::ExtendArgs, files::FilesArgs, fork::ForkArgs, forward::ForwardArgs,
         image::ImageArgs, info::InfoArgs, keep::KeepArgs, key::KeyArgs, kill::KillArgs,
         list::ListArgs, logs::LogsArgs, net::NetArgs, pause::PauseArgs, port::PortArgs,
@@ -79,7 +79,9 @@ pub(crate) enum Command {
     Image(ImageArgs),
     Volume(VolumeArgs),
     Secret(SecretArgs),
+    Domain(DomainArgs),
     Serve(ServeArgs),
+    Ca(CaArgs),
     Key(KeyArgs),
     Project(ProjectArgs),
     Template(TemplateArgs),
@@ -98,6 +100,7 @@ impl Command {
             Self::Serve(_) => Some("serve"),
             Self::Doctor(_) => Some("doctor"),
             Self::Setup(_) => Some("setup"),
+            Self::Ca(_) => Some("ca"),
             _ => None,
         }
     }

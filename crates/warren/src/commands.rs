@@ -2,11 +2,13 @@
 
 pub(crate) mod attach;
 pub(crate) mod backup;
+pub(crate) mod ca;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod extend;
@@ -152,6 +154,7 @@ pub(crate) fn run(
         // The doctor also tells what is wrong with the configuration.
         Command::Doctor(args) => doctor::doctor(&setup, args, loaded),
         Command::Setup(args) => setup::setup(&setup, args, &loaded?),
+        Command::Ca(args) => ca::ca(&setup, args, &loaded?),
         Command::Serve(args) => serve::serve(&setup, &args, &loaded?),
         Command::Run(args) => setup.client(&loaded?, async |cx| run::run(cx, args).await),
         Command::Create(args) => setup.client(&loaded?, async |cx| create::create(cx, args).await),
@@ -200,6 +203,7 @@ pub(crate) fn run(
         Command::Project(args) => {
             setup.client(&loaded?, async |cx| project::project(cx, args).await)
         }
+        Command::Domain(args) => setup.client(&loaded?, async |cx| domain::domain(cx, args).await),
         Command::Volume(args) => setup.client(&loaded?, async |cx| volume::volume(cx, args).await),
         Command::Secret(args) => setup.client(&loaded?, async |cx| secret::secret(cx, args).await),
         Command::Backup(args) => setup.client(&loaded?, async |cx| backup::backup(cx, args).await),

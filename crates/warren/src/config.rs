@@ -18,6 +18,8 @@ mod registries;
 
 mod table;
 
+mod tls;
+
 mod value;
 
 use std::{
@@ -29,6 +31,7 @@ pub(crate) use environment::Environment;
 pub(crate) use listen::{Address, Addresses};
 pub(crate) use networks::Six;
 pub(crate) use table::{Config, SETTINGS};
+pub(crate) use tls::{AcmeDns, AcmeProof, TlsSource};
 #[cfg(test)]
 pub(crate) use value::Value;
 pub(crate) use value::{Cpus, Lasting, Level, Runtime, Size, Storage, Subnet};
@@ -45,6 +48,12 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
+    /// These flags and no file.
+    #[cfg(test)]
+    pub(crate) fn of_test(set: Vec<String>) -> Self {
+        Self { file: None, set }
+    }
+
     /// The same flags again, for a server that this process starts.
     pub(crate) fn to_arguments(&self) -> Vec<String> {
         let file = self.file.iter().flat_map(|file| {

@@ -21,6 +21,8 @@ mod limits;
 
 mod session;
 
+mod certificates;
+
 use std::{fs, io, path::PathBuf};
 
 use rustix::thread::UnshareFlags;
@@ -181,6 +183,7 @@ pub(crate) fn examine(environment: &Environment, config: Result<Config, ConfigEr
                 users::checks,
                 limits::checks,
                 session::checks,
+                certificates::checks,
             ];
             checks.extend(areas.iter().flat_map(|area| area(&host)));
         }

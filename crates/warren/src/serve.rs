@@ -1,5 +1,7 @@
 //! The server put together: configuration, runtime, store, core, listener, and their end.
 
+mod certificates;
+
 mod edge;
 
 pub(crate) mod key_file;
@@ -60,7 +62,8 @@ pub(crate) fn serve(
     let file = post.background.then(|| dirs.log());
     log::start(config.log, file, config.log_size.0);
     post.sign().map_err(CliError::local("write the lock file"))?;
-    let opened = Listeners::open(config).and_then(|tcp| Ok((tcp, storage(dirs)?)));
+    let opened =
+        Listeners::open(config, dirs, environment).and_then(|tcp| Ok((tcp, storage(dirs)?)));
     let (tcp, storage) = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -124,6 +127,7 @@ async fn run(
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
+    sandboxes.look_up_with(Arc::new(certificates::Names::default()));
     let face = wiring::face(config, EdgeKey::new(kept_key(dirs, key_file::EDGE)?));
     let (tcp, door_for_browsers) = tcp.with_door();
     let app = App::with_door(sandboxes, version(), face, door_for_browsers);

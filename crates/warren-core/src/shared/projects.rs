@@ -143,6 +143,10 @@ impl Shared {
         if secrets > 0 {
             return Err(in_use(format!("has {secrets} secrets")));
         }
+        let domains = self.domains.of(&owner).len();
+        if domains > 0 {
+            return Err(in_use(format!("has {domains} domains")));
+        }
         let handles = registry.handles.values();
         let sandboxes = handles.filter(|handle| handle.sandbox().owner == owner).count();
         let sandboxes = sandboxes.max(project.sandboxes as usize);

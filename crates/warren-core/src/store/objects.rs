@@ -16,10 +16,11 @@ pub(crate) enum ObjectKind {
     BuildStep,
     Secret,
     Credentials,
+    Domain,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Snapshot,
         Self::Template,
         Self::Volume,
@@ -27,6 +28,7 @@ impl ObjectKind {
         Self::BuildStep,
         Self::Secret,
         Self::Credentials,
+        Self::Domain,
     ];
 
     fn name(self) -> &'static str {
@@ -38,6 +40,7 @@ impl ObjectKind {
             Self::BuildStep => "build_step",
             Self::Secret => "secret",
             Self::Credentials => "credentials",
+            Self::Domain => "domain",
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod access;
 mod credentials;
+mod domains;
 mod driver;
 mod events;
 mod health;

@@ -14,6 +14,7 @@ pub(crate) fn page(app: &App) -> String {
     server(app, &mut page);
     sandboxes(app, &mut page);
     requests(app, &mut page);
+    certificates(app, &mut page);
     process(&mut page);
     page.0
 }
@@ -86,6 +87,25 @@ fn requests(app: &App, page: &mut Page) {
     page.one("warren_http_requests_in_flight", "gauge", help, app.activity().in_flight);
     let streams = app.metrics().streams.load(Ordering::Relaxed);
     page.one("warren_open_streams", "gauge", "Streams and conversations that are open.", streams);
+}
+
+/// Names are of nobody's business here: what fails is said by the log and by `warren doctor`.
+fn certificates(app: &App, page: &mut Page) {
+    let Some(report) = app.metrics().certificates.get() else { return };
+    let report = (report.0)();
+    let name = "warren_certificates";
+    page.head(name, "gauge", "Certificates that an authority gives this server, by how they are.");
+    for (state, count) in
+        [("good", report.good), ("missing", report.missing), ("failing", report.failing)]
+    {
+        page.line(name, &[("state", state)], count);
+    }
+    if let Some(end) = report.first_end {
+        let help = "When the first certificate ends, in seconds since 1970.";
+        page.one("warren_certificate_first_end_seconds", "gauge", help, end);
+    }
+    let help = "Attempts to have a new certificate that failed.";
+    page.one("warren_certificate_failures_total", "counter", help, report.failures);
 }
 
 /// Under the names that every process has in Prometheus.

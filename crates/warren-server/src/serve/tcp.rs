@@ -10,7 +10,12 @@ use tokio::{
 };
 
 use super::{
-    EXHAUSTED, ServeError, Tls, begin::begin, crowd::Place, http2, tls::HTTP_2, to_its_end,
+    EXHAUSTED, ServeError, Tls,
+    begin::begin,
+    crowd::Place,
+    http2,
+    tls::{ACME_TLS, HTTP_2},
+    to_its_end,
 };
 use crate::{
     app::App,
@@ -112,6 +117,8 @@ impl Server {
                     Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP_2) => {
                         http2::converse(&self.app, stream, face).await;
                     }
+                    // The handshake was the answer to a challenge.
+                    Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {}
                     Ok(stream) => self.converse(stream, face).await,
                     Err(error) => tracing::debug!(%error, "TLS did not come about"),
                 }

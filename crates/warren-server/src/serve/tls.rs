@@ -1,18 +1,24 @@
-//! TLS for a listener: a certificate and its key from files.
+//! TLS for a listener: a certificate and its key from files, and others by name.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::SystemTime,
 };
 
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         self, ServerConfig,
+        client::verify_server_name,
+        crypto::CryptoProvider,
         pki_types::{
-            CertificateDer, PrivateKeyDer,
+            CertificateDer, PrivateKeyDer, ServerName,
             pem::{self, PemObject as _},
         },
+        server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+        sign::CertifiedKey,
     },
 };
 
@@ -20,17 +26,31 @@ use tokio_rustls::{
 pub(super) const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
 
-/// The files of a certificate and its key, and what was read of them last. A clone is another
-/// handle to the same one.
+/// What an authority speaks that looks for the answer to its challenge, and nobody else.
+pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// How a listener speaks TLS: a certificate and its key from files, others by name, or both. A
+/// clone is another handle to the same one.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    files: Option<Files>,
+    others: Option<Arc<dyn ResolvesServerCert>>,
+    current: RwLock<Arc<ServerConfig>>,
+    /// What the files were when they were looked at last.
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Files {
     certificate: PathBuf,
     key: PathBuf,
-    current: RwLock<Arc<ServerConfig>>,
 }
+
+/// What changes when a file is written anew: when, which and how long.
+type Seen = [Option<(SystemTime, u64, u64)>; 2];
 
 /// Why a listener cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +94,9 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    /// TLS cannot be set up at all.
+    #[error("could not set up TLS")]
+    Provider(#[source] rustls::Error),
 }
 
 impl Tls {
@@ -84,9 +107,26 @@ impl Tls {
     ///
     /// [`TlsError`].
     pub fn open(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let current = RwLock::new(Arc::new(load(certificate, key)?));
-        let (certificate, key) = (certificate.to_owned(), key.to_owned());
-        Ok(Self(Arc::new(Inner { certificate, key, current })))
+        Self::choosing(Some((certificate, key)), None)
+    }
+
+    /// Shows a client the certificate of the files where it is of the name that the client asks
+    /// for, else what `others` have for that name, else that of the files.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`].
+    pub fn choosing(
+        files: Option<(&Path, &Path)>,
+        others: Option<Arc<dyn ResolvesServerCert>>,
+    ) -> Result<Self, TlsError> {
+        let files = files.map(|(certificate, key)| Files {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        });
+        let seen = Mutex::new(files.as_ref().map(Files::look).unwrap_or_default());
+        let current = RwLock::new(Arc::new(load(files.as_ref(), others.as_ref())?));
+        Ok(Self(Arc::new(Inner { files, others, current, seen })))
     }
 
     /// Reads both files again; connections from then on get the new certificate.
@@ -95,9 +135,30 @@ impl Tls {
     ///
     /// [`TlsError`]; the old certificate goes on being used.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let loaded = Arc::new(load(&self.0.certificate, &self.0.key)?);
+        let loaded = Arc::new(load(self.0.files.as_ref(), self.0.others.as_ref())?);
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
+    }
+
+    /// The same where a file was written since the last look; says whether one was.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]; the old certificate goes on being used, and the next look tries no more until
+    /// a file changes again.
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let Some(files) = &self.0.files else { return Ok(false) };
+        let now = files.look();
+        let before = {
+            let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *seen, now)
+        };
+        // One that is gone is about to be replaced.
+        let changed = before != now && now.iter().all(Option::is_some);
+        if changed {
+            self.reload()?;
+        }
+        Ok(changed)
     }
 
     /// What takes a new connection.
@@ -107,29 +168,85 @@ impl Tls {
     }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(read("certificate", certificate))?;
-    if chain.is_empty() {
-        return Err(TlsError::Missing { what: "certificate", file: certificate.to_owned() });
+impl Files {
+    fn look(&self) -> Seen {
+        [&self.certificate, &self.key].map(|file| {
+            let found = std::fs::metadata(file).ok()?;
+            Some((found.modified().ok()?, found.ino(), found.len()))
+        })
     }
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(read("key", key))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable = |source| match source {
-        rustls::Error::InconsistentKeys(_) => {
-            TlsError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+}
+
+/// Which certificate a client is shown.
+#[derive(Debug)]
+struct Choice {
+    file: Option<Arc<CertifiedKey>>,
+    others: Option<Arc<dyn ResolvesServerCert>>,
+}
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let challenge = hello.alpn().into_iter().flatten().any(|it| it == ACME_TLS);
+        match (&self.file, &self.others) {
+            (Some(file), None) => (!challenge).then(|| Arc::clone(file)),
+            (Some(file), Some(others)) if !challenge => {
+                let asked = hello.server_name().map(str::to_owned);
+                if asked.is_none_or(|name| is_of(file, &name)) {
+                    return Some(Arc::clone(file));
+                }
+                others.resolve(hello).or_else(|| Some(Arc::clone(file)))
+            }
+            (_, others) => others.as_ref()?.resolve(hello),
         }
-        source => TlsError::Unusable { certificate: certificate.to_owned(), source },
-    };
+    }
+}
+
+/// Whether a certificate is of this name.
+fn is_of(certified: &CertifiedKey, name: &str) -> bool {
+    let certificate = certified.end_entity_cert().and_then(ParsedCertificate::try_from);
+    match (certificate, ServerName::try_from(name)) {
+        (Ok(certificate), Ok(name)) => verify_server_name(&certificate, &name).is_ok(),
+        _ => false,
+    }
+}
+
+fn load(
+    files: Option<&Files>,
+    others: Option<&Arc<dyn ResolvesServerCert>>,
+) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let file = files.map(|files| files.load(&provider)).transpose()?.map(Arc::new);
+    let mut protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+    if others.is_some() {
+        protocols.push(ACME_TLS.to_vec());
+    }
+    let choice = Choice { file, others: others.cloned() };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?
+        .map_err(TlsError::Provider)?
         .with_no_client_auth()
-        .with_single_cert(chain, secret)
-        .map_err(unusable)?;
-    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
+        .with_cert_resolver(Arc::new(choice));
+    config.alpn_protocols = protocols;
     Ok(config)
+}
+
+impl Files {
+    fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let Self { certificate, key } = self;
+        let chain = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(read("certificate", certificate))?;
+        if chain.is_empty() {
+            return Err(TlsError::Missing { what: "certificate", file: certificate.to_owned() });
+        }
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(read("key", key))?;
+        CertifiedKey::from_der(chain, secret, provider).map_err(|source| match source {
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
+            }
+            source => TlsError::Unusable { certificate: certificate.to_owned(), source },
+        })
+    }
 }
 
 fn read(what: &'static str, file: &Path) -> impl FnOnce(pem::Error) -> TlsError {
@@ -145,9 +262,9 @@ mod tests {
 
     use super::*;
 
-    struct Files(tempfile::TempDir);
+    struct Folder(tempfile::TempDir);
 
-    impl Files {
+    impl Folder {
         fn new() -> Self {
             Self(tempfile::tempdir().unwrap())
         }
@@ -173,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_certificate_and_its_key_belong_together() {
-        let files = Files::new();
+        let files = Folder::new();
         let (certificate, key) = files.make("a");
         let (_, other) = files.make("b");
         Tls::open(&certificate, &key).unwrap();
@@ -183,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_and_no_key_is_named() {
-        let files = Files::new();
+        let files = Folder::new();
         let (certificate, key) = files.make("a");
         let error = refused(&files.path("nothing"), &key);
         assert!(error.starts_with("could not read the certificate in "), "{error}");
@@ -197,8 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn files_are_read_again_when_they_change() {
+        let files = Folder::new();
+        let (certificate, key) = files.make("a");
+        let tls = Tls::open(&certificate, &key).unwrap();
+        assert!(!tls.reload_if_changed().unwrap());
+        fs::remove_file(&certificate).unwrap();
+        assert!(!tls.reload_if_changed().unwrap(), "one that is gone is being replaced");
+        files.make("a");
+        assert!(tls.reload_if_changed().unwrap());
+        fs::write(&key, "nonsense").unwrap();
+        tls.reload_if_changed().unwrap_err();
+        assert!(!tls.reload_if_changed().unwrap(), "the same nonsense is told once");
+    }
+
+    #[test]
     fn what_cannot_be_read_again_changes_nothing() {
-        let files = Files::new();
+        let files = Folder::new();
         let (certificate, key) = files.make("a");
         let tls = Tls::open(&certificate, &key).unwrap();
         fs::write(&certificate, "").unwrap();

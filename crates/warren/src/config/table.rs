@@ -10,6 +10,7 @@ use super::{
     names::NameServers,
     networks::{Networks, Six},
     registries::{Mirrors, Names, Proxy},
+    tls::{AcmeDns, AcmeProof, DomainNames, MailAddress, TlsSource},
     value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
 };
 
@@ -164,6 +165,40 @@ settings! {
     tls_cert: Option<PathBuf> = None,
     /// The file of the certificate's key, in PEM.
     tls_key: Option<PathBuf> = None,
+    /// Where certificates for TCP come from beside those files: `files` for nowhere, `local` for
+    /// the authority that `warren ca init` makes, `acme` for one such as Let's Encrypt.
+    tls: TlsSource = Some("files"),
+    /// The names that the server has certificates for with `acme`, such as
+    /// `sandboxes.example, *.sandboxes.example`.
+    tls_names: DomainNames = None,
+    /// The directory of the authority with `acme`. The one for tests of Let's Encrypt, which has
+    /// wide limits and whose certificates nobody trusts, is
+    /// `https://acme-staging-v02.api.letsencrypt.org/directory`.
+    acme_directory: String = Some("https://acme-v02.api.letsencrypt.org/directory"),
+    /// Whether you agree to the terms of service of that authority; without it there is no account.
+    acme_terms_agreed: bool = Some("false"),
+    /// The address that the authority may write to, such as `ops@example.com`.
+    acme_contact: Option<MailAddress> = None,
+    /// How the authority is shown that names are yours: `http` at port 80 of each name, `tls` at
+    /// port 443 of each name, `dns` by a record, which names that begin with `*.` need.
+    acme_proof: AcmeProof = Some("tls"),
+    /// The addresses that answer the authority with `http`, in the clear; everybody else is sent to
+    /// TLS. Its requests must arrive here from port 80.
+    acme_http_listen: Addresses = None,
+    /// Who changes records with `dns`: `hook` for a program of yours, or a provider.
+    acme_dns: AcmeDns = Some("hook"),
+    /// The program with `hook`, called as `PROGRAM add NAME TEXT` and `PROGRAM remove NAME TEXT`.
+    acme_dns_hook: Option<PathBuf> = None,
+    /// The file with the provider's token, which nobody else should be able to read. Without it, the
+    /// variable `WARREN_ACME_DNS_TOKEN` of the server's environment.
+    acme_dns_token_file: Option<PathBuf> = None,
+    /// How long a record may take until all servers of its zone know it, and the program to be done.
+    acme_dns_time: Lasting = Some("5m"),
+    /// A file of certificate authorities in PEM that are trusted for the directory's address, for
+    /// an authority of your own.
+    acme_roots: Option<PathBuf> = None,
+    /// How often in a week a certificate is ordered at most.
+    acme_orders_per_week: u32 = Some("10"),
     /// The pages that may use this server from a browser, beside its own.
     origins: Origins = None,
     /// The domain below which ports of sandboxes have names, `PORT-ID.DOMAIN`: one that nothing else

@@ -275,7 +275,7 @@ macro_rules! words {
         pub(crate) enum $name {
             $($(#[$variant_doc])* $variant,)+
         }
-        words!(impl $name { $($variant = $word,)+ });
+        $crate::config::value::words!(impl $name { $($variant = $word,)+ });
     };
     (impl $name:ident { $($variant:ident = $word:literal,)+ }) => {
         impl Value for $name {
@@ -292,6 +292,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// A way of isolating.

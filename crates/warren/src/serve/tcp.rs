@@ -1,22 +1,30 @@
 //! The server's TCP listeners: bound before the server leaves the namespaces of the host.
 
-use std::{io, net::TcpListener};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use futures::future;
 use tokio::signal::unix::{SignalKind, signal};
 use warren_server::{Access, App, Tls, edge::Door, serve::ServeError, serve_tcp};
 
-use super::edge::Reserved;
+use super::{
+    certificates::{self, Others},
+    edge::Reserved,
+};
 use crate::{
-    config::{Address, Config},
+    config::{Address, Config, Environment, TlsSource},
+    dirs::Dirs,
     error::{CliError, Kind},
 };
+
+/// How often is looked whether the files of a certificate have changed.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// What listens on TCP, and how.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
+    others: Option<Others>,
     access: Access,
     /// For browsers on this machine, where nobody is listened to.
     reserved: Option<Reserved>,
@@ -28,18 +36,29 @@ impl Listeners {
     /// # Errors
     ///
     /// For settings that do not go together, files that are of no use and addresses that are taken.
-    pub(crate) fn open(config: &Config) -> Result<Self, CliError> {
+    pub(crate) fn open(
+        config: &Config,
+        dirs: &Dirs,
+        environment: &Environment,
+    ) -> Result<Self, CliError> {
         let addresses = &config.listen.0;
         let access = access(config)?;
         require_tls(config)?;
-        let tls = match (&config.tls_cert, &config.tls_key) {
+        let files = match (&config.tls_cert, &config.tls_key) {
             (None, None) => None,
-            (Some(certificate), Some(key)) => Some(
-                Tls::open(certificate, key).map_err(|error| CliError::new(Kind::Local, error))?,
-            ),
+            (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
             _ => {
                 let error = "a certificate and its key go together, and one of them is not named";
                 return Err(CliError::usage(error).hint("--tls-cert FILE --tls-key FILE"));
+            }
+        };
+        let others = certificates::open(config, dirs, environment)?;
+        let tls = match (files, &others) {
+            (None, None) => None,
+            (files, others) => {
+                let others = others.as_ref().map(|it| Arc::new(it.certificates.clone()) as _);
+                let tls = Tls::choosing(files, others);
+                Some(tls.map_err(|error| CliError::new(Kind::Local, error))?)
             }
         };
         let listeners = addresses.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
@@ -47,7 +66,7 @@ impl Listeners {
             true => Some(Reserved::take().map_err(CliError::local("reserve a port for browsers"))?),
             false => None,
         };
-        Ok(Self { listeners, tls, access, reserved })
+        Ok(Self { listeners, tls, others, access, reserved })
     }
 
     /// These, and the way to listen for browsers where there are none.
@@ -63,10 +82,22 @@ impl Listeners {
 
     /// Serves until the application stops; a listener that cannot be served stops it.
     pub(super) async fn serve(self, app: App) -> Result<(), ServeError> {
-        let Self { listeners, tls, access, .. } = self;
+        let Self { listeners, tls, others, access, .. } = self;
         for listener in &listeners {
             announce(listener, tls.is_some(), access);
         }
+        let port = listeners.iter().find_map(|it| it.local_addr().ok()).map_or(443, |it| it.port());
+        let stop = app.stopping().clone();
+        if let Some(acme) = others.as_ref().and_then(Others::acme) {
+            app.report_certificates(move || certificates::report(&acme));
+        }
+        let ordered = async {
+            if let Some(others) = others {
+                let sandboxes = app.sandboxes().clone();
+                others.run(port, move || sandboxes.served_domains(), stop).await;
+            }
+            future::pending::<()>().await
+        };
         let all = listeners.into_iter().map(|listener| {
             let (tls, app) = (tls.clone(), app.clone());
             async move {
@@ -79,6 +110,7 @@ impl Listeners {
         tokio::select! {
             served = served => served.map(drop),
             () = reload(tls.clone()) => Ok(()),
+            () = ordered => Ok(()),
         }
     }
 }
@@ -100,7 +132,7 @@ fn access(config: &Config) -> Result<Access, CliError> {
 
 /// Keys in the clear are for whoever listens on the way.
 fn require_tls(config: &Config) -> Result<(), CliError> {
-    if config.tls_cert.is_some() || config.plain_tcp {
+    if config.tls_cert.is_some() || config.tls != TlsSource::Files || config.plain_tcp {
         return Ok(());
     }
     match config.listen.0.iter().find(|address| !address.is_loopback()) {
@@ -108,13 +140,13 @@ fn require_tls(config: &Config) -> Result<(), CliError> {
         Some(address) => Err(CliError::usage(format!(
             "without TLS, keys and all that is sent to {address} can be read on the way"
         ))
-        .hint("name a certificate with --tls-cert and --tls-key")
+        .hint("name a certificate with --tls-cert and --tls-key, or see docs/tls.md")
         .hint("or listen on 127.0.0.1, behind a proxy on this machine")
         .hint("`--set plain_tcp=true` says that nobody else reaches that address")),
     }
 }
 
-fn bind(address: Address) -> Result<TcpListener, CliError> {
+pub(super) fn bind(address: Address) -> Result<TcpListener, CliError> {
     TcpListener::bind(address.0).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => Some("something listens there; name another port"),
@@ -143,14 +175,20 @@ fn announce(listener: &TcpListener, tls: bool, access: Access) {
     }
 }
 
-/// Reads the certificate again whenever a signal says so; without one, hanging up ends the server
-/// as it ends every program.
+/// Reads the certificate again whenever its files change or a signal says so; without one, hanging
+/// up ends the server as it ends every program.
 async fn reload(tls: Option<Tls>) {
     let Some(tls) = tls else { return future::pending().await };
     let Ok(mut asked) = signal(SignalKind::hangup()) else { return future::pending().await };
-    while asked.recv().await.is_some() {
-        match tls.reload() {
-            Ok(()) => tracing::info!("the certificate was read again"),
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let reloaded = tokio::select! {
+            Some(()) = asked.recv() => tls.reload().map(|()| true),
+            _ = look.tick() => tls.reload_if_changed(),
+        };
+        match reloaded {
+            Ok(true) => tracing::info!("the certificate was read again"),
+            Ok(false) => {}
             Err(error) => {
                 let cause = &error as &dyn std::error::Error;
                 tracing::error!(error = cause, "the old certificate stays in use: {error}");
@@ -167,6 +205,11 @@ mod tests {
     fn config(listen: &[&str], no_auth: bool) -> Config {
         let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
         Config { listen: Addresses(listen), no_auth, ..Config::default() }
+    }
+
+    fn open(config: &Config) -> Result<Listeners, CliError> {
+        let base = tempfile::tempdir().unwrap();
+        Listeners::open(config, &Dirs::of_test(base.path()), &Environment::default())
     }
 
     #[test]
@@ -191,7 +234,7 @@ mod tests {
     #[test]
     fn a_certificate_needs_its_key() {
         let config = Config { tls_cert: Some("/a".into()), ..config(&["127.0.0.1:0"], false) };
-        let error = Listeners::open(&config).unwrap_err();
+        let error = open(&config).unwrap_err();
         assert!(error.source.to_string().contains("go together"), "{}", error.source);
     }
 
@@ -199,7 +242,7 @@ mod tests {
     fn an_address_that_is_taken_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let error = Listeners::open(&config(&[&address], false)).unwrap_err();
+        let error = open(&config(&[&address], false)).unwrap_err();
         assert_eq!(error.source.to_string(), format!("could not listen on {address}"));
         assert_eq!(error.hints, ["something listens there; name another port"]);
     }

@@ -82,6 +82,7 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
         host_images_for_all: config.host_images_for_keys,
         registries_for_all: config.registries_for_keys.0.clone(),
         seal_key: None,
+        domains: config.tls_names.0.iter().map(|it| it.trim_start_matches("*.").into()).collect(),
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) const DATA: &[&str] = &[
     "logs.db*",
     "secrets.key*",
     "edge.key*",
+    "tls",
     "backup-*",
     "server.log*",
     ".doctor-*",

@@ -15,6 +15,8 @@ mod arguments;
 
 mod background;
 
+mod ca;
+
 mod commands;
 
 mod configuration;
