@@ -52,8 +52,23 @@ pub struct Domain {
     pub record_name: String,
     /// The text that this record has to say.
     pub record_text: String,
+    /// How its certificate is, where the server asks an authority for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<DomainCertificate>,
     /// When it was added.
     pub created_at: Timestamp,
+}
+
+/// The certificate of a name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DomainCertificate {
+    /// Until when it is good; none where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Why the last attempt to have a new one failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// The caller's names, in order.

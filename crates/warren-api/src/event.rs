@@ -74,6 +74,13 @@ pub enum EventKind {
     /// Nothing in it listens on `port` any more, although it runs.
     #[serde(rename = "port.closed")]
     PortClosed,
+    /// No certificate could be had for the `domain` in the detail, which leads to it; `reason` says
+    /// why. One that there is goes on, and it is tried again.
+    #[serde(rename = "certificate.failed")]
+    CertificateFailed,
+    /// The certificate of the `domain` in the detail ends soon: `until`, in seconds since 1970.
+    #[serde(rename = "certificate.ending")]
+    CertificateEnding,
     /// It could not be made, or broke.
     #[serde(rename = "sandbox.failed")]
     Failed,

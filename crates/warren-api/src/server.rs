@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct Health {
     /// `ok`.
     pub status: String,
+    /// What somebody should see to, each a sentence for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `GET /v1/version`.

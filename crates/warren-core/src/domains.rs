@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::{
     caller::Owner,
@@ -64,6 +65,8 @@ pub trait NameService: Send + Sync + fmt::Debug {
 pub(crate) struct Domains {
     table: Mutex<Table>,
     names: Mutex<Option<Arc<dyn NameService>>>,
+    /// Counts changes of what is served.
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +95,8 @@ impl Domains {
             table.served.insert(domain.name.clone(), Arc::clone(&domain));
         }
         table.all.insert(key, Arc::clone(&domain));
+        drop(table);
+        self.changes.send_modify(|count| *count += 1);
         Ok(domain)
     }
 
@@ -102,6 +107,19 @@ impl Domains {
         if gone.is_some_and(|it| it.verified) {
             table.served.remove(name);
         }
+        drop(table);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Counts changes from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether a name leads everybody to this port.
+    pub(crate) fn opens(&self, sandbox: SandboxId, port: u16) -> bool {
+        let table = self.lock();
+        table.served.values().any(|it| it.public && it.sandbox == sandbox && it.port == port)
     }
 
     /// The owner's entry for a name.
@@ -124,11 +142,11 @@ impl Domains {
         self.lock().served.get(name).cloned()
     }
 
-    /// Every name that is served, in order.
-    pub(crate) fn all_served(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.lock().served.keys().cloned().collect();
-        names.sort_unstable();
-        names
+    /// All that is served, by name.
+    pub(crate) fn all_served(&self) -> Vec<Arc<Domain>> {
+        let mut served: Vec<_> = self.lock().served.values().cloned().collect();
+        served.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        served
     }
 
     pub(crate) fn set_names(&self, names: Arc<dyn NameService>) {
@@ -213,8 +231,12 @@ mod tests {
         assert_eq!(domains.served("app.example.com").unwrap().owner, Owner::new("a"));
         domains.remove(&Owner::new("b"), "app.example.com");
         assert!(domains.served("app.example.com").is_some(), "another's claim is not the name");
+        let served = domains.served("app.example.com").unwrap();
+        assert!(!domains.opens(served.sandbox, 3000), "it is not public");
+        domains.put(Domain { public: true, ..(*served).clone() }, 9).unwrap();
+        assert!(domains.opens(served.sandbox, 3000) && !domains.opens(served.sandbox, 80));
         domains.remove(&Owner::new("a"), "app.example.com");
-        assert_eq!(domains.all_served(), Vec::<String>::new());
+        assert!(domains.all_served().is_empty());
     }
 
     #[test]

@@ -68,6 +68,10 @@ pub enum EventKind {
     PortOpened,
     /// Nothing in it listens on a port any more.
     PortClosed,
+    /// A domain that leads to it has got no new certificate.
+    CertificateFailed,
+    /// The certificate of a domain that leads to it ends soon.
+    CertificateEnding,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -75,7 +79,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Created,
         Self::Running,
         Self::Paused,
@@ -90,6 +94,8 @@ impl EventKind {
         Self::NetworkChanged,
         Self::PortOpened,
         Self::PortClosed,
+        Self::CertificateFailed,
+        Self::CertificateEnding,
         Self::Failed,
         Self::Deleted,
     ];
@@ -112,6 +118,8 @@ impl EventKind {
             Self::NetworkChanged => "network_changed",
             Self::PortOpened => "port_opened",
             Self::PortClosed => "port_closed",
+            Self::CertificateFailed => "certificate_failed",
+            Self::CertificateEnding => "certificate_ending",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }

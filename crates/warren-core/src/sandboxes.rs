@@ -42,7 +42,7 @@ mod transfer;
 mod visits;
 pub(crate) mod volumes;
 
-pub use domains::NewDomain;
+pub use domains::{CertificateNews, NewDomain};
 pub use files::{
     At, ChangeKind, Download, FileChange, FileInfo, FileKind, FileWatch, Matches, Range, Unpacked,
     Upload, Written,

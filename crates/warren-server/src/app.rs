@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_core::{Caller, Sandboxes, id::KeyId, sandboxes::Unready};
 
 use crate::{
+    certificates::CertificateSource,
     config::{COMMAND_FACTOR, Config},
     edge::{Door, Edge},
     error::ApiError,
@@ -49,6 +50,7 @@ struct Inner {
     streams: Streams,
     edge: Edge,
     waiting: Waiting,
+    certificates: OnceLock<Box<dyn CertificateSource>>,
     /// The turns of each key; none where they are not limited.
     turns: Option<Buckets<KeyId>>,
     /// The connections of TCP.
@@ -111,6 +113,7 @@ impl App {
             tasks,
             edge,
             waiting: Waiting::default(),
+            certificates: OnceLock::new(),
             metrics: Metrics::default(),
             ready: Mutex::default(),
             crowd: Crowd::new(config.connections, config.connections_per_address),
@@ -195,6 +198,11 @@ impl App {
 
     pub(crate) fn waiting(&self) -> &Waiting {
         &self.inner.waiting
+    }
+
+    /// Who knows the certificates, once somebody has said so.
+    pub(crate) fn certificates(&self) -> &OnceLock<Box<dyn CertificateSource>> {
+        &self.inner.certificates
     }
 
     pub(crate) fn crowd(&self) -> &Crowd {

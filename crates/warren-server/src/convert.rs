@@ -442,6 +442,8 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::NetworkChanged => event::EventKind::NetworkChanged,
             events::EventKind::PortOpened => event::EventKind::PortOpened,
             events::EventKind::PortClosed => event::EventKind::PortClosed,
+            events::EventKind::CertificateFailed => event::EventKind::CertificateFailed,
+            events::EventKind::CertificateEnding => event::EventKind::CertificateEnding,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

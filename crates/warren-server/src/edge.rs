@@ -29,7 +29,7 @@ pub(crate) use answer::Refusal;
 pub(crate) use headers::Visitor;
 pub use links::Door;
 pub(crate) use links::{CameBy, Link as PortLink, WantedLink};
-pub(crate) use place::{Place, place};
+pub(crate) use place::{Names, Place, place};
 pub use settings::{AddressBlock, Domain, InvalidBlock, InvalidDomain, Settings};
 pub use token::EdgeKey;
 

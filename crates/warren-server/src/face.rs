@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{self, Future},
     net::IpAddr,
     pin::Pin,
     sync::{
@@ -28,7 +28,7 @@ use warren_http::Held;
 use crate::{
     app::{App, Busy},
     auth::{self, Access, Way},
-    edge::{self, CameBy, Place, Refusal, Visitor},
+    edge::{self, CameBy, Names, Place, Refusal, Visitor},
     origin::Page,
     routes,
 };
@@ -76,8 +76,9 @@ impl Face {
         match self.way {
             Way::Local(_) => Ok(Place::Api),
             Way::Tcp { access, .. } => {
-                let domain = self.app.edge().domain();
-                match edge::place(domain, request.uri(), request.headers())? {
+                let others = |name: &str| self.app.sandboxes().domain(name);
+                let names = Names { domain: self.app.edge().domain(), others: &others };
+                match edge::place(names, request.uri(), request.headers())? {
                     Place::Api if access == Access::Ports => Err(Refusal::PortsOnly),
                     place => Ok(place),
                 }
@@ -109,6 +110,9 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<B>) -> Self::Future {
+        if let (Way::Tcp { .. }, Some(answer)) = (&self.way, self.app.answer_challenge(&request)) {
+            return Box::pin(future::ready(Ok(answer)));
+        }
         let busy = Under { _busy: self.app.busy(), open: Open::new(&self.open) };
         let place = self.place(&request);
         if let (Ok(Place::Port(at)), Way::Tcp { address, tls, .. }) = (place, &self.way) {

@@ -11,6 +11,7 @@
 //! | [`config`], `rate`, `streams` | how much of everything |
 //! | `waiting` | connections from inside of sandboxes, until somebody takes them |
 //! | [`edge`] | ports of sandboxes, by name |
+//! | `certificates` | how those of the server are, and challenges |
 //! | `rest` | the handlers of the native API |
 //! | [`openapi`] | the document that describes all of it |
 //! | `metrics` | what is counted |
@@ -27,6 +28,7 @@ pub mod routes;
 pub mod serve;
 
 mod auth;
+mod certificates;
 mod convert;
 mod error;
 mod extract;
@@ -40,7 +42,7 @@ mod waiting;
 
 pub use app::{Activity, App};
 pub use auth::{Access, OPEN};
+pub use certificates::{CertificateReport, CertificateSource, CertificateState};
 pub use config::Config;
 pub use face::Face;
-pub use metrics::CertificateReport;
 pub use serve::{Tls, TlsError, serve, serve_tcp};

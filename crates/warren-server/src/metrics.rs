@@ -5,9 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -49,41 +48,6 @@ pub(crate) struct Metrics {
     turned_away: Mutex<BTreeMap<u16, u64>>,
     /// Requests to ports of sandboxes, by the first digit of their status.
     visits: Mutex<BTreeMap<u16, u64>>,
-    certificates: OnceLock<Report>,
-}
-
-/// How the certificates are that an authority gives this server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CertificateReport {
-    /// Groups of names with a certificate that is good.
-    pub good: usize,
-    /// Groups without one.
-    pub missing: usize,
-    /// Groups of which the last attempt to have a new one failed.
-    pub failing: usize,
-    /// When the first of them ends, in seconds since 1970.
-    pub first_end: Option<u64>,
-    /// How many attempts failed since the start.
-    pub failures: u64,
-}
-
-/// Who knows how the certificates are.
-struct Report(Box<dyn Fn() -> CertificateReport + Send + Sync>);
-
-impl fmt::Debug for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Report")
-    }
-}
-
-impl App {
-    /// Has the numbers of certificates among those of the server; the first who reports is asked.
-    pub fn report_certificates(
-        &self,
-        report: impl Fn() -> CertificateReport + Send + Sync + 'static,
-    ) {
-        drop(self.metrics().certificates.set(Report(Box::new(report))));
-    }
 }
 
 /// What came of asking for sandboxes.

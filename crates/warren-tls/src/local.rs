@@ -257,7 +257,9 @@ impl Authority {
             let own = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
             params.subject_alt_names.extend(own.map(SanType::IpAddress));
         }
+        // Browsers take no certificate without a subject whose names are not marked as critical.
         params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Warren");
         lives(&mut params, time, (time + LEAF_DAYS * DAY).min(self.until));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -29,6 +29,25 @@ pub struct Validity {
     pub until: u64,
 }
 
+/// What is left of a life when its end is near: a sixth, and a month of long ones.
+const LAST_PART: u64 = 6;
+const LONGEST_END: u64 = 30 * DAY;
+
+impl Validity {
+    /// That of the first certificate in this PEM; none where there is none.
+    #[must_use]
+    pub fn of_pem(pem: &[u8]) -> Option<Self> {
+        validity(&CertificateDer::from_pem_slice(pem).ok()?)
+    }
+
+    /// Whether the end is near, and whoever renews it should have done so.
+    #[must_use]
+    pub fn is_ending(self, now: u64) -> bool {
+        let life = self.until.saturating_sub(self.from);
+        self.until.saturating_sub(now) < (life / LAST_PART).min(LONGEST_END)
+    }
+}
+
 /// A certificate with its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum UnusableError {
@@ -187,6 +206,23 @@ mod tests {
             let expected = Validity { from: 1_709_164_800, until: seconds };
             assert_eq!(validity(&der), Some(expected));
         }
+    }
+
+    #[test]
+    fn the_end_is_near_in_the_last_part_of_a_life_and_in_the_last_month_of_a_long_one() {
+        let check = |days: u64, left: u64, expected: bool| {
+            let validity = Validity { from: 0, until: days * DAY };
+            assert_eq!(validity.is_ending((days - left) * DAY), expected, "{left} of {days}");
+        };
+        check(90, 16, false);
+        check(90, 14, true);
+        check(6, 2, false);
+        check(6, 0, true);
+        check(3650, 31, false);
+        check(3650, 29, true);
+        let (pem, _) = made(&["a.example"], 2030);
+        assert_eq!(Validity::of_pem(pem.as_bytes()).unwrap().until, 1_898_553_600);
+        assert_eq!(Validity::of_pem(b"nothing"), None);
     }
 
     #[test]

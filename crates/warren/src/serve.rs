@@ -12,6 +12,8 @@ mod notify;
 
 mod post;
 
+pub(crate) mod reload;
+
 mod tcp;
 
 mod wiring;
@@ -127,7 +129,7 @@ async fn run(
     let sandboxes = Sandboxes::open(Arc::clone(&runtime) as _, store, Arc::new(SystemClock), core)
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
-    sandboxes.look_up_with(Arc::new(certificates::Names::default()));
+    sandboxes.look_up_with(Arc::new(certificates::Names::new(config)));
     let face = wiring::face(config, EdgeKey::new(kept_key(dirs, key_file::EDGE)?));
     let (tcp, door_for_browsers) = tcp.with_door();
     let app = App::with_door(sandboxes, version(), face, door_for_browsers);

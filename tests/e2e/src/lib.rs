@@ -67,6 +67,8 @@ mod remote;
 
 mod ports;
 
+mod tls;
+
 mod service;
 
 mod quickstart;

@@ -14,6 +14,8 @@ use std::{
 
 use serde_json::Value;
 
+pub(crate) use browser::{Browser, PREVIEW, reported};
+
 use crate::harness::{Home, Sandbox, wait_until};
 
 /// What the sandboxes of these tests serve.
@@ -36,16 +38,7 @@ impl<'a> Served<'a> {
     /// Starts the servers in a sandbox that is there.
     pub(crate) fn of(sandbox: Sandbox<'a>, page: &str) -> Self {
         let home = sandbox.home;
-        for (path, bytes) in [("/tmp/guest.py", SERVERS), ("/tmp/page.html", page.as_bytes())] {
-            let path = format!("/files?path={path}");
-            assert_eq!(sandbox.api("PUT", &path, bytes).status, 200, "the file is there");
-        }
-        let exec = ["exec", "--detach", &sandbox.id, "--", "/usr/bin/python3", "/tmp/guest.py"];
-        home.warren(&exec).good();
-        wait_until("the servers listen", || {
-            let ports = sandbox.api("GET", "/ports", b"").text();
-            ports.contains("3000") && ports.contains("3001")
-        });
+        serve_in(&sandbox, page);
         let said = home.warren(&["--json", "port", &sandbox.id, "3000"]).good().text();
         let link: Value = serde_json::from_str(&said).expect("a link");
         let url = link["url"].as_str().expect("an address");
@@ -87,6 +80,26 @@ impl<'a> Served<'a> {
     pub(crate) fn get(&self, path: &str) -> String {
         self.raw(&self.head(&format!("GET {path}"), "connection: close\r\n"))
     }
+}
+
+/// A sandbox with servers in it; `page` is what `/page` shows.
+pub(crate) fn serving<'a>(home: &'a Home, request: &Value, page: &str) -> Sandbox<'a> {
+    let sandbox = home.create(request);
+    serve_in(&sandbox, page);
+    sandbox
+}
+
+fn serve_in(sandbox: &Sandbox<'_>, page: &str) {
+    for (path, bytes) in [("/tmp/guest.py", SERVERS), ("/tmp/page.html", page.as_bytes())] {
+        let path = format!("/files?path={path}");
+        assert_eq!(sandbox.api("PUT", &path, bytes).status, 200, "the file is there");
+    }
+    let exec = ["exec", "--detach", &sandbox.id, "--", "/usr/bin/python3", "/tmp/guest.py"];
+    sandbox.home.warren(&exec).good();
+    wait_until("the servers listen", || {
+        let ports = sandbox.api("GET", "/ports", b"").text();
+        ports.contains("3000") && ports.contains("3001")
+    });
 }
 
 /// Reads the head of an answer.

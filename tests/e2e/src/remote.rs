@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::net::UnixStream,
     process::{Child, Stdio},
 };
 
@@ -10,28 +11,35 @@ use serde_json::{Value, json};
 
 use crate::harness::{Home, Output, http, kill, wait_until};
 
-/// A server in the foreground that listens on TCP.
+/// A server in the foreground that listens on TCP. Dropping it kills it.
 pub(crate) struct Listening<'a> {
     home: &'a Home,
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl<'a> Listening<'a> {
     pub(crate) fn start(home: &'a Home, arguments: &[&str]) -> Self {
-        let mut serve = home.command(&["serve", "--listen", "127.0.0.1:0"]);
+        Self::at(home, "127.0.0.1:0", arguments)
+    }
+
+    pub(crate) fn at(home: &'a Home, address: &str, arguments: &[&str]) -> Self {
+        let mut serve = home.command(&["serve", "--listen", address]);
         let mut child = serve.args(arguments).stderr(Stdio::piped()).spawn().expect("a server");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));
+        let mut said = String::new();
         let address = loop {
             let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).expect("a line"), 0, "it ended");
+            assert_ne!(log.read_line(&mut line).expect("a line"), 0, "it ended: {said}");
+            said.push_str(&line);
             let Some((_, rest)) = line.split_once("address=") else { continue };
             break rest.split_whitespace().next().expect("an address").parse().expect("one");
         };
         // Whoever writes to a pipe that nobody reads stops one day.
         std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
         let listening = Self { home, child, address };
-        wait_until("it serves", || listening.home.socket().exists());
+        // The socket of one that was killed is there too.
+        wait_until("it serves", || UnixStream::connect(listening.home.socket()).is_ok());
         listening
     }
 
@@ -49,11 +57,20 @@ impl<'a> Listening<'a> {
     }
 }
 
-impl Drop for Listening<'_> {
-    fn drop(&mut self) {
-        drop(self.home.warren(&["rm", "--all", "--force"]));
+impl Listening<'_> {
+    /// Ends it as if by accident; its sandboxes live on.
+    pub(crate) fn kill(&mut self) {
         kill(self.child.id());
         drop(self.child.wait());
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            drop(self.home.warren(&["rm", "--all", "--force"]));
+            self.kill();
+        }
     }
 }
 

@@ -23,6 +23,7 @@
 //! | `streams` | bytes without meaning over TCP and UDP |
 //! | `proxies` | SOCKS5 and HTTP CONNECT |
 //! | `seen` | [`Seen`]: what has arrived |
+//! | `pebble` | [`Pebble`]: an authority that speaks ACME, wherever it is started |
 //!
 //! Every server listens on every address of its port; UDP on those of [`site`] 1 to 9 and of the
 //! two name servers.
@@ -30,6 +31,7 @@
 mod authority;
 mod internet;
 mod neighbour;
+mod pebble;
 mod proxies;
 mod seen;
 mod streams;
@@ -39,6 +41,7 @@ mod zone;
 
 pub use internet::{Internet, InternetError};
 pub use neighbour::Neighbour;
+pub use pebble::{Pebble, PebbleOptions};
 pub use seen::{Request, Seen};
 pub use wires::{
     HOST, HOST_6, METADATA, METADATA_6, NAME_SERVER, OTHER_NAME_SERVER, PRIVATE, PRIVATE_6, ROUTER,

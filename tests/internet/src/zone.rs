@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::IpAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,7 +12,7 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME},
+        rdata::{A, AAAA, CNAME, NS, TXT},
     },
 };
 use tokio::{
@@ -48,6 +49,10 @@ pub struct Asked {
 #[derive(Debug, Default)]
 struct Names {
     names: BTreeMap<String, Entry>,
+    /// Zones and the names of their servers.
+    zones: BTreeMap<String, String>,
+    /// Where files say what names say as text.
+    texts: Option<PathBuf>,
     asked: Vec<Asked>,
 }
 
@@ -95,6 +100,17 @@ impl Zone {
     /// Has a name stand for another.
     pub fn alias(&self, name: &str, target: &str) {
         self.put(name, Meaning::Alias(target.to_owned()), LIFE);
+    }
+
+    /// Has a zone be known by the server of this name, which is [`crate::NAME_SERVER`].
+    pub fn serve_zone(&self, zone: &str, server: &str) {
+        self.set(server, &[crate::NAME_SERVER.into()]);
+        self.with(|names| names.zones.insert(zone.to_owned(), server.to_owned()));
+    }
+
+    /// From now on names say as text the lines of the file with their name in this directory.
+    pub fn say_texts_of(&self, directory: PathBuf) {
+        self.with(|names| names.texts = Some(directory));
     }
 
     /// Forgets a name.
@@ -158,6 +174,11 @@ impl Names {
     fn answer(&mut self, name: &str, kind: RecordType) -> Option<Vec<(String, u32, RData)>> {
         let (mut name, mut records) = (name.to_owned(), Vec::new());
         for _link in 0..ALIASES {
+            let said = self.said(&name, kind);
+            if !said.is_empty() {
+                records.extend(said.into_iter().map(|data| (name.clone(), LIFE, data)));
+                break;
+            }
             let entry = self.names.get_mut(&name);
             if entry.is_none() && records.is_empty() {
                 return None;
@@ -179,6 +200,26 @@ impl Names {
             }
         }
         Some(records)
+    }
+}
+
+impl Names {
+    /// What is known of a name beside its addresses.
+    fn said(&self, name: &str, kind: RecordType) -> Vec<RData> {
+        match kind {
+            RecordType::NS => {
+                let server =
+                    self.zones.get(name).and_then(|it| Name::from_ascii(format!("{it}.")).ok());
+                server.into_iter().map(|server| RData::NS(NS(server))).collect()
+            }
+            RecordType::TXT => {
+                let file = self.texts.as_ref().map(|directory| directory.join(name));
+                let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+                let text = text.unwrap_or_default();
+                text.lines().map(|line| RData::TXT(TXT::new(vec![line.to_owned()]))).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("git", "git"),
     ("chromium", "chromium"),
     ("/usr/lib/python3/dist-packages/grpc", "python3-grpcio"),
+    ("certutil", "libnss3-tools"),
+    ("curl", "curl"),
 ];
 
 /// Installs what is missing where that is this user's to do, and says what it did or left out.

@@ -1,12 +1,15 @@
 //! Names of somebody's own that lead to a port of a sandbox.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
 
 use super::Sandboxes;
 use crate::{
     caller::Caller,
     domains::{self, Domain, NameService},
     error::SandboxError,
+    events::{Draft, EventKind},
     id::{DomainProofId, SandboxId},
     shared::Shared,
     store::{Object, ObjectChange, ObjectKind, domain_key, domain_object, object_domain},
@@ -28,6 +31,18 @@ pub struct NewDomain {
     pub public: bool,
     /// Whether it is served without being shown to be the caller's: for host callers alone.
     pub unchecked: bool,
+}
+
+/// What became of the certificate of a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateNews {
+    /// None could be had, for this reason.
+    Failed(String),
+    /// The one that there is comes to its end.
+    Ending {
+        /// The last second, since 1970.
+        until: u64,
+    },
 }
 
 impl Sandboxes {
@@ -137,10 +152,43 @@ impl Sandboxes {
         self.shared.domains.served(host).map(|it| (it.sandbox, it.port, it.public))
     }
 
-    /// Every name that is served.
+    /// Whether a name leads everybody to this port of a sandbox.
+    #[must_use]
+    pub fn is_open_by_domain(&self, sandbox: SandboxId, port: u16) -> bool {
+        self.shared.domains.opens(sandbox, port)
+    }
+
+    /// Every name that leads to a sandbox which is there.
     #[must_use]
     pub fn served_domains(&self) -> Vec<String> {
-        self.shared.domains.all_served()
+        let served = self.shared.domains.all_served().into_iter();
+        let there = served.filter(|it| self.shared.any(it.sandbox).is_some());
+        there.map(|it| it.name.clone()).collect()
+    }
+
+    /// Counts changes of domains from now on.
+    #[must_use]
+    pub fn domain_changes(&self) -> watch::Receiver<u64> {
+        self.shared.domains.watch()
+    }
+
+    /// Tells the owner of a name what became of its certificate. What nobody has is passed over.
+    pub fn tell_certificate(&self, name: &str, news: CertificateNews) {
+        let Some(domain) = self.shared.domains.served(name) else { return };
+        let mut detail = BTreeMap::from([("domain".to_owned(), domain.name.clone())]);
+        let kind = match news {
+            CertificateNews::Failed(reason) => {
+                detail.insert("reason".to_owned(), reason);
+                EventKind::CertificateFailed
+            }
+            CertificateNews::Ending { until } => {
+                detail.insert("until".to_owned(), until.to_string());
+                EventKind::CertificateEnding
+            }
+        };
+        let (owner, sandbox) = (domain.owner.clone(), domain.sandbox);
+        let time = self.shared.clock.now();
+        self.shared.store.announce(vec![Draft { time, kind, owner, sandbox, detail }]);
     }
 
     /// From now on names are looked up there.

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use warren_core::{
     Caller, SandboxError,
     domains::{NameService, Said},
+    events::EventKind,
     sandbox::Wanted,
-    sandboxes::NewDomain,
+    sandboxes::{CertificateNews, NewDomain},
 };
 
 use crate::world::World;
@@ -66,4 +67,27 @@ fn only_the_host_may_leave_the_proof_out() {
     assert!(matches!(error, SandboxError::Denied { .. }), "{error}");
     world.run(world.sandboxes.add_domain(&Caller::local(), unchecked())).unwrap();
     assert_eq!(world.sandboxes.served_domains(), [NAME]);
+    // What leads to no sandbox any more needs no certificate.
+    world.run(world.sandboxes.delete(&world.caller, id.as_str())).unwrap();
+    assert_eq!(world.sandboxes.served_domains(), Vec::<String>::new());
+}
+
+#[test]
+fn the_owner_of_a_name_is_told_of_its_certificate() {
+    let world = World::start();
+    let sandbox = world.create();
+    let (sandboxes, caller) = (&world.sandboxes, Caller::local());
+    let wanted = wanted(sandbox.id.as_str(), 80, true);
+    let changes = sandboxes.domain_changes();
+    world.run(sandboxes.add_domain(&caller, wanted)).unwrap();
+    assert!(changes.has_changed().unwrap());
+    let mut events = sandboxes.events(&caller, Some(sandbox.id), None);
+    sandboxes.tell_certificate("other.example.com", CertificateNews::Ending { until: 6 });
+    sandboxes.tell_certificate(NAME, CertificateNews::Failed("it rained".to_owned()));
+    sandboxes.tell_certificate(NAME, CertificateNews::Ending { until: 7 });
+    let failed = world.run(events.next()).unwrap().unwrap();
+    assert_eq!((failed.kind, &*failed.detail["domain"]), (EventKind::CertificateFailed, NAME));
+    assert_eq!(failed.detail["reason"], "it rained");
+    let ending = world.run(events.next()).unwrap().unwrap();
+    assert_eq!((ending.kind, &*ending.detail["until"]), (EventKind::CertificateEnding, "7"));
 }

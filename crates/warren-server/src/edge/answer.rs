@@ -165,7 +165,8 @@ impl Refusal {
     fn body(self, message: &str, at: Option<Destination>) -> String {
         let mut body = ErrorBody::new(self.code(), message);
         body.details = at
-            .filter(|_| self.is_known())
+            // By a name that is open come strangers.
+            .filter(|at| self.is_known() && !at.open)
             .map(|at| json!({ "sandbox_id": at.id.as_str(), "port": at.port }));
         json!(body).to_string()
     }
@@ -229,7 +230,7 @@ mod tests {
 
     fn at(dialect: Dialect) -> Destination {
         let id = "sb-aaaaaaaaaaaaaaaa".parse().unwrap();
-        Destination { id, port: 3000, by_host: true, dialect }
+        Destination { id, port: 3000, by_host: true, open: false, dialect }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
     headers::{self, Visitor},
     link::{Answer, Link, SendError},
     pass::{self, Pass},
-    place::Destination,
+    place::{Destination, Names},
     pool::Room,
     upgrade,
 };
@@ -68,8 +68,12 @@ impl Edge {
     {
         let visit = app.sandboxes().visit(at.id).ok_or(Refusal::Unknown)?;
         let sandbox = visit.sandbox();
-        let (now, by) = (app.sandboxes().now(), (&self.signer, self.settings.domain.name()));
-        let pass = pass::look(by, (&at, &sandbox.exposure), &request, now)?;
+        let now = app.sandboxes().now();
+        let pass = {
+            let others = |name: &str| app.sandboxes().domain(name);
+            let names = Names { domain: self.domain(), others: &others };
+            pass::look((&self.signer, names), (&at, &sandbox.exposure), &request, now)?
+        };
         if let Pass { grant: Some(grant), to_cookie: Some(token) } = &pass {
             let secure = self.is_secure(request.headers(), visitor);
             let cookie = pass::cookie(token, *grant, secure, now).ok_or(Refusal::Unknown)?;

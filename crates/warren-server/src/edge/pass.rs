@@ -9,7 +9,7 @@ use warren_core::{clock::Timestamp, exposure::Exposure};
 
 use super::{
     answer::{Refusal, wants_page},
-    place::{self, Destination, ROUTING},
+    place::{self, Destination, Names, ROUTING},
     token::{Grant, Signer, Verdict},
 };
 
@@ -45,7 +45,7 @@ pub(super) struct Pass {
 
 /// Looks whether a request is let in to a port of a sandbox that has this exposure.
 pub(super) fn look<B>(
-    (signer, domain): (&Signer, &str),
+    (signer, names): (&Signer, Names<'_>),
     (at, exposure): (&Destination, &Exposure),
     request: &Request<B>,
     now: Timestamp,
@@ -65,10 +65,10 @@ pub(super) fn look<B>(
     let from_query = in_query.and_then(&mut good);
     let from_header = headers.get_all(TOKEN).iter().filter_map(|it| it.to_str().ok());
     let grant = from_query.or_else(|| from_header.take(2).find_map(&mut good)).or_else(|| {
-        let ours = at.by_host && is_own_page(request.method(), headers, at, domain);
+        let ours = at.by_host && is_own_page(request.method(), headers, at, names);
         ours.then(|| cookies(headers).take(MOST_COOKIES).find_map(&mut good)).flatten()
     });
-    if grant.is_none() && !exposure.is_public(at.port) {
+    if grant.is_none() && !at.open && !exposure.is_public(at.port) {
         return Err(if expired { Refusal::Expired } else { Refusal::Unknown });
     }
     let visits = matches!(*request.method(), Method::GET | Method::HEAD) && wants_page(headers);
@@ -79,11 +79,11 @@ pub(super) fn look<B>(
 /// Whether a cookie counts: browsers send it with whatever any page makes them ask.
 ///
 /// Hosts of sandboxes are of one site for a browser, so `SameSite` does not keep their pages apart.
-fn is_own_page(method: &Method, headers: &HeaderMap, at: &Destination, domain: &str) -> bool {
+fn is_own_page(method: &Method, headers: &HeaderMap, at: &Destination, names: Names<'_>) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text("origin") {
         // A page of another port of the same sandbox is no stranger.
-        return place::of_origin(domain, origin) == Some(at.id);
+        return place::of_origin(names, origin) == Some(at.id);
     }
     match text("sec-fetch-site") {
         None | Some("same-origin" | "none") => true,
@@ -205,7 +205,17 @@ mod tests {
     use super::*;
     use crate::edge::{place::Dialect, token::EdgeKey};
 
-    const DOMAIN: &str = "localhost";
+    const NAMES: Names<'_> = Names {
+        domain: "localhost",
+        others: &|name| {
+            let id = match name {
+                "app.example.com" => "sb-aaaaaaaaaaaaaaaa",
+                "other.example.com" => "sb-bbbbbbbbbbbbbbbb",
+                _ => return None,
+            };
+            Some((id.parse().unwrap(), 3000, false))
+        },
+    };
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     struct Door {
@@ -217,7 +227,8 @@ mod tests {
     impl Door {
         fn new() -> Self {
             let id = "sb-aaaaaaaaaaaaaaaa".parse().unwrap();
-            let at = Destination { id, port: 3000, by_host: true, dialect: Dialect::Native };
+            let dialect = Dialect::Native;
+            let at = Destination { id, port: 3000, by_host: true, open: false, dialect };
             let signer = Signer::new(&EdgeKey::random());
             Self { signer, at, exposure: Exposure::default() }
         }
@@ -232,7 +243,7 @@ mod tests {
                 request = request.header(*name, value);
             }
             let request = request.body(()).unwrap();
-            look((&self.signer, DOMAIN), (&self.at, &self.exposure), &request, NOW)
+            look((&self.signer, NAMES), (&self.at, &self.exposure), &request, NOW)
         }
     }
 
@@ -268,6 +279,10 @@ mod tests {
         assert_eq!(door.look("/", &[]).unwrap().grant, None);
         let bad = [("x-warren-token", "wrt_0_0_x".to_owned())];
         assert_eq!(door.look("/", &bad).unwrap().grant, None);
+        // The same by a name that is open, on a port that is not.
+        let mut door = Door::new();
+        door.at.open = true;
+        assert_eq!(door.look("/", &[]).unwrap().grant, None);
     }
 
     #[test]
@@ -304,6 +319,8 @@ mod tests {
         check(&[("origin", "http://8000-sb-aaaaaaaaaaaaaaaa.localhost:7423")], true);
         check(&[("origin", "http://3000-sb-bbbbbbbbbbbbbbbb.localhost:7423")], false);
         check(&[("origin", "https://evil.example")], false);
+        check(&[("origin", "https://app.example.com")], true);
+        check(&[("origin", "https://other.example.com")], false);
         check(&[("origin", "null")], false);
         check(&[("sec-fetch-site", "same-origin")], true);
         check(&[("sec-fetch-site", "none")], true);

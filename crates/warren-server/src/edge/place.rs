@@ -2,7 +2,7 @@
 //!
 //! In this order: routing headers where the host is a loopback name, an address or
 //! `sandbox.DOMAIN`; a `PORT-ID` label below the domain; everything else below the domain is
-//! nowhere but `api.DOMAIN`. So nothing of the API is ever served under the name of a port, where a
+//! nowhere but `api.DOMAIN`; a domain that a caller has shown to be its own. So nothing of the API is ever served under the name of a port, where a
 //! page of a guest could reach it as its own, and no port under a name of the API.
 
 use std::net::IpAddr;
@@ -43,28 +43,52 @@ pub(crate) struct Destination {
     pub(crate) port: u16,
     /// Whether the host names it: nobody else's pages have that name then.
     pub(crate) by_host: bool,
+    /// Whether the name by which it was asked for needs no token.
+    pub(crate) open: bool,
     pub(crate) dialect: Dialect,
 }
 
+/// Where a domain of a caller's leads: a sandbox, its port, and whether visitors need no token.
+pub(crate) type Lead = (SandboxId, u16, bool);
+
+/// What names lead to ports.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    /// The domain that the names of all ports are below.
+    pub(crate) domain: &'a str,
+    /// Where a domain of a caller's leads that is written in small letters and without a dot at its
+    /// end.
+    pub(crate) others: &'a dyn Fn(&str) -> Option<Lead>,
+}
+
 /// Looks where a request is to go.
-pub(crate) fn place(domain: &str, uri: &Uri, headers: &HeaderMap) -> Result<Place, Refusal> {
+pub(crate) fn place(names: Names<'_>, uri: &Uri, headers: &HeaderMap) -> Result<Place, Refusal> {
     let host = host(uri, headers)?;
     let Some(host) = host else { return Ok(Place::Api) };
     let name = name_of(&host);
-    let below = name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.'));
-    if (below == Some("sandbox") || is_local(name))
+    let below = name.strip_suffix(names.domain).and_then(|rest| rest.strip_suffix('.'));
+    let local = is_local(name);
+    if (below == Some("sandbox") || local)
         && let Some(destination) = by_headers(headers)?
     {
         return Ok(Place::Port(destination));
     }
     match below {
-        None if looks_like_a_port(name) => Err(Refusal::Misdirected),
-        None | Some("api") => Ok(Place::Api),
+        None if local || name == names.domain => Ok(Place::Api),
+        None => match (names.others)(name) {
+            Some((id, port, open)) => {
+                let (by_host, dialect) = (true, Dialect::Native);
+                Ok(Place::Port(Destination { id, port, by_host, open, dialect }))
+            }
+            None if looks_like_a_port(name) => Err(Refusal::Misdirected),
+            None => Ok(Place::Api),
+        },
+        Some("api") => Ok(Place::Api),
         Some("sandbox") => Err(Refusal::Malformed("this host needs headers that name a sandbox")),
         Some(label) => match by_label(label) {
             Some((port, id)) => {
-                let (by_host, dialect) = (true, Dialect::Native);
-                Ok(Place::Port(Destination { id, port, by_host, dialect }))
+                let (by_host, open, dialect) = (true, false, Dialect::Native);
+                Ok(Place::Port(Destination { id, port, by_host, open, dialect }))
             }
             None => Err(Refusal::Unknown),
         },
@@ -132,7 +156,7 @@ fn by_headers(headers: &HeaderMap) -> Result<Option<Destination>, Refusal> {
         let port = port.ok_or(Refusal::Malformed("expected a port, 1 to 65535"))?;
         let id = id.to_str().ok().and_then(|id| SandboxId::parse_label(id).ok());
         let id = id.ok_or(Refusal::Unknown)?;
-        return Ok(Some(Destination { id, port, by_host: false, dialect }));
+        return Ok(Some(Destination { id, port, by_host: false, open: false, dialect }));
     }
     Ok(None)
 }
@@ -157,12 +181,15 @@ fn port_number(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| plain)
 }
 
-/// The sandbox and the port that an origin such as `https://3000-sb-....DOMAIN` names.
-pub(super) fn of_origin(domain: &str, origin: &str) -> Option<SandboxId> {
+/// The sandbox that an origin such as `https://3000-sb-....DOMAIN` names, or a domain of a caller's.
+pub(super) fn of_origin(names: Names<'_>, origin: &str) -> Option<SandboxId> {
     let (_scheme, authority) = origin.split_once("://")?;
     let authority = authority.to_ascii_lowercase();
-    let label = name_of(&authority).strip_suffix(domain)?.strip_suffix('.')?;
-    by_label(label).map(|(_port, id)| id)
+    let name = name_of(&authority);
+    match name.strip_suffix(names.domain).and_then(|rest| rest.strip_suffix('.')) {
+        Some(label) => by_label(label).map(|(_port, id)| id),
+        None => (names.others)(name).map(|(id, _port, _open)| id),
+    }
 }
 
 #[cfg(test)]
@@ -173,12 +200,21 @@ mod tests {
 
     const ID: &str = "sb-aaaaaaaaaaaaaaaa";
 
+    /// One domain of a caller's, and names that no caller can have.
+    const NAMES: Names<'_> = Names {
+        domain: "localhost",
+        others: &|name| {
+            let known = ["app.example.com", "localhost", "127.0.0.1", "3000.localhost"];
+            known.contains(&name).then(|| (ID.parse().unwrap(), 8000, true))
+        },
+    };
+
     fn find(target: &str, pairs: &[(&'static str, &str)]) -> Result<Place, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        place("localhost", &target.parse().unwrap(), &headers)
+        place(NAMES, &target.parse().unwrap(), &headers)
     }
 
     #[track_caller]
@@ -224,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_of_a_callers_leads_to_its_port_and_to_nothing_else() {
+        for host in ["app.example.com", "APP.Example.com:8443", "app.example.com."] {
+            check_host(host, Ok(Some(8000)));
+        }
+        for host in ["www.app.example.com", "example.com", "xapp.example.com"] {
+            check_host(host, Ok(None));
+        }
+        let found = find("/v1/sandboxes", &[("host", "app.example.com")]).unwrap();
+        let Place::Port(found) = found else { panic!("the API under the name of a page") };
+        assert!(found.open && found.by_host);
+        // Headers that a page may send name nothing there.
+        let headers = [("host", "app.example.com"), ("warren-sandbox", ID), ("warren-port", "80")];
+        assert!(matches!(find("/", &headers).unwrap(), Place::Port(it) if it.port == 8000));
+        let lies = find("https://app.example.com/", &[("host", "localhost")]).unwrap_err();
+        assert!(matches!(lies, Refusal::Malformed(_)));
+    }
+
+    #[test]
     fn headers_name_a_port_where_the_host_names_nothing() {
         let ours = [("warren-sandbox", ID), ("warren-port", "80")];
         let theirs = [("e2b-sandbox-id", ID), ("e2b-sandbox-port", "49983")];
@@ -262,12 +316,14 @@ mod tests {
     #[test]
     fn an_origin_names_a_sandbox() {
         let check = |origin: &str, found: bool| {
-            assert_eq!(of_origin("localhost", origin).is_some(), found, "{origin}");
+            assert_eq!(of_origin(NAMES, origin).is_some(), found, "{origin}");
         };
         check(&format!("http://3000-{ID}.localhost:7423"), true);
         check(&format!("https://8000-{ID}.localhost"), true);
         check("http://localhost", false);
         check("null", false);
         check(&format!("http://3000-{ID}.localhost.evil"), false);
+        check("https://app.example.com:8443", true);
+        check("https://xapp.example.com", false);
     }
 }

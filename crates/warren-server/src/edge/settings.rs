@@ -68,7 +68,8 @@ impl Domain {
     }
 
     /// The port of links, where the operator says one, or says it by the scheme.
-    pub(super) fn port(&self) -> Option<u16> {
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
         self.port.or(self.secure.map(|secure| if secure { 443 } else { 80 }))
     }
 }

@@ -51,6 +51,7 @@ impl Pipe {
             // Whoever breaks the stream knows; the other side sees its end.
             _ = copied => {}
             () = self.closed_to_visitors() => {}
+            () = self.closed_by_name(&app) => {}
             () = app.stopping().cancelled() => {}
         }
         drop((open, self.slot));
@@ -68,6 +69,19 @@ impl Pipe {
         });
         if closed.await.is_err() {
             // Nobody publishes any more: the sandbox has gone, and its side ends by itself.
+            std::future::pending().await
+        }
+    }
+
+    /// Returns when the visitor came by a name that was open, and no name is any more.
+    async fn closed_by_name(&self, app: &App) {
+        let (sandboxes, at) = (app.sandboxes(), self.at);
+        let mut changes = sandboxes.domain_changes();
+        let open = || {
+            let exposure = &self.visit.sandbox().exposure;
+            exposure.is_public(at.port) || sandboxes.is_open_by_domain(at.id, at.port)
+        };
+        if !at.open || changes.wait_for(|_changed| !open()).await.is_err() {
             std::future::pending().await
         }
     }

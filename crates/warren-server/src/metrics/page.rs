@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{histogram::Histogram, lock, process::Usage};
-use crate::app::App;
+use crate::{app::App, certificates::CertificateState};
 
 /// Everything that is counted, now.
 pub(crate) fn page(app: &App) -> String {
@@ -91,16 +91,19 @@ fn requests(app: &App, page: &mut Page) {
 
 /// Names are of nobody's business here: what fails is said by the log and by `warren doctor`.
 fn certificates(app: &App, page: &mut Page) {
-    let Some(report) = app.metrics().certificates.get() else { return };
-    let report = (report.0)();
+    let Some(report) = app.certificate_report() else { return };
+    let count = |holds: fn(&CertificateState) -> bool| report.all().filter(|it| holds(it)).count();
     let name = "warren_certificates";
-    page.head(name, "gauge", "Certificates that an authority gives this server, by how they are.");
-    for (state, count) in
-        [("good", report.good), ("missing", report.missing), ("failing", report.failing)]
-    {
+    page.head(name, "gauge", "Certificates of this server, by how they are; one may count twice.");
+    for (state, count) in [
+        ("good", count(|it| it.until.is_some())),
+        ("missing", count(|it| it.until.is_none())),
+        ("ending", count(|it| it.ending)),
+        ("failing", count(|it| it.failure.is_some())),
+    ] {
         page.line(name, &[("state", state)], count);
     }
-    if let Some(end) = report.first_end {
+    if let Some(end) = report.all().filter_map(|it| it.until).min() {
         let help = "When the first certificate ends, in seconds since 1970.";
         page.one("warren_certificate_first_end_seconds", "gauge", help, end);
     }

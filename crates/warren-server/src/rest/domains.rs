@@ -3,6 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use warren_api::domain as api;
 use warren_core::{
+    clock::Timestamp,
     domains::{Domain, PROOF_LABEL},
     sandboxes::NewDomain,
 };
@@ -24,7 +25,7 @@ pub(crate) async fn list_domains(
     State(app): State<App>,
     Known(caller): Known,
 ) -> Result<Json<api::DomainList>, ApiError> {
-    let domains = app.sandboxes.domains(&caller).iter().map(|it| shown(it)).collect();
+    let domains = app.sandboxes.domains(&caller).iter().map(|it| shown(&app, it)).collect();
     Ok(Json(api::DomainList { domains }))
 }
 
@@ -50,7 +51,7 @@ pub(crate) async fn set_domain(
         public: request.public,
         unchecked: request.unchecked,
     };
-    Ok(Json(shown(&*app.sandboxes.add_domain(&caller, wanted).await?)))
+    Ok(Json(shown(&app, &*app.sandboxes.add_domain(&caller, wanted).await?)))
 }
 
 /// Show a domain
@@ -64,7 +65,7 @@ pub(crate) async fn get_domain(
     Known(caller): Known,
     Named(name): Named,
 ) -> Result<Json<api::Domain>, ApiError> {
-    Ok(Json(shown(&*app.sandboxes.domain_of(&caller, &name)?)))
+    Ok(Json(shown(&app, &*app.sandboxes.domain_of(&caller, &name)?)))
 }
 
 /// Look whether a domain is shown to be the caller's
@@ -81,7 +82,7 @@ pub(crate) async fn verify_domain(
     Known(caller): Known,
     Named(name): Named,
 ) -> Result<Json<api::Domain>, ApiError> {
-    Ok(Json(shown(&*app.sandboxes.verify_domain(&caller, &name).await?)))
+    Ok(Json(shown(&app, &*app.sandboxes.verify_domain(&caller, &name).await?)))
 }
 
 /// Remove a domain
@@ -101,7 +102,11 @@ pub(crate) async fn delete_domain(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn shown(domain: &Domain) -> api::Domain {
+fn shown(app: &App, domain: &Domain) -> api::Domain {
+    // The certificate of somebody else's claim to the same name is nobody's business.
+    let report = app.certificate_report().filter(|_| domain.verified);
+    let certificate = report.as_ref().and_then(|it| it.of(&domain.name));
+    let time = |seconds: u64| convert::timestamp(Timestamp::from_millis(seconds * 1000));
     api::Domain {
         name: domain.name.clone(),
         sandbox: domain.sandbox.to_string(),
@@ -110,6 +115,10 @@ fn shown(domain: &Domain) -> api::Domain {
         verified: domain.verified,
         record_name: format!("{PROOF_LABEL}.{}", domain.name),
         record_text: domain.proof.to_string(),
+        certificate: certificate.map(|it| api::DomainCertificate {
+            expires_at: it.until.map(time),
+            failure: it.failure.clone(),
+        }),
         created_at: convert::timestamp(domain.created_at),
     }
 }

@@ -17,12 +17,15 @@ use crate::{
 };
 
 /// Say that the server is there
+///
+/// With what somebody should see to, such as certificates that could not be renewed.
 #[utoipa::path(
     get, path = "/v1/health", tag = "server", security(()),
     responses((status = 200, description = "It is there", body = api::Health)),
 )]
-pub(crate) async fn get_health() -> Json<api::Health> {
-    Json(api::Health { status: "ok".to_owned() })
+pub(crate) async fn get_health(State(app): State<App>) -> Json<api::Health> {
+    let warnings = app.certificate_report().map(|it| it.warnings()).unwrap_or_default();
+    Json(api::Health { status: "ok".to_owned(), warnings })
 }
 
 /// Say whether sandboxes can be made now
@@ -35,7 +38,7 @@ pub(crate) async fn get_health() -> Json<api::Health> {
 )]
 pub(crate) async fn get_ready(State(app): State<App>) -> Result<Json<api::Health>, ApiError> {
     match app.ready().await {
-        Ok(()) => Ok(Json(api::Health { status: "ok".to_owned() })),
+        Ok(()) => Ok(Json(api::Health { status: "ok".to_owned(), warnings: Vec::new() })),
         Err(unready) => Err(ApiError::new(Code::Unavailable, unready.to_string())),
     }
 }

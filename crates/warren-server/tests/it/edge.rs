@@ -2,6 +2,7 @@
 
 mod backend;
 mod bodies;
+mod domains;
 mod framing;
 mod http2;
 mod people;

@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject as _};
-
 use super::{AcmeError, ledger::Ledger, renew::short};
-use crate::{keep, parse::validity};
+use crate::{clock::now, keep, parse::Validity};
 
 /// A group of names that has a certificate, or should have one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Until when its certificate is good, in seconds since 1970; none while there is none.
     pub until: Option<u64>,
+    /// Whether that is soon, and a new one is overdue.
+    pub ending: bool,
     /// Why the last attempt to have a new one failed, if it did.
     pub failure: Option<String>,
 }
@@ -31,8 +31,10 @@ pub fn examine(directory: &Path, url: &str) -> Result<BTreeMap<String, Found>, A
             continue;
         }
         let pem = keep::read(&path).map_err(AcmeError::file("read", &path))?.unwrap_or_default();
-        let first = CertificateDer::from_pem_slice(&pem).ok();
-        found.entry(key).or_default().until = first.and_then(|it| validity(&it)).map(|it| it.until);
+        let validity = Validity::of_pem(&pem);
+        let entry = found.entry(key).or_default();
+        entry.until = validity.map(|it| it.until);
+        entry.ending = validity.is_some_and(|it| it.is_ending(now()));
     }
     for (key, failure) in Ledger::open(&directory)?.failures() {
         found.entry(key.clone()).or_default().failure = Some(failure.reason.clone());

@@ -69,13 +69,12 @@ async fn converse(stream: TcpStream, answers: &Answers, port: u16) {
 }
 
 fn answer<B>(request: &Request<B>, answers: &Answers, port: u16) -> Response<Full<Bytes>> {
-    if let Some(token) = request.uri().path().strip_prefix(PATH) {
-        let found = answers.get(token).filter(|_| request.method() == Method::GET);
-        return match found {
-            Some(text) => plain(StatusCode::OK, text),
-            None => plain(StatusCode::NOT_FOUND, "there is no such challenge\n".to_owned()),
-        };
+    let token = request.uri().path().strip_prefix(PATH);
+    let found = token.filter(|_| request.method() == Method::GET).and_then(|it| answers.get(it));
+    if let Some(text) = found {
+        return plain(StatusCode::OK, text);
     }
+    // A challenge that is not ours is for whoever is served under that name.
     match target(request, port).and_then(|target| HeaderValue::try_from(target).ok()) {
         Some(target) => {
             let text = "this server speaks TLS\n".to_owned();
@@ -124,8 +123,9 @@ mod tests {
             check("GET", "/.well-known/acme-challenge/token", "a.example", 443),
             (200, None)
         );
-        assert_eq!(check("POST", "/.well-known/acme-challenge/token", "a.example", 443).0, 404);
-        assert_eq!(check("GET", "/.well-known/acme-challenge/other", "a.example", 443).0, 404);
+        assert_eq!(check("POST", "/.well-known/acme-challenge/token", "a.example", 443).0, 308);
+        let (_, to) = check("GET", "/.well-known/acme-challenge/other", "a.example", 443);
+        assert_eq!(to.as_deref(), Some("https://a.example/.well-known/acme-challenge/other"));
         let (status, to) = check("GET", "/a?b=c", "A.example:80", 443);
         assert_eq!((status, to.as_deref()), (308, Some("https://a.example/a?b=c")));
         let (_, to) = check("GET", "/", "a.example", 7423);

@@ -70,6 +70,8 @@ pub struct Status {
     pub names: Vec<String>,
     /// Until when its certificate is good, in seconds since 1970; none while there is none.
     pub until: Option<u64>,
+    /// Whether that is soon, and a new one is overdue.
+    pub ending: bool,
     /// Why the last attempt to have a new one failed, if it did.
     pub failure: Option<String>,
     /// When the next attempt is due, in seconds since 1970.
@@ -139,6 +141,7 @@ impl Acme {
             Status {
                 names: group.names.clone(),
                 until: group.validity.map(|it| it.until),
+                ending: group.validity.is_some_and(|it| it.is_ending(now())),
                 failure: failure.map(|it| it.reason.clone()),
                 next_at: next(key, group, failure),
             }

@@ -10,7 +10,6 @@
 )]
 
 mod names;
-mod pebble;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,13 +20,14 @@ use std::{
 use tokio::{net::TcpListener, time::timeout};
 use tokio_rustls::{TlsAcceptor, rustls};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_test_internet::{Pebble, PebbleOptions};
 use warren_tls::{
     Certificates,
     acme::{self, Acme, DnsProof, Proof, Settings, Status, Wanted},
     dns::{Lookup, Resolvers, hook::Hook},
 };
 
-use crate::{names::NameServer, pebble::Pebble};
+use crate::names::NameServer;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -42,7 +42,9 @@ impl World {
     async fn start() -> Option<Self> {
         let base = tempfile::tempdir().unwrap();
         let names = NameServer::start(base.path().join("records")).await;
-        let authority = Pebble::start(base.path(), names.address()).await?;
+        let options =
+            PebbleOptions { names: names.address(), ports: None, life_seconds: 90 * 24 * 3600 };
+        let authority = Pebble::start(base.path(), &options).unwrap()?;
         Some(Self { base, names, authority })
     }
 

@@ -138,8 +138,18 @@ fn row(domain: &Domain) -> [String; 5] {
         domain.sandbox.clone(),
         domain.port.to_string(),
         if domain.public { "everybody" } else { "with a token" }.to_owned(),
-        if domain.verified { "served" } else { "to be verified" }.to_owned(),
+        status(domain).to_owned(),
     ]
+}
+
+fn status(domain: &Domain) -> &'static str {
+    match &domain.certificate {
+        _ if !domain.verified => "to be verified",
+        Some(it) if it.failure.is_some() && it.expires_at.is_none() => "no certificate: failed",
+        Some(it) if it.failure.is_some() => "served, renewal failed",
+        Some(it) if it.expires_at.is_none() => "being certified",
+        _ => "served",
+    }
 }
 
 async fn rm(cx: &Context<'_>, args: RmArgs) -> Result<ExitCode, CliError> {

@@ -89,6 +89,8 @@ fn text(event: &Event) -> String {
         EventKind::NetworkChanged => "network changed",
         EventKind::PortOpened => "port opened",
         EventKind::PortClosed => "port closed",
+        EventKind::CertificateFailed => "certificate failed",
+        EventKind::CertificateEnding => "certificate ending",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",

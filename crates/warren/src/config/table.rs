@@ -161,7 +161,7 @@ settings! {
     /// nobody else reaches, as between a container and a proxy with a certificate.
     plain_tcp: bool = Some("false"),
     /// The file of the certificate for TCP in PEM, with those above it behind it. The server reads
-    /// it again when it gets the signal HUP.
+    /// it again when it changes, or when it gets the signal HUP.
     tls_cert: Option<PathBuf> = None,
     /// The file of the certificate's key, in PEM.
     tls_key: Option<PathBuf> = None,

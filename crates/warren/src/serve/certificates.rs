@@ -1,15 +1,19 @@
 //! Certificates as the settings want them: the local authority, or one that speaks ACME.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::TcpListener, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
-use warren_core::domains::{NameService, PROOF_LABEL, Said};
-use warren_server::CertificateReport;
+use warren_core::{
+    Sandboxes,
+    domains::{NameService, PROOF_LABEL, Said},
+    sandboxes::CertificateNews,
+};
+use warren_server::{CertificateReport, CertificateSource, CertificateState};
 use warren_tls::{
     Certificates,
-    acme::{self, Acme, DnsProof, Proof, Wanted},
+    acme::{self, Acme, DnsProof, Proof, Status, Wanted},
     dns::{
         Lookup, LookupError, Records, Resolvers,
         hook::Hook,
@@ -19,14 +23,15 @@ use warren_tls::{
 };
 use zeroize::Zeroizing;
 
+use super::reload::Reloading;
 use crate::{
     config::{AcmeDns, AcmeProof, Config, Environment, TlsSource},
     dirs::Dirs,
     error::{CliError, Kind},
 };
 
-/// How often is looked whether there are other domains.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often is said that a certificate comes to its end.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What there is beside certificates of files.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ struct Ordered {
     wanted: Vec<Wanted>,
     /// Where HTTP-01 is answered.
     listeners: Vec<TcpListener>,
+    /// The port at which browsers find the server, where the settings say one.
+    outside: Option<u16>,
 }
 
 /// Opens what the settings name; none where certificates are of files alone.
@@ -72,7 +79,8 @@ fn ordered(config: &Config, dirs: &Dirs, environment: &Environment) -> Result<Ot
         return Err(CliError::usage(error).hint(hint));
     }
     let names = &config.tls_names.0;
-    if names.is_empty() {
+    // Domains of callers may be all that it is for.
+    if names.is_empty() && config.tls_cert.is_none() {
         return Err(CliError::usage("`tls` is `acme`, and `tls_names` names nothing")
             .hint("--set tls_names=sandboxes.example"));
     }
@@ -92,7 +100,7 @@ fn ordered(config: &Config, dirs: &Dirs, environment: &Environment) -> Result<Ot
         AcmeProof::Tls => Proof::TlsAlpn,
         AcmeProof::Dns => Proof::Dns(Arc::new(DnsProof {
             records: records(config, environment)?,
-            lookup: lookup(),
+            lookup: lookup(config),
             within: config.acme_dns_time.0,
         })),
     };
@@ -113,13 +121,17 @@ fn ordered(config: &Config, dirs: &Dirs, environment: &Environment) -> Result<Ot
     let certificates = Certificates::default();
     let acme = Acme::open(settings, certificates.clone());
     let acme = acme.map_err(|error| CliError::new(Kind::Local, error))?;
-    let ordered = Ordered { acme: Arc::new(acme), wanted: groups(names), listeners };
+    let outside = config.domain.port();
+    let ordered = Ordered { acme: Arc::new(acme), wanted: groups(names), listeners, outside };
     Ok(Others { certificates, acme: Some(ordered) })
 }
 
-/// The name servers of this machine.
-fn lookup() -> Lookup {
-    Lookup::new(Resolvers::File("/etc/resolv.conf".into()))
+/// The name servers of the settings, or of this machine.
+fn lookup(config: &Config) -> Lookup {
+    Lookup::new(match config.name_servers.0.as_slice() {
+        [] => Resolvers::File("/etc/resolv.conf".into()),
+        named => Resolvers::Fixed(named.to_vec()),
+    })
 }
 
 /// Who changes records.
@@ -183,18 +195,13 @@ impl Others {
         self.acme.as_ref().map(|it| Arc::clone(&it.acme))
     }
 
-    /// Orders and renews, until `stop`; `port` is where TLS is spoken, and `domains` are names of
-    /// somebody else's that are wanted now.
-    pub(super) async fn run(
-        self,
-        port: u16,
-        domains: impl Fn() -> Vec<String>,
-        stop: CancellationToken,
-    ) {
-        let Some(Ordered { acme, wanted, listeners }) = self.acme else { return };
+    /// Orders and renews, also for domains of callers, until `stop`; `port` is where TLS is spoken
+    /// where the settings name no other.
+    pub(super) async fn run(self, port: u16, sandboxes: &Sandboxes, stop: CancellationToken) {
+        let Some(Ordered { acme, wanted, listeners, outside }) = self.acme else { return };
         let foreign = |name: String| Wanted { names: vec![name], foreign: true };
-        let wanted = || {
-            let domains = domains().into_iter().map(foreign);
+        let all = || {
+            let domains = sandboxes.served_domains().into_iter().map(foreign);
             wanted.iter().cloned().chain(domains).collect()
         };
         let answering = listeners.into_iter().map(|listener| {
@@ -203,6 +210,7 @@ impl Others {
                 let adopted = listener
                     .set_nonblocking(true)
                     .and_then(|()| tokio::net::TcpListener::from_std(listener));
+                let port = outside.unwrap_or(port);
                 match adopted {
                     Ok(listener) => acme::serve_answers(listener, answers, port, stop).await,
                     Err(error) => tracing::error!(%error, "nobody answers the authority"),
@@ -210,46 +218,96 @@ impl Others {
             }
         });
         let looking = async {
-            let (mut known, mut look) = (domains(), tokio::time::interval(LOOK));
-            loop {
-                look.tick().await;
-                let now = domains();
-                if known != now {
-                    known = now;
-                    acme.look();
-                }
+            let mut changes = sandboxes.domain_changes();
+            while changes.changed().await.is_ok() {
+                acme.look();
             }
         };
+        tokio::join!(
+            join_all(answering),
+            acme.run(all, stop.clone()),
+            stop.run_until_cancelled(looking),
+            stop.run_until_cancelled(tell(&acme, &wanted, sandboxes)),
+        );
+    }
+}
+
+/// Tells of what failed and of what comes to its end: owners of domains by events, the operator by
+/// the log.
+async fn tell(acme: &Acme, own: &[Wanted], sandboxes: &Sandboxes) {
+    let mut changes = acme.changes();
+    let mut daily = tokio::time::interval(DAY);
+    let (mut failed, mut ended) = (HashMap::new(), HashMap::new());
+    loop {
         tokio::select! {
-            _ended = async {
-                tokio::join!(join_all(answering), acme.run(wanted, stop.clone()))
-            } => {}
-            () = looking => {}
+            changed = changes.changed() => if changed.is_err() { return },
+            _ = daily.tick() => ended.clear(),
+        }
+        for status in acme.status() {
+            let Status { names, until, ending, failure, next_at } = status;
+            let foreign = own.iter().all(|it| it.names != names);
+            let Some(name) = names.first().cloned() else { continue };
+            if let Some(reason) = failure
+                && failed.insert(name.clone(), next_at) != Some(next_at)
+                && foreign
+            {
+                sandboxes.tell_certificate(&name, CertificateNews::Failed(reason));
+            }
+            if let Some(until) = until.filter(|_| ending)
+                && ended.insert(name.clone(), until) != Some(until)
+            {
+                tracing::warn!(?names, until, "a certificate comes to its end");
+                if foreign {
+                    sandboxes.tell_certificate(&name, CertificateNews::Ending { until });
+                }
+            }
         }
     }
 }
 
-/// How the certificates are, in numbers.
-pub(super) fn report(acme: &Acme) -> CertificateReport {
-    let all = acme.status();
-    let good = all.iter().filter(|it| it.until.is_some_and(|until| until > warren_tls::now()));
-    let good = good.count();
-    CertificateReport {
-        good,
-        missing: all.len() - good,
-        failing: all.iter().filter(|it| it.failure.is_some()).count(),
-        first_end: all.iter().filter_map(|it| it.until).min(),
-        failures: acme.failures(),
+/// What is known of certificates, for the server's face.
+#[derive(Debug)]
+pub(super) struct Known {
+    tls: Reloading,
+    acme: Option<Arc<Acme>>,
+}
+
+impl Known {
+    pub(super) fn new(tls: Reloading, acme: Option<Arc<Acme>>) -> Self {
+        Self { tls, acme }
     }
 }
 
-/// The name servers of this machine, asked whose a domain is.
+impl CertificateSource for Known {
+    fn report(&self) -> CertificateReport {
+        let state = |status: Status| CertificateState {
+            names: status.names,
+            until: status.until.filter(|until| *until > warren_tls::now()),
+            ending: status.ending,
+            failure: status.failure,
+        };
+        let acme = self.acme.as_ref();
+        CertificateReport {
+            ordered: acme
+                .map(|it| it.status().into_iter().map(state).collect())
+                .unwrap_or_default(),
+            file: self.tls.state(),
+            failures: acme.map_or(0, |it| it.failures()),
+        }
+    }
+
+    fn challenge(&self, token: &str) -> Option<String> {
+        self.acme.as_ref()?.answers().get(token)
+    }
+}
+
+/// The name servers, asked whose a domain is.
 #[derive(Debug)]
 pub(super) struct Names(Lookup);
 
-impl Default for Names {
-    fn default() -> Self {
-        Self(lookup())
+impl Names {
+    pub(super) fn new(config: &Config) -> Self {
+        Self(lookup(config))
     }
 }
 

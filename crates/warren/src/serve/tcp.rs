@@ -1,14 +1,14 @@
 //! The server's TCP listeners: bound before the server leaves the namespaces of the host.
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{io, net::TcpListener, sync::Arc};
 
 use futures::future;
-use tokio::signal::unix::{SignalKind, signal};
 use warren_server::{Access, App, Tls, edge::Door, serve::ServeError, serve_tcp};
 
 use super::{
-    certificates::{self, Others},
+    certificates::{self, Known, Others},
     edge::Reserved,
+    reload::Reloading,
 };
 use crate::{
     config::{Address, Config, Environment, TlsSource},
@@ -16,14 +16,11 @@ use crate::{
     error::{CliError, Kind},
 };
 
-/// How often is looked whether the files of a certificate have changed.
-const LOOK: Duration = Duration::from_secs(15);
-
 /// What listens on TCP, and how.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     listeners: Vec<TcpListener>,
-    tls: Option<Tls>,
+    tls: Option<Reloading>,
     others: Option<Others>,
     access: Access,
     /// For browsers on this machine, where nobody is listened to.
@@ -58,7 +55,8 @@ impl Listeners {
             (files, others) => {
                 let others = others.as_ref().map(|it| Arc::new(it.certificates.clone()) as _);
                 let tls = Tls::choosing(files, others);
-                Some(tls.map_err(|error| CliError::new(Kind::Local, error))?)
+                let tls = tls.map_err(|error| CliError::new(Kind::Local, error))?;
+                Some(Reloading::new(tls, files))
             }
         };
         let listeners = addresses.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?;
@@ -86,20 +84,27 @@ impl Listeners {
         for listener in &listeners {
             announce(listener, tls.is_some(), access);
         }
-        let port = listeners.iter().find_map(|it| it.local_addr().ok()).map_or(443, |it| it.port());
-        let stop = app.stopping().clone();
-        if let Some(acme) = others.as_ref().and_then(Others::acme) {
-            app.report_certificates(move || certificates::report(&acme));
+        let first = listeners.iter().find_map(|it| it.local_addr().ok());
+        if let Some(tls) = &tls {
+            let acme = others.as_ref().and_then(Others::acme);
+            app.certificates_from(Known::new(tls.clone(), acme));
         }
         let ordered = async {
             if let Some(others) = others {
-                let sandboxes = app.sandboxes().clone();
-                others.run(port, move || sandboxes.served_domains(), stop).await;
+                let port = first.map_or(443, |address| address.port());
+                others.run(port, app.sandboxes(), app.stopping().clone()).await;
             }
             future::pending::<()>().await
         };
+        let reloaded = async {
+            match &tls {
+                Some(tls) => tls.run().await,
+                // Hanging up ends the server as it ends every program.
+                None => future::pending().await,
+            }
+        };
         let all = listeners.into_iter().map(|listener| {
-            let (tls, app) = (tls.clone(), app.clone());
+            let (tls, app) = (tls.as_ref().map(|it| it.tls().clone()), app.clone());
             async move {
                 let served = serve_tcp(listener, tls, access, app.clone()).await;
                 app.stop();
@@ -109,7 +114,7 @@ impl Listeners {
         let served = future::try_join_all(all);
         tokio::select! {
             served = served => served.map(drop),
-            () = reload(tls.clone()) => Ok(()),
+            () = reloaded => Ok(()),
             () = ordered => Ok(()),
         }
     }
@@ -172,28 +177,6 @@ fn announce(listener: &TcpListener, tls: bool, access: Access) {
     tracing::info!(%address, tls, keys = access == Access::Keys, "listening");
     if !tls && !address.ip().to_canonical().is_loopback() {
         tracing::warn!(%address, "keys and all that is sent can be read on the way");
-    }
-}
-
-/// Reads the certificate again whenever its files change or a signal says so; without one, hanging
-/// up ends the server as it ends every program.
-async fn reload(tls: Option<Tls>) {
-    let Some(tls) = tls else { return future::pending().await };
-    let Ok(mut asked) = signal(SignalKind::hangup()) else { return future::pending().await };
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        let reloaded = tokio::select! {
-            Some(()) = asked.recv() => tls.reload().map(|()| true),
-            _ = look.tick() => tls.reload_if_changed(),
-        };
-        match reloaded {
-            Ok(true) => tracing::info!("the certificate was read again"),
-            Ok(false) => {}
-            Err(error) => {
-                let cause = &error as &dyn std::error::Error;
-                tracing::error!(error = cause, "the old certificate stays in use: {error}");
-            }
-        }
     }
 }
 

@@ -82,8 +82,17 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
         host_images_for_all: config.host_images_for_keys,
         registries_for_all: config.registries_for_keys.0.clone(),
         seal_key: None,
-        domains: config.tls_names.0.iter().map(|it| it.trim_start_matches("*.").into()).collect(),
+        domains: own_domains(config),
     }
+}
+
+/// The domains that are the server's own: those of its certificates, and that of its ports.
+fn own_domains(config: &Config) -> Vec<String> {
+    let names = config.tls_names.0.iter().map(|name| name.trim_start_matches("*.").to_owned());
+    let mut domains: Vec<_> = names.chain([config.domain.name().to_owned()]).collect();
+    domains.sort_unstable();
+    domains.dedup();
+    domains
 }
 
 /// What the server's face is told.

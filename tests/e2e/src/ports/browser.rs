@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
+    path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
@@ -12,10 +13,10 @@ use super::Served;
 use crate::harness::{Home, command, kill, needs, wait_until};
 
 /// What a page of the sandbox may do, and says afterwards.
-const PREVIEW: &str = r#"<!doctype html><title>preview</title><script>
+pub(crate) const PREVIEW: &str = r#"<!doctype html><title>preview</title><script>
 const report = found => fetch('/report', {method: 'POST', body: JSON.stringify(found)});
 const found = {cookie: document.cookie, address: location.href, secure: isSecureContext};
-const socket = new WebSocket(`ws://${location.host}/socket`);
+const socket = new WebSocket(`${location.origin.replace('http', 'ws')}/socket`);
 socket.onerror = () => report({...found, socket: 'refused'});
 socket.onopen = () => socket.send('hello');
 socket.onmessage = async message => {
@@ -45,19 +46,28 @@ const tried = async (url, options) => {
 </script>"#;
 
 /// A browser with a profile of its own.
-struct Browser {
+pub(crate) struct Browser {
     profile: TempDir,
+    /// Where it finds whom to trust.
+    home: PathBuf,
     open: Option<Child>,
 }
 
 impl Browser {
     fn new() -> Self {
+        let mut browser = Self::of(Path::new("/"));
+        browser.home = browser.profile.path().to_owned();
+        browser
+    }
+
+    /// The browser of somebody with this home.
+    pub(crate) fn of(home: &Path) -> Self {
         let profile = tempfile::Builder::new().prefix("warren-e2e-browser-").tempdir();
-        Self { profile: profile.expect("a directory"), open: None }
+        Self { profile: profile.expect("a directory"), home: home.to_owned(), open: None }
     }
 
     /// Opens a page, in the same browser as the ones before it: what it keeps in memory stays.
-    fn open(&mut self, address: &str) {
+    pub(crate) fn open(&mut self, address: &str) {
         if self.open.is_some() {
             return self.open_another(address);
         }
@@ -68,7 +78,7 @@ impl Browser {
             .arg(format!("--user-data-dir={}", self.profile.path().display()))
             .arg("--remote-debugging-port=0")
             .arg(address)
-            .env("HOME", self.profile.path())
+            .env("HOME", &self.home)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         self.open = Some(chromium.spawn().expect("a browser"));
@@ -110,7 +120,7 @@ impl Drop for Browser {
 }
 
 /// What a page has reported.
-fn reported(served: &Served<'_>) -> Value {
+pub(crate) fn reported(served: &Served<'_>) -> Value {
     let read = || served.sandbox.api("GET", "/files?path=/tmp/report", b"");
     wait_until("the page reports", || read().status == 200);
     serde_json::from_slice(&read().body).expect("a report")
