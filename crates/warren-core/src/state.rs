@@ -132,6 +132,12 @@ impl State {
         !matches!(self, State::Stopped | State::Failed)
     }
 
+    /// Whether there is a guest to speak with, now or once it is thawed.
+    #[must_use]
+    pub fn has_guest(self) -> bool {
+        matches!(self, State::Running | State::Pausing | State::Paused | State::Resuming)
+    }
+
     /// The name used in the database, in logs and in messages.
     #[must_use]
     pub fn name(self) -> &'static str {

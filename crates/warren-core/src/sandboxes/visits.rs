@@ -103,7 +103,7 @@ impl Listening {
     /// The next connection from inside; none when the sandbox has ended.
     pub async fn accept(&mut self) -> Option<Box<dyn Duplex>> {
         let mut published = self.handle.watch();
-        let ended = published.wait_for(|sandbox| !has_guest(sandbox.state));
+        let ended = published.wait_for(|sandbox| !sandbox.state.has_guest());
         tokio::select! {
             accepted = self.listener.accept() => match accepted {
                 Ok(stream) => Some(stream),
@@ -117,10 +117,6 @@ impl Listening {
     }
 }
 
-fn has_guest(state: State) -> bool {
-    matches!(state, State::Running | State::Pausing | State::Paused | State::Resuming)
-}
-
 impl Visit {
     /// The sandbox as it was published last.
     #[must_use]
@@ -132,6 +128,13 @@ impl Visit {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Sandbox>> {
         self.handle.watch()
+    }
+
+    /// Returns when the sandbox has no guest any more: whatever leads to one is to be closed then.
+    pub async fn gone(&self) {
+        let mut published = self.handle.watch();
+        // Where nobody publishes any more there is nothing left of it either.
+        drop(published.wait_for(|sandbox| !sandbox.state.has_guest()).await);
     }
 
     /// Waits until the sandbox runs, and lets a paused one go on where `may_wake` says so.

@@ -98,11 +98,12 @@ pub(crate) async fn take_connection(
     let (id, port) = port_path(Ok(Path((id, port))))?;
     require_upgrade(request.headers())?;
     let sandbox = app.sandboxes.get(&caller, &id)?;
+    // Who is refused one may come again while the connection waits.
+    let slot = app.open_stream(&caller, &id)?;
     let inside = connection.parse().ok();
     let inside = inside.and_then(|which| app.waiting().take((sandbox.id, port), which));
     let inside = inside.ok_or_else(|| {
         ApiError::new(Code::NotFound, "no connection from inside waits under this number")
     })?;
-    let slot = app.open_stream(&caller, &id)?;
-    Ok(switch(&app, &caller, request, inside, slot))
+    Ok(switch(&app, (&caller, sandbox.id), request, inside, slot))
 }

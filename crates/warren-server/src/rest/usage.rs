@@ -8,7 +8,7 @@ use axum::{
 };
 use hyper_util::rt::TokioIo;
 use warren_api::usage as api;
-use warren_core::{Caller, runtime::Duplex};
+use warren_core::{Caller, id::SandboxId, runtime::Duplex};
 
 use crate::{
     app::App, auth::Known, convert, error::ApiError, extract::SandboxPath, metrics::OpenStream,
@@ -66,7 +66,8 @@ pub(crate) async fn connect_port(
     require_upgrade(request.headers())?;
     let slot = app.open_stream(&caller, &id)?;
     let inside = app.sandboxes.dial(&caller, &id, port).await?;
-    Ok(switch(&app, &caller, request, inside, slot))
+    let id = app.sandboxes.get(&caller, &id)?.id;
+    Ok(switch(&app, (&caller, id), request, inside, slot))
 }
 
 /// Refuses a request that does not ask for a stream of bytes.
@@ -78,23 +79,27 @@ pub(super) fn require_upgrade(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::invalid("upgrade", expected))
 }
 
-/// Has the connection of a request carry the bytes of `inside` from the answer on.
+/// Has the connection of a request carry the bytes of `inside` from the answer on, until either
+/// side ends, the sandbox has no guest any more, or the caller's streams end.
 pub(super) fn switch(
     app: &App,
-    caller: &Caller,
+    (caller, id): (&Caller, SandboxId),
     request: Request,
     mut inside: Box<dyn Duplex>,
     slot: StreamSlot,
 ) -> Response {
     let open = (slot, app.busy(), OpenStream::new(app));
-    let stopping = app.ending(caller);
+    let (stopping, visit) = (app.ending(caller), app.sandboxes.visit(id));
     let upgrade = hyper::upgrade::on(request);
     app.tasks().spawn(async move {
-        let Ok(outside) = upgrade.await else { return };
+        let (Ok(outside), Some(visit)) = (upgrade.await, visit) else { return };
         let mut outside = TokioIo::new(outside);
-        let copied = tokio::io::copy_bidirectional(&mut outside, &mut inside);
-        // Whoever breaks the stream knows; the other side sees its end.
-        stopping.run_until_cancelled(copied).await;
+        tokio::select! {
+            // Whoever breaks the stream knows; the other side sees its end.
+            _ = tokio::io::copy_bidirectional(&mut outside, &mut inside) => {}
+            () = visit.gone() => {}
+            () = stopping.cancelled() => {}
+        }
         drop(open);
     });
     let headers = [

@@ -2,9 +2,14 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::IpAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rate::neighbourhood;
 
@@ -58,6 +63,61 @@ impl Drop for Place {
                 counts.of.remove(&self.of);
             }
         }
+    }
+}
+
+/// A connection that has its place for as long as it is open: one that becomes a WebSocket or a
+/// stream of bytes goes on when nobody serves HTTP on it any more.
+#[derive(Debug)]
+pub(crate) struct Placed<S> {
+    // Closed before its place is free.
+    stream: S,
+    _place: Place,
+}
+
+impl<S> Placed<S> {
+    pub(crate) fn new(stream: S, place: Place) -> Self {
+        Self { stream, _place: place }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

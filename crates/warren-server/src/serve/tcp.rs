@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     EXHAUSTED, ServeError, Tls,
     begin::begin,
-    crowd::Place,
+    crowd::{Place, Placed},
     http2,
     tls::{ACME_TLS, HTTP_2},
     to_its_end,
@@ -95,13 +95,15 @@ impl Server {
         }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection to its end, or until it stops being HTTP.
     async fn meet(self, stream: TcpStream, peer: SocketAddr, place: Place) {
         // Answers are written whole; a client waits for each.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended early");
             return;
         }
+        // What it becomes after HTTP has the place too.
+        let stream = Placed::new(stream, place);
         let face = self.face.over_tcp(peer.ip(), self.access, self.tls.is_some());
         match &self.tls {
             None => self.begin(stream, face).await,
@@ -124,12 +126,11 @@ impl Server {
                 }
             }
         }
-        drop(place);
     }
 
     /// Serves a client whose first bytes say which version of HTTP it speaks. hyper has such a
     /// choice too, and waits for ever for a client that says nothing.
-    async fn begin(&self, stream: TcpStream, face: Face) {
+    async fn begin(&self, stream: Placed<TcpStream>, face: Face) {
         let begun = within(self.app.config().head_timeout, begin(stream));
         let begun = tokio::select! {
             begun = begun => begun,

@@ -3,6 +3,7 @@
 mod backend;
 mod bodies;
 mod domains;
+mod ends;
 mod framing;
 mod http2;
 mod people;

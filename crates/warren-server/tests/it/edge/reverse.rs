@@ -3,11 +3,12 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use warren_api::client::{Client, Endpoint};
 use warren_core::Caller;
+use warren_server::Config;
 
-use super::World;
+use super::{World, backend::Backend};
 use crate::tcp::PATIENCE;
 
-async fn client(world: &World, project: &str) -> Client {
+pub(super) async fn client(world: &World, project: &str) -> Client {
     let key = world.app().project_key(project).await.parse().unwrap();
     let endpoint: Endpoint = format!("http://{}", world.served.address).parse().unwrap();
     Client::remote(endpoint, Some(&key), None).unwrap()
@@ -59,5 +60,29 @@ async fn nobody_else_takes_a_connection() {
         assert_eq!(refused.code(), warren_api::Code::NotFound);
     }
     client.take_connection(&world.id, 5432, connection).await.unwrap();
+    world.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_those_who_have_too_many_streams() {
+    let config = Config { streams_per_sandbox: 2, ..Config::default() };
+    let world = World::with(config, Backend::http1().await).await;
+    let client = client(&world, "default").await;
+    let mut arriving = client.listen_port(&world.id, 5432).await.unwrap();
+    let other = client.connect_port(&world.id, 3000).await.unwrap();
+    let _inside = world.app().app.sandboxes().dial(&Caller::local(), &world.id, 5432).await;
+    let connection = arriving.next().await.unwrap().unwrap();
+    let refused = client.take_connection(&world.id, 5432, connection).await.unwrap_err();
+    assert_eq!(refused.code(), warren_api::Code::ResourceExhausted);
+    drop(other);
+    let taken = async {
+        loop {
+            match client.take_connection(&world.id, 5432, connection).await {
+                Err(error) if error.code() == warren_api::Code::ResourceExhausted => {}
+                taken => return taken,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.unwrap().unwrap();
     world.served.stop().await;
 }
