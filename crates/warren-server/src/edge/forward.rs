@@ -20,7 +20,7 @@ use super::{
     pass::{self, Pass},
     place::{Destination, Names},
     pool::Room,
-    upgrade,
+    upgrade::{self, Admitted, Pipe},
 };
 use crate::{app::App, streams::StreamSlot};
 
@@ -34,6 +34,7 @@ struct Entry<'a> {
     visit: Visit,
     at: Destination,
     visitor: Visitor,
+    admitted: Admitted,
     slot: StreamSlot,
 }
 
@@ -67,13 +68,9 @@ impl Edge {
         B::Error: Into<axum::BoxError>,
     {
         let visit = app.sandboxes().visit(at.id).ok_or(Refusal::Unknown)?;
-        let sandbox = visit.sandbox();
         let now = app.sandboxes().now();
-        let pass = {
-            let others = |name: &str| app.sandboxes().domain(name);
-            let names = Names { domain: self.domain(), others: &others };
-            pass::look((&self.signer, names), (&at, &sandbox.exposure), &request, now)?
-        };
+        let mut sandbox = visit.sandbox();
+        let mut pass = self.look(app, (&at, &sandbox), &request)?;
         if let Pass { grant: Some(grant), to_cookie: Some(token) } = &pass {
             let secure = self.is_secure(request.headers(), visitor);
             let cookie = pass::cookie(token, *grant, secure, now).ok_or(Refusal::Unknown)?;
@@ -93,8 +90,27 @@ impl Edge {
                 S::Running | S::Parked | S::Stopping | S::Stopped | S::Failed => Refusal::Stopped,
             }
         })?;
+        let woken = visit.sandbox();
+        if !Arc::ptr_eq(&sandbox, &woken) {
+            // Meanwhile the port may have been closed to this visitor.
+            pass = self.look(app, (&at, &woken), &request)?;
+            sandbox = woken;
+        }
+        let admitted = Admitted { sandbox, grant: pass.grant };
         let slot = self.slots.open(at.id).ok_or(Refusal::Busy)?;
-        Entry { app, edge: self, visit, at, visitor, slot }.go_in(&sandbox, request).await
+        Entry { app, edge: self, visit, at, visitor, admitted, slot }.go_in(request).await
+    }
+
+    /// Looks whether a request is let in to a sandbox as it is now.
+    fn look<B>(
+        &self,
+        app: &App,
+        (at, sandbox): (&Destination, &Sandbox),
+        request: &Request<B>,
+    ) -> Result<Pass, Refusal> {
+        let others = |name: &str| app.sandboxes().domain(name);
+        let by = (&self.signer, Names { domain: self.domain(), others: &others });
+        pass::look(by, (at, &sandbox.exposure), request, app.sandboxes().now())
     }
 
     /// Whether the visitor's own connection is encrypted.
@@ -104,16 +120,12 @@ impl Edge {
 }
 
 impl Entry<'_> {
-    async fn go_in<B>(
-        self,
-        sandbox: &Sandbox,
-        request: Request<B>,
-    ) -> Result<Response<Body>, Refusal>
+    async fn go_in<B>(self, request: Request<B>) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        let mut request = self.prepared(sandbox, request)?;
+        let mut request = self.prepared(request)?;
         let room = self.edge.pool.room(&self.visit);
         if h2c::is_grpc(&request)
             && let Some(sender) =
@@ -140,7 +152,7 @@ impl Entry<'_> {
     }
 
     /// The request as the port is to see it.
-    fn prepared<B>(&self, sandbox: &Sandbox, request: Request<B>) -> Result<Request<Body>, Refusal>
+    fn prepared<B>(&self, request: Request<B>) -> Result<Request<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
@@ -163,7 +175,7 @@ impl Entry<'_> {
         head.headers.remove(header::EXPECT);
         let trusted = self.edge.settings.trusts(self.visitor.address);
         headers::forward(&mut head.headers, (self.visitor, trusted), &host);
-        let masked = sandbox.exposure.host_for(self.at.port);
+        let masked = self.admitted.sandbox.exposure.host_for(self.at.port);
         let masked = masked.and_then(|host| HeaderValue::try_from(host).ok());
         head.headers.insert(header::HOST, masked.unwrap_or(host));
         if let Some(to) = upgrade {
@@ -225,7 +237,7 @@ impl Entry<'_> {
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, to);
         head.extensions.clear();
-        let pipe = upgrade::Pipe::new(self.visit, self.at, self.slot);
+        let pipe = Pipe::new(self.visit, (self.at, self.admitted), self.slot);
         self.app.tasks().spawn(pipe.run(self.app.clone(), (outside, inside), link));
         Ok(Response::from_parts(head, Body::empty()))
     }
