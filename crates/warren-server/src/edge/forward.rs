@@ -9,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use warren_core::{sandbox::Sandbox, sandboxes::Visit};
-use warren_http::{Held, strip_hop_by_hop};
+use warren_http::{Held, declare_length, strip_hop_by_hop, upgrade_protocol};
 
 use super::{
     Edge,
@@ -113,9 +113,11 @@ impl Edge {
         pass::look(by, (at, &sandbox.exposure), request, app.sandboxes().now())
     }
 
-    /// Whether the visitor's own connection is encrypted.
-    pub(super) fn is_secure(&self, headers: &HeaderMap, visitor: Visitor) -> bool {
-        headers::is_secure(headers, visitor, self.settings.trusts(visitor.address))
+    /// Whether the visitor's own connection is encrypted: the operator may have said that all
+    /// names below the domain are reached so.
+    fn is_secure(&self, headers: &HeaderMap, visitor: Visitor) -> bool {
+        self.settings.domain.secure() == Some(true)
+            || headers::is_secure(headers, visitor, self.settings.trusts(visitor.address))
     }
 }
 
@@ -136,6 +138,9 @@ impl Entry<'_> {
             let (head, body) = response.into_parts();
             return Ok(self.answered(head, Body::new(body)));
         }
+        let (mut head, body) = request.into_parts();
+        declare_length(&mut head.headers, &body);
+        let mut request = Request::from_parts(head, body);
         let asked = upgrade::asked(&mut request);
         let (response, link) = self.exchange(&room, request).await?;
         let (mut head, incoming) = response.into_parts();
@@ -174,7 +179,9 @@ impl Entry<'_> {
         // Our server has answered it, or will when the body is asked for.
         head.headers.remove(header::EXPECT);
         let trusted = self.edge.settings.trusts(self.visitor.address);
-        headers::forward(&mut head.headers, (self.visitor, trusted), &host);
+        let said = self.at.by_host && self.edge.settings.domain.secure() == Some(true);
+        let visitor = Visitor { tls: self.visitor.tls || said, ..self.visitor };
+        headers::forward(&mut head.headers, (visitor, trusted), &host);
         let masked = self.admitted.sandbox.exposure.host_for(self.at.port);
         let masked = masked.and_then(|host| HeaderValue::try_from(host).ok());
         head.headers.insert(header::HOST, masked.unwrap_or(host));
@@ -233,6 +240,10 @@ impl Entry<'_> {
     ) -> Result<Response<Body>, Refusal> {
         let inside = head.extensions.remove::<OnUpgrade>().ok_or(Refusal::Broken)?;
         drop(incoming);
+        if head.headers.contains_key(header::UPGRADE) && upgrade_protocol(&head.headers).is_none() {
+            // It became what nobody would look at.
+            return Err(Refusal::Broken);
+        }
         headers::strip_answer(&mut head.headers);
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, to);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use warren_http::strip_hop_by_hop;
+use warren_http::{strip_hop_by_hop, upgrade_protocol};
 
 use super::pass;
 
@@ -17,8 +17,14 @@ pub(crate) struct Visitor {
 }
 
 /// What says where a request came from: made anew, for anybody can write anything there.
-const FORWARDED: [&str; 5] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
+const FORWARDED: [&str; 6] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+];
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -26,41 +32,52 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 
 /// The protocol that a request wants to change to, where it does on a connection that can.
 pub(super) fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
-    if version != Version::HTTP_11 {
-        return None;
-    }
-    let asks = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|value| value.trim().eq_ignore_ascii_case("upgrade"));
-    let to = headers.get(header::UPGRADE).filter(|_| asks)?;
-    // HTTP/2 has another way in, and behind this one nobody would look at requests any more.
-    let hidden = to.as_bytes().to_ascii_lowercase().starts_with(b"h2");
-    (!hidden).then(|| to.clone())
+    (version == Version::HTTP_11).then(|| upgrade_protocol(headers)).flatten()
 }
 
-/// Says from whom and for which name a request came. A proxy that is trusted is believed.
+/// The elements of a field that is a list, of all of its lines.
+fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    lines(headers, name).flat_map(|line| line.split(',')).map(str::trim).filter(|it| !it.is_empty())
+}
+
+/// The lines of a field, in their order.
+fn lines<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = &'a str> + use<'a> {
+    headers.get_all(name).iter().filter_map(|line| line.to_str().ok())
+}
+
+/// What the nearest of several proxies says: the last of what is there.
+fn nearest<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    lines(headers, name).next_back()?.rsplit(',').next().map(str::trim)
+}
+
+/// Says from whom and for which name a request came. A proxy that is trusted is believed: each has
+/// added itself to what came before it, as an element or as a line, so the order is kept.
 pub(super) fn forward(
     headers: &mut HeaderMap,
     (visitor, trusted): (Visitor, bool),
     host: &HeaderValue,
 ) {
-    let said = |name: &HeaderName| headers.get(name).filter(|_| trusted).cloned();
-    let (before, named, scheme) =
-        (said(&FORWARDED_FOR), said(&FORWARDED_HOST), said(&FORWARDED_PROTO));
+    let said = |name: &HeaderName| {
+        let said = nearest(headers, name).filter(|_| trusted)?;
+        HeaderValue::try_from(said).ok()
+    };
+    let (named, scheme) = (said(&FORWARDED_HOST), said(&FORWARDED_PROTO));
+    let address = visitor.address.to_canonical().to_string();
+    let before = elements(headers, &FORWARDED_FOR).filter(|_| trusted);
+    let all: Vec<&str> = before.chain([address.as_str()]).collect();
+    let all = HeaderValue::try_from(all.join(", "));
     for name in FORWARDED {
         headers.remove(name);
     }
-    let address = visitor.address.to_canonical().to_string();
-    let all = match before.as_ref().and_then(|before| before.to_str().ok()) {
-        Some(before) => format!("{before}, {address}"),
-        None => address,
-    };
     let named = named.unwrap_or_else(|| host.clone());
     let scheme = scheme.unwrap_or_else(|| scheme_of(visitor.tls));
-    if let Ok(all) = HeaderValue::try_from(all) {
+    if let Ok(all) = all {
         headers.insert(FORWARDED_FOR, all);
     }
     headers.insert(FORWARDED_HOST, named);
@@ -69,8 +86,8 @@ pub(super) fn forward(
 
 /// Whether the visitor's own connection is encrypted, as far as we or a trusted proxy know.
 pub(super) fn is_secure(headers: &HeaderMap, visitor: Visitor, trusted: bool) -> bool {
-    match headers.get(FORWARDED_PROTO).filter(|_| trusted) {
-        Some(scheme) => scheme.as_bytes().eq_ignore_ascii_case(b"https"),
+    match nearest(headers, &FORWARDED_PROTO).filter(|_| trusted) {
+        Some(scheme) => scheme.eq_ignore_ascii_case("https"),
         None => visitor.tls,
     }
 }
@@ -81,6 +98,10 @@ fn scheme_of(tls: bool) -> HeaderValue {
 
 /// Takes out of an answer what is of one connection alone, and what only the edge may say.
 pub(super) fn strip_answer(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // As chunks it was read; a length beside them says something else to whoever believes it.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     headers.remove(super::answer::MARK);
     // The name is the edge's: no guest says where else it is served.
@@ -116,6 +137,7 @@ mod tests {
         let asks = |to: &'static str| map(&[("connection", "Upgrade"), ("upgrade", to)]);
         assert_eq!(upgrade(Version::HTTP_11, &asks("websocket")).unwrap(), "websocket");
         assert_eq!(upgrade(Version::HTTP_11, &asks("h2c")), None);
+        assert_eq!(upgrade(Version::HTTP_11, &asks("websocket, h2c")).unwrap(), "websocket");
         assert_eq!(upgrade(Version::HTTP_2, &asks("websocket")), None);
         assert_eq!(upgrade(Version::HTTP_11, &map(&[("upgrade", "websocket")])), None);
     }
@@ -125,10 +147,14 @@ mod tests {
         let visitor = Visitor { address: [192, 0, 2, 1].into(), tls: false };
         let lies = map(&[
             ("x-forwarded-for", "10.0.0.1"),
-            ("x-forwarded-proto", "https"),
+            ("x-forwarded-for", "10.0.0.2, 10.0.0.3"),
+            ("x-forwarded-proto", "ftp, http"),
+            ("x-forwarded-proto", "http, https"),
+            ("x-forwarded-host", "inner.example"),
             ("x-forwarded-host", "public.example"),
             ("forwarded", "for=10.0.0.1"),
             ("x-forwarded-port", "1"),
+            ("x-real-ip", "10.0.0.1"),
         ]);
         let check = |trusted, expected: [&'static str; 3]| {
             let mut headers = lies.clone();
@@ -139,7 +165,17 @@ mod tests {
             assert_eq!(headers.len(), 3);
         };
         check(false, ["192.0.2.1", "own", "http"]);
-        check(true, ["10.0.0.1, 192.0.2.1", "public.example", "https"]);
+        check(true, ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1", "public.example", "https"]);
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_not_told() {
+        let mut headers = map(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        strip_answer(&mut headers);
+        assert_eq!(headers, map(&[]));
+        let mut headers = map(&[("content-length", "3")]);
+        strip_answer(&mut headers);
+        assert_eq!(headers, map(&[("content-length", "3")]));
     }
 
     #[test]

@@ -136,3 +136,48 @@ async fn a_visitor_who_leaves_takes_the_request_along() {
     tokio::time::timeout(PATIENCE, gone).await.expect("it is not kept");
     world.served.stop().await;
 }
+
+#[tokio::test]
+async fn a_domain_that_is_said_to_be_secure_is() {
+    let edge = Settings { domain: "https://localhost".parse().unwrap(), ..Settings::default() };
+    let config = Config { edge, ..Config::default() };
+    let world = World::with(config, Backend::http1().await).await;
+    let target = format!("/?warren_token={}", world.token);
+    let answer = world.get(&target, "accept: text/html\r\n").await;
+    let place = format!("https://{}/", world.host());
+    assert_eq!(field(&answer, "location"), Some(&*place));
+    let cookie = field(&answer, "set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-") && cookie.ends_with("; Secure"), "{cookie}");
+    is(&world.let_in("/", "").await, 200);
+    assert_eq!(world.backend.last().headers["x-forwarded-proto"], "https");
+    world.served.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_is_passed_on_whatever_the_method() {
+    let world = World::new().await;
+    for method in ["GET", "DELETE", "HEAD", "OPTIONS", "POST"] {
+        let lines = format!("x-warren-token: {}\r\ntransfer-encoding: chunked\r\n", world.token);
+        let head = world.head(&format!("{method} /upload"), &lines);
+        let answer = world.raw(&format!("{head}5\r\nhello\r\n0\r\n\r\n")).await;
+        let body = is(&answer, 200);
+        assert!(method == "HEAD" || body == "5", "{method}: {answer}");
+        assert_eq!(world.backend.last().headers["transfer-encoding"], "chunked", "{method}");
+    }
+    is(&world.let_in("/", "").await, 200);
+    assert!(!world.backend.last().headers.contains_key("transfer-encoding"));
+    world.served.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_in_chunks_has_no_length() {
+    let world = World::new().await;
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n\
+                  5\r\nhello\r\n0\r\n\r\n";
+    let (address, _) = super::backend::raw(answer).await;
+    world.app().runtime.set_port(3000, Some(address));
+    let answer = world.let_in("/", "").await;
+    assert_eq!(field(&answer, "content-length"), None, "{answer}");
+    assert!(is(&answer, 200).contains("hello"), "{answer}");
+    world.served.stop().await;
+}
