@@ -137,6 +137,10 @@ impl Room {
         let mut ports = lock(&self.ports);
         for kept in ports.of.values_mut() {
             kept.idle.retain(|(_, since)| since.elapsed() < KEPT);
+            if !kept.h2.is_open() {
+                // Another server may listen by now: who asks next finds out anew.
+                kept.h2 = h2c::Known::Nothing;
+            }
         }
         ports.of.retain(|_, kept| !kept.idle.is_empty() || kept.h2.is_open());
         ports.closed = ports.of.is_empty();
@@ -168,4 +172,19 @@ impl Home {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_port_does_not_speak_is_forgotten_while_others_use_it() {
+        let room = Arc::new(Room::default());
+        let (near, _far) = tokio::io::duplex(1024);
+        room.home(3000).give_back(Link::open(Box::new(near)).await.unwrap());
+        room.learn_h2(3000, h2c::Known::Http1);
+        assert!(!room.prune(), "a connection waits");
+        assert!(matches!(room.h2(3000), h2c::Known::Nothing));
+    }
 }
