@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header},
 };
 use bytes::Bytes;
+use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use warren_core::{sandbox::Sandbox, sandboxes::Visit};
 use warren_http::{Held, declare_length, strip_hop_by_hop, upgrade_protocol};
@@ -142,7 +143,15 @@ impl Entry<'_> {
         declare_length(&mut head.headers, &body);
         let mut request = Request::from_parts(head, body);
         let asked = upgrade::asked(&mut request);
-        let (response, link) = self.exchange(&room, request).await?;
+        let sending = Arc::new(());
+        if !request.body().is_end_stream() {
+            // Whoever sends the body drops it when that is done.
+            request = request.map(|body| Body::new(Held::new(body, Arc::clone(&sending))));
+        }
+        let (response, mut link) = self.exchange(&room, request).await?;
+        if Arc::strong_count(&sending) > 1 {
+            link.go_on(self.app.tasks());
+        }
         let (mut head, incoming) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let (on_their_side, to) = asked.ok_or(Refusal::Broken)?;
@@ -200,8 +209,11 @@ impl Entry<'_> {
         room: &Arc<Room>,
         mut request: Request<Body>,
     ) -> Result<(Response<hyper::body::Incoming>, Link), Refusal> {
+        let mut anew = false;
         for attempt in 1..=ATTEMPTS {
-            let kept = if attempt < ATTEMPTS { room.take(self.at.port).await } else { None };
+            anew |= attempt == ATTEMPTS;
+            let kept = if anew { None } else { room.take(self.at.port).await };
+            let again = kept.as_ref().and_then(|_| to_be_sent_again(&request));
             let mut link = match kept {
                 Some(link) => link,
                 None => {
@@ -213,7 +225,11 @@ impl Entry<'_> {
             match link.send(request).await {
                 Ok(response) => return Ok((response, link)),
                 Err(SendError::Unsent(unsent)) => request = *unsent,
-                Err(SendError::Broken(error)) => {
+                Err(SendError::Silent(_)) if let Some(again) = again => {
+                    // The port has closed it while it waited, and nobody knew yet.
+                    (request, anew) = (again, true);
+                }
+                Err(SendError::Silent(error) | SendError::Broken(error)) => {
                     tracing::debug!(sandbox.id = %self.at.id, port = self.at.port, %error, "broke");
                     return Err(Refusal::Broken);
                 }
@@ -260,6 +276,24 @@ fn target(uri: &Uri) -> Option<Uri> {
         return Some(Uri::from_static("*"));
     }
     pass::without_token(uri).parse().ok()
+}
+
+/// The same request once more, where it may be sent twice.
+///
+/// # Source
+///
+/// RFC 9110, section 9.2.2.
+fn to_be_sent_again(request: &Request<Body>) -> Option<Request<Body>> {
+    let asks = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if !asks || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(Body::empty());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
 }
 
 /// HTTP/2 names the host in the target.
