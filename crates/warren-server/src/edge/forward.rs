@@ -21,9 +21,10 @@ use super::{
     pass::{self, Pass},
     place::{Destination, Names},
     pool::Room,
+    slots::{Slot, Who},
     upgrade::{self, Admitted, Pipe},
 };
-use crate::{app::App, streams::StreamSlot};
+use crate::app::App;
 
 /// How often a request is sent, at most: kept connections may have been closed meanwhile.
 const ATTEMPTS: usize = 4;
@@ -36,7 +37,7 @@ struct Entry<'a> {
     at: Destination,
     visitor: Visitor,
     admitted: Admitted,
-    slot: StreamSlot,
+    slot: Slot,
 }
 
 impl Edge {
@@ -80,6 +81,9 @@ impl Edge {
         if request.method() == Method::CONNECT {
             return Err(Refusal::Malformed("CONNECT is not for ports: ask for a path"));
         }
+        let slot = self.slots.open(at.id, self.who(&pass, visitor, request.headers()));
+        // Whoever waits for the sandbox has a place too.
+        let slot = slot.ok_or(Refusal::Busy)?;
         let may_wake = pass.grant.is_some() || sandbox.exposure.wake;
         visit.ready(may_wake, self.settings.patience).await.map_err(|state| {
             use warren_core::state::State as S;
@@ -98,7 +102,6 @@ impl Edge {
             sandbox = woken;
         }
         let admitted = Admitted { sandbox, grant: pass.grant };
-        let slot = self.slots.open(at.id).ok_or(Refusal::Busy)?;
         Entry { app, edge: self, visit, at, visitor, admitted, slot }.go_in(request).await
     }
 
@@ -112,6 +115,15 @@ impl Edge {
         let others = |name: &str| app.sandboxes().domain(name);
         let by = (&self.signer, Names { domain: self.domain(), others: &others });
         pass::look(by, (at, &sandbox.exposure), request, app.sandboxes().now())
+    }
+
+    /// For whom a request counts.
+    fn who(&self, pass: &Pass, visitor: Visitor, headers: &HeaderMap) -> Who {
+        let trusts = |address| self.settings.trusts(address);
+        match pass.grant {
+            Some(_) => Who::Guest,
+            None => Who::Stranger(headers::comes_from(headers, visitor.address, trusts)),
+        }
     }
 
     /// Whether the visitor's own connection is encrypted: the operator may have said that all

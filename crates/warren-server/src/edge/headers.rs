@@ -84,6 +84,24 @@ pub(super) fn forward(
     headers.insert(FORWARDED_PROTO, scheme);
 }
 
+/// From where a visitor comes: behind proxies that are trusted the last address that is none of
+/// theirs, as far as they say one.
+pub(super) fn comes_from(
+    headers: &HeaderMap,
+    address: IpAddr,
+    trusts: impl Fn(IpAddr) -> bool,
+) -> IpAddr {
+    let said: Vec<&str> = elements(headers, &FORWARDED_FOR).collect();
+    let mut from = address;
+    for before in said.into_iter().rev() {
+        match before.parse() {
+            Ok(before) if trusts(from) => from = before,
+            _ => break,
+        }
+    }
+    from
+}
+
 /// Whether the visitor's own connection is encrypted, as far as we or a trusted proxy know.
 pub(super) fn is_secure(headers: &HeaderMap, visitor: Visitor, trusted: bool) -> bool {
     match nearest(headers, &FORWARDED_PROTO).filter(|_| trusted) {
@@ -166,6 +184,18 @@ mod tests {
         };
         check(false, ["192.0.2.1", "own", "http"]);
         check(true, ["10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.1", "public.example", "https"]);
+    }
+
+    #[test]
+    fn proxies_that_are_trusted_say_from_where_a_visitor_comes() {
+        let of = |text: &str| text.parse::<IpAddr>().unwrap();
+        let headers =
+            map(&[("x-forwarded-for", "10.0.0.1, 192.0.2.7"), ("x-forwarded-for", "10.0.0.2")]);
+        let trusts = |it: IpAddr| it == of("10.0.0.2") || it == of("10.0.0.3");
+        assert_eq!(comes_from(&headers, of("10.0.0.3"), trusts), of("192.0.2.7"));
+        assert_eq!(comes_from(&headers, of("10.0.0.9"), trusts), of("10.0.0.9"));
+        let unknown = map(&[("x-forwarded-for", "unknown")]);
+        assert_eq!(comes_from(&unknown, of("10.0.0.3"), trusts), of("10.0.0.3"));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use hyper::{header::HeaderValue, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use warren_core::{sandbox::Sandbox, sandboxes::Visit};
 
-use super::{link::Link, place::Destination, token::Grant};
-use crate::{app::App, metrics::OpenStream, streams::StreamSlot};
+use super::{link::Link, place::Destination, slots::Slot, token::Grant};
+use crate::{app::App, metrics::OpenStream};
 
 /// How much is copied at once in one direction, in bytes.
 const COPIED: usize = 32 << 10;
@@ -24,7 +24,7 @@ pub(super) struct Pipe {
     visit: Visit,
     at: Destination,
     admitted: Admitted,
-    slot: StreamSlot,
+    slot: Slot,
 }
 
 /// Why a visitor was let in.
@@ -44,11 +44,7 @@ pub(super) fn asked(request: &mut Request<Body>) -> Option<(OnUpgrade, HeaderVal
 }
 
 impl Pipe {
-    pub(super) fn new(
-        visit: Visit,
-        (at, admitted): (Destination, Admitted),
-        slot: StreamSlot,
-    ) -> Self {
+    pub(super) fn new(visit: Visit, (at, admitted): (Destination, Admitted), slot: Slot) -> Self {
         Self { visit, at, admitted, slot }
     }
 

@@ -192,3 +192,15 @@ async fn requests_to_one_sandbox_have_a_limit() {
     tokio::time::timeout(PATIENCE, again).await.expect("its place is free again");
     world.served.stop().await;
 }
+
+#[tokio::test]
+async fn strangers_leave_places_for_those_with_a_token() {
+    let edge = Settings { requests_per_sandbox: 2, ..Settings::default() };
+    let config = Config { edge, ..Config::default() };
+    let world = World::with(config, Backend::http1().await).await;
+    world.expose(r#"{"public_ports":[3000]}"#).await;
+    let _stranger = world.socket("").await;
+    is(&world.get("/", "").await, 429);
+    is(&world.let_in("/", "").await, 200);
+    world.served.stop().await;
+}
