@@ -45,18 +45,13 @@ const TOGETHER: usize = 512;
 /// As [`Socket::list`] and [`Socket::transact`].
 pub fn forget(socket: &mut Socket, source: IpAddr) -> Result<usize, NetlinkError> {
     let mut question = message(GET, flags::DUMP, source);
-    question
-        .nested(TUPLE_ORIGINAL, |tuple| {
-            tuple.nested(TUPLE_ADDRESSES, |addresses| {
-                let (kind, octets) = source_of(source);
-                addresses.bytes(kind, &octets);
-            });
-        })
-        .nested(FILTER, |filter| {
-            filter.u32(FILTER_ORIGINAL, BY_SOURCE);
-        });
+    // Of IPv6 the kernel's filter gives all but what was asked for (its comparison is inverted), so
+    // all are listed.
+    if source.is_ipv4() {
+        filter(&mut question, source);
+    }
     let found = socket.list("list connections", question)?;
-    // Kernels before 5.8 do not know the filter, and list all.
+    // Kernels before 5.8 do not know the filter, and list all, too.
     let mut deletions: Vec<Request> =
         found.iter().filter_map(|answer| deletion(answer, source)).collect();
     for part in deletions.chunks_mut(TOGETHER) {
@@ -67,6 +62,20 @@ pub fn forget(socket: &mut Socket, source: IpAddr) -> Result<usize, NetlinkError
         }
     }
     Ok(deletions.len())
+}
+
+/// Has the kernel list what began with this address alone.
+fn filter(question: &mut Request, source: IpAddr) {
+    question
+        .nested(TUPLE_ORIGINAL, |tuple| {
+            tuple.nested(TUPLE_ADDRESSES, |addresses| {
+                let (kind, octets) = source_of(source);
+                addresses.bytes(kind, &octets);
+            });
+        })
+        .nested(FILTER, |filter| {
+            filter.u32(FILTER_ORIGINAL, BY_SOURCE);
+        });
 }
 
 fn message(kind: u16, flags: u16, family: IpAddr) -> Request {
