@@ -20,6 +20,7 @@
 
 mod answers;
 mod denials;
+mod parts;
 mod place;
 mod table;
 
@@ -42,10 +43,11 @@ use warren_core::{
     spec::Network,
 };
 use warren_sys::netlink::{
-    Socket,
+    NetlinkError, Socket,
     nftables::{self, Batch},
 };
 
+use answers::ADDRESSES;
 pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
 pub(super) use table::{INTO_GATE, POLICIES, TO_GATE, create_sets};
@@ -310,8 +312,19 @@ impl Policies {
                 table::add(&mut batch, &place, policy, self.group());
             }
         }
-        batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
-        place.set(policy);
+        if let Err(error) = batch.apply(&mut socket, operation) {
+            if matches!(error, NetlinkError::Socket { .. }) {
+                self.undo(&mut socket, &place, before.as_ref(), policy.as_ref());
+            }
+            return Err(NetError::netlink(operation)(error));
+        }
+        let opened = before.as_ref().map(|before| table::opened(&place, before));
+        place.set(policy.clone());
+        if let Some(policy) = &policy {
+            self.open_rest(&mut socket, &place, policy);
+        }
+        // Nothing matches them any more: they only take room.
+        self.close(&mut socket, &opened.unwrap_or_default());
         drop(socket);
         place.tell();
         Ok(())
@@ -435,6 +448,21 @@ impl Policies {
         Arc::clone(places.entry(slot).or_insert_with(|| Arc::new(Place::new(slot))))
     }
 
+    /// The same as an answer of the resolver: addresses of a name, and for how long they are good.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`]: it reaches what it reached before.
+    pub fn answered_to(
+        &self,
+        slot: u32,
+        name: &str,
+        addresses: &[IpAddr],
+        life: Duration,
+    ) -> Result<(), NetError> {
+        self.answer(&self.place(slot), name, addresses, life)
+    }
+
     /// Notes addresses that are about to be answered to a sandbox, and lets it reach those that a
     /// rule allows by the name.
     pub(super) fn answer(
@@ -446,6 +474,8 @@ impl Policies {
     ) -> Result<(), NetError> {
         let life = life.clamp(SHORTEST, LONGEST);
         let now = Instant::now();
+        // No name is remembered with more, and nothing is open that is not.
+        let addresses = addresses.get(..ADDRESSES).unwrap_or(addresses);
         // Most are open for long enough: then nothing is written, and nobody waited for.
         if place.answers().last_until(name, addresses, now + life) {
             return Ok(());
@@ -457,7 +487,18 @@ impl Policies {
             self.open(&mut socket, &table::keys(&policy, name, addresses), life, &there)?;
         }
         // Only now: what was not opened is not remembered as open.
-        place.answers().remember(name, addresses, now + life);
+        let dropped = place.answers().remember(name, addresses, now + life);
+        if let Some(policy) = place.policy().filter(|_| !dropped.is_empty()) {
+            let mut keys = Vec::new();
+            for (name, address) in dropped {
+                let kept = place.answers().names_of(address);
+                let kept: Vec<_> =
+                    kept.iter().flat_map(|name| table::keys(&policy, name, &[address])).collect();
+                let of_one = table::keys(&policy, &name, &[address]);
+                keys.extend(of_one.into_iter().filter(|key| !kept.contains(key)));
+            }
+            self.close(&mut socket, &keys);
+        }
         Ok(())
     }
 

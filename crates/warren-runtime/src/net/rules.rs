@@ -34,9 +34,9 @@ use warren_sys::netlink::{
 };
 
 use super::{
-    INTERFACE_PREFIX, NetError,
+    Errno, INTERFACE_PREFIX, NetError,
     policy::{self, INTO_GATE, POLICIES, Policies, TO_GATE},
-    six,
+    refused_with, six,
     subnet::Subnet,
 };
 
@@ -136,11 +136,17 @@ pub(super) fn table_name(instance: &str) -> String {
     format!("warren-{instance}")
 }
 
-/// Whether the table is there.
+/// Whether the table is there, with rules: somebody may have emptied it and left it.
 pub(super) fn installed(rules: &Rules, socket: &mut Socket) -> Result<bool, NetError> {
     let operation = "look for the rules of sandboxes";
-    nftables::table_exists(socket, &table_name(&rules.instance))
-        .map_err(NetError::netlink(operation))
+    let table = table_name(&rules.instance);
+    for chain in [FROM_SANDBOX, TO_HOST, TO_SANDBOX, POLICY] {
+        let there = nftables::has_rules(socket, &table, chain);
+        if !there.map_err(NetError::netlink(operation))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Puts the table in place, or replaces it: there is no moment without rules.
@@ -149,7 +155,29 @@ pub(super) fn install(rules: &Rules) -> Result<(), NetError> {
     // Nobody changes a sandbox's rules between what is read of them here and what is made of it.
     let _held = rules.policies.hold();
     let table = table_name(&rules.instance);
-    let mut batch = Batch::new(&table);
+    let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
+    let mut batch = without_policies(rules, &table);
+    rules.policies.add_all(&mut batch);
+    match batch.apply(&mut socket, operation) {
+        // An ordinary user may send only so much at once.
+        Err(error) if refused_with(&error, Errno::MSGSIZE) => install_in_parts(rules, &mut socket),
+        other => other.map_err(NetError::netlink(operation)),
+    }
+}
+
+/// Puts the table in place with nothing open for who has rules, and then the rules of each.
+fn install_in_parts(rules: &Rules, socket: &mut Socket) -> Result<(), NetError> {
+    let operation = "install the rules of sandboxes (nf_tables), in parts";
+    let table = table_name(&rules.instance);
+    let mut batch = without_policies(rules, &table);
+    rules.policies.hold_back_all(&mut batch);
+    batch.apply(socket, operation).map_err(NetError::netlink(operation))?;
+    rules.policies.let_go_all(socket);
+    Ok(())
+}
+
+fn without_policies<'a>(rules: &Rules, table: &'a str) -> Batch<'a> {
+    let mut batch = Batch::new(table);
     // Creating first makes the removal succeed in any case.
     batch.create_table().delete_table().create_table();
     add_networks(&mut batch, rules);
@@ -162,9 +190,7 @@ pub(super) fn install(rules: &Rules) -> Result<(), NetError> {
     add_to_host(&mut batch, rules.gateway);
     add_to_sandbox(&mut batch);
     add_base_chains(&mut batch, rules);
-    rules.policies.add_all(&mut batch);
-    let mut socket = Socket::netfilter().map_err(NetError::netlink(operation))?;
-    batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))
+    batch
 }
 
 /// Removes the table, if there is one.
@@ -328,7 +354,18 @@ const fn four(first: [u8; 4], last: [u8; 4]) -> Range {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::thread;
+
+    use warren_core::spec::Network;
+    use warren_sys::netns;
+
+    use super::{
+        super::{
+            policy::{Policy, Setting},
+            worker::Workers,
+        },
+        *,
+    };
 
     #[test]
     fn blocked_ranges_are_whole_networks_that_ascend_and_do_not_touch() {
@@ -338,6 +375,58 @@ mod tests {
         for (first, last) in BLOCKED {
             assert!(warren_core::egress::reserved(first).is_some(), "{first}");
             assert!(warren_core::egress::reserved(last).is_some(), "{last}");
+        }
+    }
+
+    /// In a namespace of its own, where the kernel has packet filters and we may change them.
+    fn try_in_parts() -> Result<(), String> {
+        let missing =
+            |error: &dyn std::error::Error| format!("SKIPPED: no packet filters: {error}");
+        netns::unshare().map_err(|error| missing(&error))?;
+        let workers = Workers::new(netns::current().map_err(|error| missing(&error))?);
+        let egress = "allow tcp://a.example:443\notherwise deny".parse().unwrap();
+        let policy = Policy::of(&Network::Rules(Arc::new(egress))).unwrap().unwrap();
+        let subnet = Subnet::new(Ipv4Addr::new(10, 213, 0, 0), 16).unwrap();
+        let gateway = subnet.gateway(0).unwrap();
+        let setting = Setting {
+            instance: "parts",
+            index: 0,
+            subnet,
+            gateway,
+            allow: Vec::new(),
+            before: vec![(0, policy.clone()), (1, policy)],
+        };
+        let policies = Policies::new(setting, &workers).map_err(|error| missing(&error))?;
+        let rules = Rules {
+            instance: "parts".to_owned(),
+            groups: Groups::of(0),
+            subnet,
+            gateway,
+            allow: Vec::new(),
+            six: false,
+            policies: Arc::clone(&policies),
+        };
+        install(&rules).map_err(|error| missing(&error))?;
+        let mut socket = Socket::netfilter().unwrap();
+        install_in_parts(&rules, &mut socket).unwrap();
+        assert!(installed(&rules, &mut socket).unwrap());
+        // They are there as if they had come at once: each can be taken away and given again.
+        let policy = policies.policy(0);
+        policies.set(0, None).unwrap();
+        policies.set(0, policy).unwrap();
+        policies.forget(1).unwrap();
+        // Who is held back has no rules of their own.
+        let mut batch = without_policies(&rules, "warren-parts");
+        policies.hold_back_all(&mut batch);
+        batch.apply(&mut socket, "hold everybody back").unwrap();
+        assert!(policies.set(0, None).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn rules_that_do_not_fit_into_one_change_come_in_parts() {
+        if let Err(skipped) = thread::spawn(try_in_parts).join().unwrap() {
+            println!("{skipped}");
         }
     }
 }

@@ -45,9 +45,11 @@ mod kind {
     pub(super) const NEW_CHAIN: u16 = 3;
     pub(super) const DELETE_CHAIN: u16 = 5;
     pub(super) const NEW_RULE: u16 = 6;
+    pub(super) const GET_RULE: u16 = 7;
     pub(super) const DELETE_RULE: u16 = 8;
     pub(super) const NEW_SET: u16 = 9;
     pub(super) const NEW_ELEMENTS: u16 = 12;
+    pub(super) const GET_ELEMENTS: u16 = 13;
     pub(super) const DELETE_ELEMENTS: u16 = 14;
     pub(super) const NEW_OBJECT: u16 = 18;
     pub(super) const GET_OBJECT: u16 = 19;
@@ -427,6 +429,42 @@ pub fn table_exists(socket: &mut Socket, name: &str) -> Result<bool, NetlinkErro
         Err(error) if error.errno() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a chain of an `inet` table is there and has rules.
+///
+/// # Errors
+///
+/// As [`Socket::list`].
+pub fn has_rules(socket: &mut Socket, table: &str, chain: &str) -> Result<bool, NetlinkError> {
+    let mut request = message(kind::GET_RULE, flags::DUMP);
+    request.text(attribute::RULE_TABLE, table).text(attribute::RULE_CHAIN, chain);
+    let rules = socket.list("list the rules of a chain", request)?;
+    // Kernels that know no such filter list all.
+    let is_of = |answer: &super::message::Answer| {
+        let (_, attributes) = answer.split::<4>()?;
+        let named = attributes.find_text(attribute::RULE_TABLE)? == table
+            && attributes.find_text(attribute::RULE_CHAIN)? == chain;
+        named.then_some(())
+    };
+    Ok(rules.iter().any(|rule| is_of(rule).is_some()))
+}
+
+/// How many elements a set of an `inet` table has.
+///
+/// # Errors
+///
+/// As [`Socket::list`].
+pub fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<usize, NetlinkError> {
+    let mut request = message(kind::GET_ELEMENTS, flags::DUMP);
+    request.text(attribute::ELEMENTS_TABLE, table).text(attribute::ELEMENTS_SET, set);
+    let answers = socket.list("list the elements of a set", request)?;
+    let count = |answer: &super::message::Answer| {
+        let (_, attributes) = answer.split::<4>()?;
+        let list = super::message::Attributes::new(attributes.find(attribute::ELEMENTS_LIST)?);
+        Some(list.count())
+    };
+    Ok(answers.iter().filter_map(count).sum())
 }
 
 /// Names of all `inet` tables.

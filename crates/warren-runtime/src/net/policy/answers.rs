@@ -9,7 +9,7 @@ use std::{
 /// How many names are remembered for one sandbox.
 const NAMES: usize = 512;
 /// How many addresses of one name.
-const ADDRESSES: usize = 64;
+pub(super) const ADDRESSES: usize = 64;
 
 /// The names that one sandbox asked for.
 #[derive(Debug, Default)]
@@ -18,10 +18,16 @@ pub(in crate::net) struct Answers {
 }
 
 impl Answers {
-    /// Remembers an answer.
-    pub(super) fn remember(&mut self, name: &str, addresses: &[IpAddr], until: Instant) {
+    /// Remembers an answer; gives the names and addresses that are not remembered any more.
+    pub(super) fn remember(
+        &mut self,
+        name: &str,
+        addresses: &[IpAddr],
+        until: Instant,
+    ) -> Vec<(String, IpAddr)> {
+        let mut dropped = Vec::new();
         if self.names.len() >= NAMES && !self.names.contains_key(name) {
-            self.drop_oldest();
+            dropped = self.drop_oldest();
         }
         let known = self.names.entry(name.to_owned()).or_default();
         for address in addresses {
@@ -32,8 +38,10 @@ impl Answers {
         }
         if known.len() > ADDRESSES {
             known.sort_by_key(|(_, good)| std::cmp::Reverse(*good));
-            known.truncate(ADDRESSES);
+            let last = known.drain(ADDRESSES..);
+            dropped.extend(last.map(|(address, _)| (name.to_owned(), address)));
         }
+        dropped
     }
 
     /// Whether all these addresses are good for a name at least until then.
@@ -83,12 +91,17 @@ impl Answers {
         })
     }
 
-    fn drop_oldest(&mut self) {
+    fn drop_oldest(&mut self) -> Vec<(String, IpAddr)> {
         let age = |known: &Vec<(IpAddr, Instant)>| known.iter().map(|(_, good)| *good).max();
         let oldest = self.names.iter().min_by_key(|(_, known)| age(known));
-        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
-            self.names.remove(&name);
-        }
+        let oldest = oldest.map(|(name, _)| name.clone());
+        let removed = oldest.and_then(|name| self.names.remove_entry(&name));
+        removed
+            .into_iter()
+            .flat_map(|(name, known)| {
+                known.into_iter().map(move |(address, _)| (name.clone(), address))
+            })
+            .collect()
     }
 }
 
@@ -125,12 +138,14 @@ mod tests {
     #[test]
     fn a_guest_that_asks_for_ever_fills_nothing() {
         let (now, mut answers) = (Instant::now(), Answers::default());
+        let mut dropped = 0;
         for number in 0..2000_u32 {
             let address = Ipv4Addr::from(number).into();
             let until = now + Duration::from_secs(u64::from(number));
-            answers.remember(&format!("n{number}"), &[address], until);
-            answers.remember("many", &[address], until);
+            dropped += answers.remember(&format!("n{number}"), &[address], until).len();
+            dropped += answers.remember("many", &[address], until).len();
         }
+        assert_eq!(dropped + answers.all(now).count(), 4000, "what is dropped is given back");
         assert!(answers.names.len() <= NAMES);
         assert!(answers.names.values().all(|known| known.len() <= ADDRESSES));
         assert!(answers.names.contains_key("n1999"), "the newest stay");

@@ -27,6 +27,12 @@ pub(in crate::net) const TO_GATE: &str = "to-gate";
 /// The chain that lets them in.
 pub(in crate::net) const INTO_GATE: &str = "into-gate";
 
+/// The chain of a sandbox whose rules are about to come.
+const HELD_BACK: &str = "held-back";
+
+/// How many answers go into the transaction that changes rules; more of them follow it.
+pub(super) const TOGETHER: usize = 1000;
+
 /// How long a connection may be idle and still be known by the name of its other side.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The ports that names are looked at on.
@@ -125,6 +131,23 @@ pub(super) fn add(batch: &mut Batch<'_>, place: &Place, policy: &Policy, group: 
         batch.add_key(GATED, &key);
     }
     add_answers(batch, place, policy);
+}
+
+/// Makes the chain of those who are held back.
+pub(super) fn create_held_back(batch: &mut Batch<'_>) {
+    batch.create_chain(HELD_BACK);
+    // Not refused: what is allowed comes through a moment later, when it is sent again.
+    batch.add_rule(HELD_BACK, &[Expression::Verdict(Verdict::Drop)]);
+}
+
+/// Lets nothing through of a sandbox until its rules are there.
+pub(super) fn hold_back(batch: &mut Batch<'_>, slot: u32) {
+    batch.add_chain_for(POLICIES, &interface_key(&interface_name(slot)), HELD_BACK);
+}
+
+/// Ends that, in the transaction that adds the rules.
+pub(super) fn let_go(batch: &mut Batch<'_>, slot: u32) {
+    batch.delete_key(POLICIES, &interface_key(&interface_name(slot)));
 }
 
 /// Takes rules back: the sandbox is open then.
@@ -310,15 +333,53 @@ pub(super) fn renew(batch: &mut Batch<'_>, keys: &[Key], life: Duration, there: 
 
 /// Opens what was answered before these rules were in force.
 fn add_answers(batch: &mut Batch<'_>, place: &Place, policy: &Policy) {
-    for (name, address, left) in place.answers().all(Instant::now()) {
-        for key in keys(policy, name, &[address]) {
-            let bytes = key.bytes();
-            if !left.is_zero() {
-                batch.add_timed(key.set(ANSWERED), &bytes, left);
-            }
-            batch.add_timed(key.set(KNOWN), &bytes, KNOWN_FOR);
+    open_again(batch, answered(place, policy).into_iter().take(TOGETHER));
+}
+
+/// What of the answers did not go with the rules.
+pub(super) fn rest_of_answers(place: &Place, policy: &Policy) -> Vec<(Key, Duration)> {
+    answered(place, policy).into_iter().skip(TOGETHER).collect()
+}
+
+/// What was answered, and for how long it is open; those first that are so the longest.
+fn answered(place: &Place, policy: &Policy) -> Vec<(Key, Duration)> {
+    let answers = place.answers();
+    let of_one = |(name, address, left)| {
+        keys(policy, name, &[address]).into_iter().map(move |key| (key, left))
+    };
+    let mut all: Vec<_> = answers.all(Instant::now()).flat_map(of_one).collect();
+    drop(answers);
+    all.sort_by_key(|(_, left)| std::cmp::Reverse(*left));
+    all
+}
+
+/// Opens these, each for as long as its answer lives.
+pub(super) fn open_again(
+    batch: &mut Batch<'_>,
+    answered: impl IntoIterator<Item = (Key, Duration)>,
+) {
+    for (key, left) in answered {
+        let bytes = key.bytes();
+        if !left.is_zero() {
+            batch.add_timed(key.set(ANSWERED), &bytes, left);
+        }
+        batch.add_timed(key.set(KNOWN), &bytes, KNOWN_FOR);
+    }
+}
+
+/// Closes what was opened, whether it is there still or not: what was just added can be deleted.
+pub(super) fn close(batch: &mut Batch<'_>, keys: &[Key]) {
+    for key in keys {
+        let bytes = key.bytes();
+        for sets in [ANSWERED, KNOWN] {
+            batch.add_timed(key.set(sets), &bytes, KNOWN_FOR).delete_key(key.set(sets), &bytes);
         }
     }
+}
+
+/// All that was opened for a sandbox by these rules, as far as it is remembered.
+pub(super) fn opened(place: &Place, policy: &Policy) -> Vec<Key> {
+    answered(place, policy).into_iter().map(|(key, _)| key).collect()
 }
 
 /// Sends nothing to the gate.
