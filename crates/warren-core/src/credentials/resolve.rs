@@ -23,7 +23,7 @@ pub(crate) fn resolve(
             .as_deref()
             .map_or_else(|| Some(SecretValue::new(Vec::new())), |password| filled(password, &open));
         // A proxy with a wrong password refuses; without a proxy the sandbox would go around it.
-        let password = password.unwrap_or_else(|| SecretValue::new(Vec::new()));
+        let password = password.map_or_else(|| SecretValue::new(Vec::new()), |it| trimmed(&it));
         let user = proxy.user.clone().map(|user| (user, password));
         GrantedProxy { kind: proxy.kind, host: proxy.host.clone(), port: proxy.port, user }
     });
@@ -39,7 +39,7 @@ fn granted(rule: &HostRule, open: &impl Fn(&str) -> Option<SecretValue>) -> Gran
     let placeholders: Vec<_> = rule
         .placeholders
         .iter()
-        .filter_map(|name| Some((placeholder(name), open(name)?)))
+        .filter_map(|name| Some((placeholder(name), trimmed(&open(name)?))))
         .collect();
     let named = rule.headers.values().flat_map(|value| parts(value));
     let mut hidden: Vec<_> = named
@@ -52,13 +52,8 @@ fn granted(rule: &HostRule, open: &impl Fn(&str) -> Option<SecretValue>) -> Gran
     let literal = rule.headers.iter().filter(|(name, value)| {
         is_secret(name) && parts(value).iter().all(|part| matches!(part, Part::Text(_)))
     });
-    // `Bearer` before it is no secret.
-    hidden.extend(literal.filter_map(|(_, value)| {
-        let value = value.rsplit(' ').next()?;
-        Some(SecretValue::new(value.as_bytes().to_vec()))
-    }));
-    // A header has no newline at its end, whatever the secret has.
-    let trimmed = |it: &SecretValue| SecretValue::new(it.expose().trim_ascii().to_vec());
+    let literal = literal.flat_map(|(name, value)| secrets_in(name, value));
+    hidden.extend(literal.map(|it| SecretValue::new(it.as_bytes().to_vec())));
     let hidden = hidden.iter().map(trimmed).collect();
     GrantedRule {
         host: rule.host.clone(),
@@ -85,11 +80,26 @@ fn filled(value: &str, open: &impl Fn(&str) -> Option<SecretValue>) -> Option<Se
     Some(SecretValue::new(filled))
 }
 
-/// A value that a header can have: a newline at its end is nobody's wish.
+/// A value that a header can have.
 fn header(value: SecretValue) -> Option<SecretValue> {
-    let bytes = value.expose().trim_ascii();
-    let good = bytes.iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
-    good.then(|| SecretValue::new(bytes.to_vec()))
+    let value = trimmed(&value);
+    let good = value.expose().iter().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+    good.then_some(value)
+}
+
+/// A value as it is sent, wherever: a newline at its end is nobody's wish, and comes with files.
+fn trimmed(value: &SecretValue) -> SecretValue {
+    SecretValue::new(value.expose().trim_ascii().to_vec())
+}
+
+/// What of a header that is written as it is must not be seen: every cookie's value, or what
+/// stands behind `Bearer` and the like.
+fn secrets_in<'a>(name: &str, value: &'a str) -> Vec<&'a str> {
+    if name.eq_ignore_ascii_case("cookie") {
+        let of_pair = |pair: &'a str| pair.split_once('=').map_or(pair, |(_, value)| value);
+        return value.split(';').map(|pair| of_pair(pair).trim().trim_matches('"')).collect();
+    }
+    value.rsplit(' ').next().into_iter().collect()
 }
 
 fn is_secret(name: &str) -> bool {
@@ -155,6 +165,26 @@ mod tests {
         let wanted = rule(&[("Authorization", "Bearer literal"), ("Accept", "text/html")], &[]);
         let (granted, _) = resolve(&wanted, open);
         assert_eq!(texts(&granted.rules[0].hidden), ["literal"]);
+        let cookies = rule(&[("Cookie", "a=first; b=\"second=\"; third")], &[]);
+        let (granted, _) = resolve(&cookies, open);
+        assert_eq!(texts(&granted.rules[0].hidden), ["first", "second=", "third"]);
+    }
+
+    #[test]
+    fn no_newline_at_the_end_of_a_file_is_sent() {
+        let mut wanted = rule(&[("x", "{{secret:A}}")], &["A", "LINES"]);
+        wanted.proxy = Some(Proxy {
+            kind: ProxyKind::Http,
+            host: "p.example".to_owned(),
+            port: 3128,
+            user: Some("me".to_owned()),
+            password: Some("{{secret:A}}".to_owned()),
+        });
+        let (granted, _) = resolve(&wanted, open);
+        assert_eq!(texts(granted.rules[0].headers.iter().map(|it| &it.1)), ["value-a"]);
+        let placeholders = granted.rules[0].placeholders.iter().map(|it| &it.1);
+        assert_eq!(texts(placeholders), ["value-a", "one\ntwo"]);
+        assert_eq!(texts([&granted.proxy.unwrap().user.unwrap().1]), ["value-a"]);
     }
 
     #[test]
