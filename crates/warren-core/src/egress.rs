@@ -14,12 +14,14 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 mod address;
+mod closed;
 mod explain;
 mod rule;
 #[cfg(test)]
 mod tests;
 
 pub use address::{InvalidNetwork, Network as IpNetwork, reserved};
+pub use closed::Closure;
 pub use explain::{Explanation, Question, Reason};
 pub use rule::{Domain, InvalidRule, PortRange, Ports, Protocol, Rule, Target};
 
@@ -128,7 +130,8 @@ impl Egress {
         self.rules.iter().any(|rule| matches!(rule.to, Target::Domain(_)))
     }
 
-    /// What the rules say about a connection, whatever the mode is.
+    /// What the rules say about a connection, whatever the mode is; [`Egress::enforced`] is what
+    /// becomes of it.
     #[must_use]
     pub fn decide(&self, attempt: &Attempt<'_>) -> Verdict {
         self.first(|rule| rule.matches(attempt))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Attempt, Egress, Mode, Protocol, reserved, rule::normal_name};
+use super::{Attempt, Closure, Egress, Mode, Protocol, reserved, rule::normal_name};
 use crate::spec::Network;
 
 /// What is asked about.
@@ -45,6 +45,8 @@ pub enum Reason {
     /// The name is not looked up, for no rule allows anything by it; the rule that says so, where
     /// one does.
     NotAnswered(Option<usize>),
+    /// The rules are about names, and this is a way around them.
+    Closed(Closure),
     /// What the rules would deny happens: they are not enforced. What they say themselves.
     NotEnforced(Box<Reason>),
 }
@@ -105,14 +107,22 @@ impl Egress {
             if !asked.allowed {
                 return Explanation { allowed: false, reason: Reason::NotAnswered(asked.rule) };
             }
+            if self.is_hiding(name, asked) {
+                let reason = Reason::Closed(Closure::ResolverName);
+                return Explanation { allowed: false, reason };
+            }
         }
-        let verdict = self.decide(&Attempt {
+        let attempt = Attempt {
             name,
             proven: true,
             address: question.address,
             protocol: question.protocol,
             port: question.port,
-        });
+        };
+        let verdict = self.decide(&attempt);
+        if let Some(closure) = self.closure(&attempt, verdict) {
+            return Explanation { allowed: false, reason: Reason::Closed(closure) };
+        }
         let reason = verdict.rule.map_or(Reason::Otherwise, Reason::Rule);
         Explanation { allowed: verdict.allowed, reason }
     }

@@ -146,10 +146,15 @@ impl Rule {
 
     /// Whether it is about this.
     pub(super) fn matches(&self, attempt: &Attempt<'_>) -> bool {
+        self.is_for_packets_of(attempt) && self.is_about(attempt)
+    }
+
+    /// Whether it is about such packets, wherever they go.
+    pub(super) fn is_for_packets_of(&self, attempt: &Attempt<'_>) -> bool {
         let protocol = self.protocol == Protocol::Any || self.protocol == attempt.protocol;
         // What has no port is not reached at one.
         let port = self.ports.is_all() || attempt.port.is_some_and(|it| self.ports.contain(it));
-        protocol && port && self.is_about(attempt)
+        protocol && port
     }
 
     fn is_about(&self, attempt: &Attempt<'_>) -> bool {

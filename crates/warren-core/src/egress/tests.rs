@@ -163,6 +163,46 @@ fn an_explanation_names_what_decides() {
 }
 
 #[test]
+fn ways_around_names_are_closed_whatever_the_rules_allow() {
+    let ask = |rules: &[&str], otherwise, host: &str, protocol, port| {
+        let rules = Network::Rules(policy(rules, otherwise).into());
+        let explained = rules.explain(&Question::about(host, protocol, Some(port)).unwrap());
+        (!explained.allowed).then_some(explained.reason)
+    };
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    let closed = |closure| Some(Reason::Closed(closure));
+    let named = ["api.example", "9.9.9.9:53,853", "*.google"];
+    let strict = |host, protocol, port| ask(&named, Action::Deny, host, protocol, port);
+    assert_eq!(strict("9.9.9.9", udp, 53), closed(Closure::Resolver));
+    assert_eq!(strict("9.9.9.9", tcp, 853), closed(Closure::Resolver));
+    assert_eq!(strict("api.example", udp, 443), closed(Closure::Http3));
+    assert_eq!(strict("api.example", tcp, 443), None);
+    assert_eq!(strict("dns.google", tcp, 443), closed(Closure::ResolverName));
+    assert_eq!(ask(&["dns.google"], Action::Deny, "dns.google", tcp, 443), None);
+    assert_eq!(ask(&["9.9.9.9:53"], Action::Deny, "9.9.9.9", udp, 53), None, "no names decide");
+
+    let lax = |rules: &[&str], port| ask(rules, Action::Allow, "192.0.2.1", tcp, port);
+    assert_eq!(lax(&["!bad.example"], 443), closed(Closure::NoName));
+    assert_eq!(lax(&["!bad.example"], 80), closed(Closure::NoName));
+    assert_eq!(lax(&["!bad.example"], 22), None, "no name is looked at there");
+    assert_eq!(lax(&["!bad.example:80"], 443), None, "it could be reached by its name");
+    assert_eq!(lax(&["!bad.example", "192.0.2.0/24"], 443), None);
+    assert_eq!(lax(&["!bad.example", "*"], 443), None);
+}
+
+#[test]
+fn what_is_enforced_is_what_is_explained() {
+    let lax = policy(&["!bad.example"], Action::Allow);
+    let hidden = tcp(None, "192.0.2.1", 443);
+    assert_eq!(lax.decide(&hidden), Verdict { allowed: true, rule: None });
+    assert_eq!(lax.enforced(&hidden), Verdict { allowed: false, rule: None });
+    let good = tcp(Some("good.example"), "192.0.2.1", 443);
+    assert!(lax.enforced(&good).allowed);
+    let resolver = Attempt { proven: false, ..tcp(Some("dns.google"), "8.8.8.8", 443) };
+    assert!(!lax.enforced(&resolver).allowed);
+}
+
+#[test]
 fn bounds_are_checked() {
     let many = Egress { rules: vec![rule(Action::Allow, "*"); 257], ..Egress::default() };
     assert!(many.check().is_err());

@@ -130,6 +130,8 @@ fn rule_text(to: &Destination) -> Option<String> {
         (None, None) => return None,
     };
     let scheme = match to.protocol {
+        // HTTP/3, which is closed as soon as rules name a domain: it is TCP then.
+        Protocol::Udp if to.name.is_some() && to.port == Some(443) => "tcp://".to_owned(),
         // A question alone reaches nothing.
         Protocol::Any if to.address.is_none() => return None,
         Protocol::Any => String::new(),
@@ -157,11 +159,18 @@ mod tests {
         let reached = [
             to(Some("a.example"), "192.0.2.1", Protocol::Tcp, Some(443)),
             to(Some("a.example"), "192.0.2.2", Protocol::Tcp, Some(443)),
+            to(Some("a.example"), "192.0.2.2", Protocol::Udp, Some(443)),
+            to(Some("b.example"), "192.0.2.3", Protocol::Udp, Some(443)),
             to(None, "2001:db8::1", Protocol::Udp, Some(53)),
             to(None, "192.0.2.9", Protocol::Icmp, None),
         ];
         let rules: Vec<String> = rules_for(&reached).iter().map(Rule::to_string).collect();
-        let expected = ["icmp://192.0.2.9", "tcp://a.example:443", "udp://[2001:db8::1]:53"];
+        let expected = [
+            "icmp://192.0.2.9",
+            "tcp://a.example:443",
+            "tcp://b.example:443",
+            "udp://[2001:db8::1]:53",
+        ];
         assert_eq!(rules, expected);
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use warren_api::network as api;
 use warren_core::{
-    egress::{Action, Bandwidth, Egress, Explanation, Mode, Protocol, Question, Reason, Rule},
+    egress::{
+        Action, Bandwidth, Closure, Egress, Explanation, Mode, Protocol, Question, Reason, Rule,
+    },
     runtime::{Reached, Traffic},
     sandboxes::Learned,
     spec::Network,
@@ -139,6 +141,19 @@ fn sentence(reason: &Reason, network: &Network) -> String {
         }
         Reason::NotAnswered(None) => {
             "the name is not looked up, for no rule allows anything by it".to_owned()
+        }
+        Reason::Closed(closure) => {
+            let why = match closure {
+                Closure::Http3 => "HTTP/3 is, for nobody sees its names",
+                Closure::Resolver => "resolvers other than the sandbox's own are",
+                Closure::ResolverName => {
+                    "public resolvers are, unless a rule allows this very name"
+                }
+                Closure::NoName => {
+                    "connections that give no name are, unless a rule allows the address or *"
+                }
+            };
+            format!("the rules are about names, and ways around names are closed: {why}")
         }
         Reason::NotEnforced(reason) => {
             format!("the rules are not enforced; if they were: {}", sentence(reason, network))
