@@ -206,7 +206,7 @@ impl SandboxPassport {
         let name = asked.name.map(HostName::as_str);
         let address = asked.destination.ip();
         let proven = name.is_some_and(|name| self.was_answered(name, address, asked.established));
-        let verdict = policy.egress.decide(&Attempt {
+        let verdict = policy.egress.enforced(&Attempt {
             name,
             proven,
             address: Some(address),

@@ -67,7 +67,7 @@ const GRACE: Duration = Duration::from_secs(15);
 /// The shortest life of an answer: a program needs some time from the answer to the connection.
 const SHORTEST: Duration = Duration::from_secs(30);
 /// The longest.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_SECONDS: u32 = 3600;
 
 /// Rules with the mark of the connections that they allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -472,7 +472,7 @@ impl Policies {
         addresses: &[IpAddr],
         life: Duration,
     ) -> Result<(), NetError> {
-        let life = life.clamp(SHORTEST, LONGEST);
+        let life = life.clamp(SHORTEST, Duration::from_secs(LONGEST_SECONDS.into()));
         let now = Instant::now();
         // No name is remembered with more, and nothing is open that is not.
         let addresses = addresses.get(..ADDRESSES).unwrap_or(addresses);

@@ -12,7 +12,7 @@ use hickory_proto::{
     op::{Message, Query, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, AAAA},
+        rdata::{A, AAAA, HTTPS, SVCB},
     },
 };
 use warren_core::{runtime::Denial, spec::Network};
@@ -82,13 +82,13 @@ impl World {
         self.net.set_policy(0, policy, self.sandbox.netns.as_fd()).unwrap();
     }
 
-    /// What the sandbox is answered for a name: a code, and addresses.
-    fn look_up(&self, name: &str, record_type: RecordType) -> (ResponseCode, Vec<IpAddr>) {
+    /// What the sandbox is answered for a name.
+    fn ask(&self, name: &str, record_type: RecordType) -> Message {
         let mut query = Message::query();
         query.metadata.recursion_desired = true;
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), record_type));
         let gateway = self.net.gateway();
-        let answer = inside(&self.sandbox.netns, || {
+        inside(&self.sandbox.netns, || {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             socket.connect((gateway, 53)).unwrap();
@@ -96,7 +96,12 @@ impl World {
             let mut buffer = [0; 2048];
             let length = socket.recv(&mut buffer).unwrap();
             Message::from_vec(&buffer[..length]).unwrap()
-        });
+        })
+    }
+
+    /// The code and the addresses that it is answered.
+    fn look_up(&self, name: &str, record_type: RecordType) -> (ResponseCode, Vec<IpAddr>) {
+        let answer = self.ask(name, record_type);
         let address = |record: &Record| match &record.data {
             RData::A(address) => Some(IpAddr::V4(address.0)),
             RData::AAAA(address) => Some(IpAddr::V6(address.0)),
@@ -195,6 +200,8 @@ fn ways_around_names_are_closed() {
         world.addresses("a.example.");
         assert_eq!(world.http(PUBLIC, "a.example"), Some(200));
         assert_ne!(world.http(OTHER, "b.example"), Some(200));
+        assert_ne!(world.http(PUBLIC, &PUBLIC.to_string()), Some(200), "it could be b.example");
+        assert_ne!(world.http(PUBLIC, "dns.google"), Some(200), "a resolver, by its known address");
         assert!(world.udp(PUBLIC, 7), "all else is allowed");
         for port in [53, 443, 853] {
             assert!(!world.udp(PUBLIC, port), "UDP {port}");
@@ -209,6 +216,50 @@ fn ways_around_names_are_closed() {
         let gateway = world.net.gateway();
         for port in [80, 443, 943, 944] {
             assert!(world.connect(gateway, port).is_none_or(|mut it| !echoes(&mut it)));
+        }
+    });
+}
+
+#[test]
+fn a_name_that_is_denied_at_some_ports_is_not_reached_there() {
+    in_lab(|lab| {
+        let world = World::start(lab, "otherwise deny");
+        for rules in [
+            "deny a.example:7; otherwise allow",
+            "deny a.example:7; allow *.example; otherwise deny",
+            "allow a.example:80; deny a.example; otherwise allow",
+        ] {
+            world.set(rules);
+            while world.denials.try_recv().is_ok() {}
+            assert_eq!(world.addresses("a.example."), [IpAddr::V4(PUBLIC)], "{rules}");
+            assert_eq!(world.addresses("x.c.example."), [IpAddr::V4(OTHER)], "{rules}");
+            assert_eq!(world.http(PUBLIC, "a.example"), Some(200), "{rules}");
+            assert!(world.connect(OTHER, 7).is_some(), "{rules}");
+            assert!(world.connect(PUBLIC, 7).is_none() && !world.udp(PUBLIC, 7), "{rules}");
+            let denial = world.denials.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(denial.to.name.as_deref(), Some("a.example"), "{rules}");
+            assert!(denial.rule.is_some(), "{rules}");
+        }
+    });
+}
+
+#[test]
+fn no_answer_outlives_what_it_opens() {
+    in_lab(|lab| {
+        let world = World::start(lab, "allow long.example");
+        let answer = world.ask("long.example.", RecordType::A);
+        assert_eq!(answer.answers.iter().map(|it| it.ttl).collect::<Vec<_>>(), [3600]);
+    });
+}
+
+#[test]
+fn nothing_hides_a_name_that_is_learned() {
+    in_lab(|lab| {
+        let world = World::start(lab, "");
+        for (rules, records) in [("", 1), ("mode learn", 0), ("mode dry_run; allow a.example", 0)] {
+            world.set(rules);
+            let answer = world.ask("https.example.", RecordType::HTTPS);
+            assert_eq!(answer.answers.len(), records, "{rules}");
         }
     });
 }
@@ -291,16 +342,23 @@ fn reply(query: &Message) -> Message {
         "b.example." | "x.c.example." | "c.example." => &[OTHER],
         "rebind.example." => &[PRIVATE, METADATA, Ipv4Addr::LOCALHOST],
         "both.example." => &[PRIVATE, PUBLIC],
+        "long.example." => &[PUBLIC],
         _ => &[],
     };
     let six = AAAA("2001:db8::1".parse().unwrap());
     match asked.query_type() {
         RecordType::A => four.iter().for_each(|address| {
-            let record = Record::from_rdata(asked.name().clone(), 60, RData::A(A(*address)));
+            let life = if asked.name().to_string() == "long.example." { 86_400 } else { 60 };
+            let record = Record::from_rdata(asked.name().clone(), life, RData::A(A(*address)));
             answer.add_answer(record);
         }),
         RecordType::AAAA => {
             answer.add_answer(Record::from_rdata(asked.name().clone(), 60, RData::AAAA(six)));
+        }
+        RecordType::HTTPS if asked.name().to_string() == "https.example." => {
+            let record = SVCB::new(1, Name::root(), Vec::new());
+            let record = RData::HTTPS(HTTPS(record));
+            answer.add_answer(Record::from_rdata(asked.name().clone(), 60, record));
         }
         _ => {}
     }

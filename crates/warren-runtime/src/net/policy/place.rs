@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 use warren_core::{
-    egress::{Attempt, Mode, Protocol, Target, Verdict},
+    egress::{Attempt, Mode, Protocol, Verdict},
     runtime::{Denial, Destination, Reached},
 };
 
@@ -22,22 +22,6 @@ const DESTINATIONS: usize = 4096;
 /// How many denials are told at once, and in each second.
 const TOLD: u32 = 20;
 const TOLD_EACH_SECOND: u32 = 10;
-
-/// Names by which programs reach resolvers that nobody else sees.
-const RESOLVERS: [&str; 12] = [
-    "chrome.cloudflare-dns.com",
-    "cloudflare-dns.com",
-    "dns.adguard-dns.com",
-    "dns.google",
-    "dns.nextdns.io",
-    "dns.quad9.net",
-    "dns64.dns.google",
-    "doh.opendns.com",
-    "mozilla.cloudflare-dns.com",
-    "one.one.one.one",
-    "security.cloudflare-dns.com",
-    "use-application-dns.net",
-];
 
 /// What is known about the sandbox in one slot.
 #[derive(Debug)]
@@ -132,15 +116,18 @@ impl Place {
         self.policy().is_some_and(|it| it.egress.mode == Mode::Enforce && it.egress.has_domains())
     }
 
+    /// Whether names are looked at, would be, or are learned: nothing is said that could hide them.
+    pub(in crate::net) fn names_count(&self) -> bool {
+        let learned = |it: &Policy| it.egress.mode == Mode::Learn || it.egress.has_domains();
+        self.names_decide() || self.policy().is_some_and(|it| learned(&it))
+    }
+
     /// Whether a name is looked up.
     pub(in crate::net) fn question(&self, name: &str) -> Answering {
         let Some(Policy { egress, .. }) = self.policy() else { return Answering::Yes };
         let verdict = egress.may_ask(name);
-        let hides = egress.has_domains() && RESOLVERS.contains(&name) && {
-            let named = verdict.rule.and_then(|rule| egress.rules.get(rule));
-            !named.is_some_and(|rule| matches!(&rule.to, Target::Domain(it) if !it.is_below()))
-        };
-        match (verdict.allowed && !hides, egress.mode) {
+        let allowed = verdict.allowed && !egress.is_hiding(name, verdict);
+        match (allowed, egress.mode) {
             (true, _) | (false, Mode::Learn) => Answering::Yes,
             (false, Mode::DryRun) => Answering::Told(verdict),
             (false, Mode::Enforce) => Answering::No(verdict),
@@ -153,9 +140,10 @@ impl Place {
         let names = to.address.map(|it| self.answers().names_of(it)).unwrap_or_default();
         let decide = |name: Option<&str>| {
             let plain = to.attempt();
-            egress.decide(&Attempt { name, proven: name.is_some(), ..plain })
+            egress.enforced(&Attempt { name, proven: name.is_some(), ..plain })
         };
-        let by_name = names.iter().find(|name| decide(Some(name)).allowed);
+        // Of several names that it may be, one by which it became what it did.
+        let by_name = names.iter().find(|name| decide(Some(name)).allowed != was_denied);
         let name = by_name.or_else(|| names.first()).cloned();
         let verdict = decide(name.as_deref());
         to.name = name;

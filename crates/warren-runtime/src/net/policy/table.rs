@@ -231,8 +231,12 @@ fn targets(rule: &Rule, numbers: [u32; 2]) -> Vec<Vec<Expression<'static>>> {
             };
             ANSWERED.into_iter().zip(KNOWN).flat_map(by_family).collect()
         }
-        // Its addresses may be others' too. It has none answered, and the gate sees its name.
-        Target::Domain(_) => Vec::new(),
+        // What was answered for it, ever. The addresses may be others' too, which are denied then.
+        Target::Domain(_) => {
+            let known =
+                |(family, set)| vec![of(family), Expression::Answered { family, set, numbers }];
+            KNOWN.into_iter().map(known).collect()
+        }
     }
 }
 
@@ -296,21 +300,22 @@ impl Key {
     }
 }
 
-/// What an answer opens: the rules that allow the name, each with the addresses.
+/// What an answer opens and closes: the rules that are about the name, up to the first that denies
+/// it altogether, each with the addresses.
 pub(super) fn keys(policy: &Policy, name: &str, addresses: &[IpAddr]) -> Vec<Key> {
     if policy.egress.mode != Mode::Enforce {
         return Vec::new();
     }
     let mut keys = Vec::new();
     for (place, rule) in policy.egress.rules.iter().enumerate() {
-        let by_name = matches!(&rule.to, Target::Domain(domain) if domain.contains(name));
-        if by_name && rule.action == Action::Deny && rule.is_for_everything() {
-            break;
+        if !matches!(&rule.to, Target::Domain(domain) if domain.contains(name)) {
+            continue;
         }
-        if by_name && rule.action == Action::Allow {
-            let rule = u32::try_from(place).unwrap_or(u32::MAX);
-            let key = |address: &IpAddr| Key { mark: policy.mark, rule, address: *address };
-            keys.extend(addresses.iter().map(key));
+        let number = u32::try_from(place).unwrap_or(u32::MAX);
+        let key = |address: &IpAddr| Key { mark: policy.mark, rule: number, address: *address };
+        keys.extend(addresses.iter().map(key));
+        if rule.action == Action::Deny && rule.is_for_everything() {
+            break;
         }
     }
     keys

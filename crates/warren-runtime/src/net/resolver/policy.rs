@@ -8,7 +8,7 @@ use hickory_proto::{
 };
 
 use super::{Question, failure};
-use crate::net::policy::{Answering, Place, Policies};
+use crate::net::policy::{Answering, LONGEST_SECONDS, Place, Policies};
 
 /// What was asked, by whom.
 pub(super) struct Asker {
@@ -42,7 +42,7 @@ impl Asker {
             // Nobody could use the address, and whoever tried would wait.
             RecordType::AAAA => !self.policies.outside().is_reached(),
             // It says other ports and addresses, and keys that hide names.
-            RecordType::HTTPS | RecordType::SVCB => self.place.names_decide(),
+            RecordType::HTTPS | RecordType::SVCB => self.place.names_count(),
             _ => false,
         };
         nothing.then(|| failure(ResponseCode::NoError))
@@ -56,6 +56,10 @@ impl Asker {
             address_of(record)
                 .is_none_or(|it| (it.is_ipv4() || six) && !self.policies.is_closed(it))
         });
+        // A program that keeps an answer for as long as it lives is not shut out before.
+        for record in &mut answer.answers {
+            record.ttl = record.ttl.min(LONGEST_SECONDS);
+        }
         let addresses: Vec<IpAddr> = answer.answers.iter().filter_map(address_of).collect();
         let of_addresses = answer.answers.iter().filter(|record| address_of(record).is_some());
         let life = of_addresses.map(|record| record.ttl).min().unwrap_or_default();
