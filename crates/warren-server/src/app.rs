@@ -12,6 +12,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use warren_core::{Caller, Sandboxes, id::KeyId, sandboxes::Unready};
+use warren_http::Crowd;
 
 use crate::{
     certificates::CertificateSource,
@@ -20,7 +21,6 @@ use crate::{
     error::ApiError,
     metrics::Metrics,
     rate::Buckets,
-    serve::Crowd,
     streams::{StreamOf, StreamSlot, Streams},
     waiting::Waiting,
 };

@@ -24,12 +24,12 @@ use warren_core::{
     caller::Owner,
     id::KeyId,
 };
+use warren_http::neighbourhood;
 
 use crate::{
     app::App,
     error::ApiError,
     origin::{self, Page},
-    rate,
 };
 
 /// What anybody may ask who can reach the server, without a key.
@@ -216,7 +216,7 @@ fn key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
 /// A key that is good is let in from the same address all the same: there may be a proxy. Keys
 /// cannot be guessed; this spares the log and the processor.
 fn refused(app: &App, address: IpAddr, message: &str) -> ApiError {
-    match app.failures().take(rate::neighbourhood(address), Instant::now()) {
+    match app.failures().take(neighbourhood(address), Instant::now()) {
         Ok(()) => ApiError::new(Code::Unauthenticated, message),
         Err(wait) => {
             let message = "there were too many requests from this address without a good API key";

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -60,17 +59,6 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
-/// Whom an address stands for: one machine, or whoever has a network of IPv6.
-pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,14 +88,5 @@ mod tests {
         }
         buckets.take(KEPT, start + Duration::from_secs(2)).unwrap();
         assert_eq!(buckets.levels.lock().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_neighbour() {
-        let of = |text: &str| neighbourhood(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

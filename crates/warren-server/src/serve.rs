@@ -17,12 +17,10 @@ use tokio::net::UnixListener;
 use crate::{app::App, auth, face::Face};
 
 mod begin;
-mod crowd;
 mod http2;
 mod tcp;
 mod tls;
 
-pub(crate) use crowd::Crowd;
 pub use tcp::serve_tcp;
 pub use tls::{Tls, TlsError};
 

@@ -10,8 +10,7 @@ use std::{
 };
 
 use warren_core::id::SandboxId;
-
-use crate::rate::neighbourhood;
+use warren_http::neighbourhood;
 
 type Rooms = HashMap<SandboxId, Room>;
 

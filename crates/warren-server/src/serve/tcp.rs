@@ -8,11 +8,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
+use warren_http::{Place, Placed};
 
 use super::{
     EXHAUSTED, ServeError, Tls,
     begin::begin,
-    crowd::{Place, Placed},
     http2,
     tls::{ACME_TLS, HTTP_2},
     to_its_end,

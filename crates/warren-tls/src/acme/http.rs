@@ -1,6 +1,6 @@
 //! The listener for HTTP-01: challenges, and the way to TLS for everything else.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -9,10 +9,10 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use warren_http::Crowd;
 
 use super::Answers;
 use crate::local::is_domain;
@@ -20,7 +20,9 @@ use crate::local::is_domain;
 /// Where authorities look.
 const PATH: &str = "/.well-known/acme-challenge/";
 /// How many connections there may be.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: u32 = 256;
+/// How many of one neighbourhood: authorities look from several.
+const OF_ONE: u32 = 16;
 /// How long a connection may take for its one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait when there are too many open files.
@@ -29,18 +31,18 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 /// Answers authorities on a listener, and tells everybody else to come over TLS at `port`, until
 /// `stop`. Each connection has one short request.
 pub async fn serve(listener: TcpListener, answers: Answers, port: u16, stop: CancellationToken) {
-    let (tasks, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (tasks, crowd) = (TaskTracker::new(), Crowd::new(CONNECTIONS, OF_ONE));
     loop {
         let accepted: Result<(TcpStream, SocketAddr), _> = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let Ok((stream, _peer)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             sleep(EXHAUSTED).await;
             continue;
         };
         // Who comes when all places are taken is turned away, and asks again.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Some(place) = crowd.enter(peer.ip()) else { continue };
         let (answers, stop) = (answers.clone(), stop.clone());
         tasks.spawn(async move {
             tokio::select! {
@@ -105,6 +107,8 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     fn check(method: &str, path: &str, host: &str, port: u16) -> (u16, Option<String>) {
@@ -133,5 +137,25 @@ mod tests {
         for nobody in ["", "a.example/@evil", "127.0.0.1", "user@evil.example"] {
             assert_eq!(check("GET", "/", nobody, 443), (400, None), "{nobody}");
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_all_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let served = serve(listener, Answers::default(), 443, stop.clone());
+        let asked = async {
+            let mut kept = Vec::new();
+            for _ in 0..=OF_ONE {
+                kept.push(TcpStream::connect(address).await.unwrap());
+            }
+            // The last one of this neighbourhood is turned away; the others are waited for.
+            let mut nothing = [0; 1];
+            let read = kept.last_mut().unwrap().read(&mut nothing);
+            let read = timeout(PATIENCE / 2, read).await.expect("at once");
+            assert!(matches!(read, Ok(0) | Err(_)));
+            stop.cancel();
+        };
+        tokio::join!(served, asked);
     }
 }

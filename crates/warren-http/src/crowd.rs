@@ -1,9 +1,9 @@
-//! How many connections there are, in all and of each neighbour.
+//! How many connections a listener has, in all and of each neighbour.
 
 use std::{
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -11,11 +11,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::rate::neighbourhood;
-
-/// The connections of TCP listeners.
+/// The connections of listeners. A clone is another handle to the same ones.
 #[derive(Clone, Debug)]
-pub(crate) struct Crowd {
+pub struct Crowd {
     most: u32,
     most_of_one: u32,
     counts: Arc<Mutex<Counts>>,
@@ -29,18 +27,21 @@ struct Counts {
 
 /// A place for one connection, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     of: IpAddr,
     counts: Arc<Mutex<Counts>>,
 }
 
 impl Crowd {
-    pub(crate) fn new(most: u32, most_of_one: u32) -> Self {
+    /// Room for so many, and for so many of one neighbourhood.
+    #[must_use]
+    pub fn new(most: u32, most_of_one: u32) -> Self {
         Self { most, most_of_one, counts: Arc::default() }
     }
 
     /// A place for a connection from this address, if there is one left.
-    pub(crate) fn enter(&self, address: IpAddr) -> Option<Place> {
+    #[must_use]
+    pub fn enter(&self, address: IpAddr) -> Option<Place> {
         let of = neighbourhood(address);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = counts.of.get(&of).copied().unwrap_or_default();
@@ -69,14 +70,15 @@ impl Drop for Place {
 /// A connection that has its place for as long as it is open: one that becomes a WebSocket or a
 /// stream of bytes goes on when nobody serves HTTP on it any more.
 #[derive(Debug)]
-pub(crate) struct Placed<S> {
+pub struct Placed<S> {
     // Closed before its place is free.
     stream: S,
     _place: Place,
 }
 
 impl<S> Placed<S> {
-    pub(crate) fn new(stream: S, place: Place) -> Self {
+    /// A connection that has this place.
+    pub fn new(stream: S, place: Place) -> Self {
         Self { stream, _place: place }
     }
 }
@@ -121,6 +123,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
     }
 }
 
+/// Whom an address stands for: one machine, or whoever has a network of IPv6.
+#[must_use]
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        address => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +150,14 @@ mod tests {
         drop(first);
         assert!(enter("192.0.2.1").is_some());
         assert_eq!(crowd.counts.lock().unwrap().all, 2);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_neighbour() {
+        let of = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }
