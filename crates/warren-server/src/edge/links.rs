@@ -94,6 +94,14 @@ pub(crate) struct CameBy {
 impl Edge {
     /// Says that there is a listener, so that links can name it.
     pub(crate) fn listens(&self, address: SocketAddr, tls: bool) {
+        if !self.settings.tells_pages_apart(tls) {
+            tracing::warn!(
+                %address,
+                domain = self.domain(),
+                "without TLS, browsers do not say from which page a request comes: a page of one \
+                 sandbox can embed private ports of others, whose visitors it has"
+            );
+        }
         self.listening.lock().push((address, tls));
     }
 

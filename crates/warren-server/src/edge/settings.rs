@@ -32,6 +32,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether browsers say from which page a request to a port comes, where a listener speaks TLS
+    /// or does not: they do over TLS, and to names of their own machine.
+    pub(super) fn tells_pages_apart(&self, tls: bool) -> bool {
+        let name = self.domain.name();
+        tls || self.domain.secure() == Some(true)
+            || !self.trusted_proxies.is_empty()
+            || name == "localhost"
+            || name.ends_with(".localhost")
+    }
+
     /// Whether somebody at this address is believed to say for whom it asks.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -191,6 +201,24 @@ mod tests {
             check(bad, None);
         }
         assert_eq!("https://a:1".parse::<Domain>().unwrap().to_string(), "https://a:1");
+    }
+
+    #[test]
+    fn pages_are_told_apart_over_tls_and_on_ones_own_machine() {
+        let check = |domain: &str, tls: bool, expected: bool| {
+            let settings = Settings { domain: domain.parse().unwrap(), ..Settings::default() };
+            assert_eq!(settings.tells_pages_apart(tls), expected, "{domain} {tls}");
+        };
+        check("localhost", false, true);
+        check("a.localhost:7423", false, true);
+        check("sandboxes.example", true, true);
+        check("https://sandboxes.example", false, true);
+        check("sandboxes.example", false, false);
+        check("http://sandboxes.example", false, false);
+        let trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        let domain = "sandboxes.example".parse().unwrap();
+        let proxied = Settings { domain, trusted_proxies, ..Settings::default() };
+        assert!(proxied.tells_pages_apart(false));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The server's TCP listeners: bound before the server leaves the namespaces of the host.
 
-use std::{io, net::TcpListener, sync::Arc};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use futures::future;
+use rustix::net::sockopt;
 use warren_server::{Access, App, Tls, edge::Door, serve::ServeError, serve_tcp};
 
 use super::{
@@ -15,6 +16,15 @@ use crate::{
     dirs::Dirs,
     error::{CliError, Kind},
 };
+
+/// How long a client may say nothing before the kernel asks whether it is there.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// How long after each other it asks.
+const PROBED_EVERY: Duration = Duration::from_secs(20);
+
+/// How many of its questions may stay unanswered.
+const PROBES: u32 = 3;
 
 /// What listens on TCP, and how.
 #[derive(Debug)]
@@ -152,7 +162,11 @@ fn require_tls(config: &Config) -> Result<(), CliError> {
 }
 
 pub(super) fn bind(address: Address) -> Result<TcpListener, CliError> {
-    TcpListener::bind(address.0).map_err(|error| {
+    let bound = TcpListener::bind(address.0).and_then(|listener| {
+        find_the_vanished(&listener)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => Some("something listens there; name another port"),
             io::ErrorKind::AddrNotAvailable => Some("this machine has no such address"),
@@ -162,6 +176,18 @@ pub(super) fn bind(address: Address) -> Result<TcpListener, CliError> {
         let error = CliError::new(Kind::Local, BindFailed { address, source: error });
         hint.into_iter().fold(error, CliError::hint)
     })
+}
+
+/// Has the kernel ask those who are silent whether they are there: the connections that a listener
+/// accepts are set as it is.
+///
+/// What is sent and not answered has an end of the kernel's own, of some minutes. A shorter one
+/// (`TCP_USER_TIMEOUT`) would also end those who are there and do not read for a while.
+fn find_the_vanished(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(listener, QUIET)?;
+    sockopt::set_tcp_keepintvl(listener, PROBED_EVERY)?;
+    sockopt::set_tcp_keepcnt(listener, PROBES)?;
+    Ok(sockopt::set_socket_keepalive(listener, true)?)
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -219,6 +245,17 @@ mod tests {
         let config = Config { tls_cert: Some("/a".into()), ..config(&["127.0.0.1:0"], false) };
         let error = open(&config).unwrap_err();
         assert!(error.source.to_string().contains("go together"), "{}", error.source);
+    }
+
+    #[test]
+    fn who_vanishes_is_found_out() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), QUIET);
+        assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), PROBED_EVERY);
+        assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), PROBES);
     }
 
     #[test]
