@@ -1,15 +1,18 @@
 //! `warren forward`
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     process::ExitCode,
     str::FromStr,
+    time::Duration,
 };
 
 use futures::{StreamExt as _, future, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    time::{Instant, sleep_until},
 };
 use warren_api::client::ListenerStream;
 
@@ -21,6 +24,10 @@ use crate::{
 
 /// How many connections one forwarded port has at once.
 const MOST: usize = 1024;
+
+/// How long nothing is accepted after it has failed: a descriptor that is missing is missing in the
+/// next moment too.
+const EXHAUSTED: Duration = Duration::from_millis(500);
 
 /// Connect ports of this machine with ports of a sandbox
 ///
@@ -142,11 +149,11 @@ async fn lead_in(
     sandbox: &str,
     there: u16,
 ) -> Result<(), CliError> {
-    let mut open = FuturesUnordered::new();
+    let (mut listener, mut open) = (Patient::new(listener), FuturesUnordered::new());
     loop {
         tokio::select! {
             accepted = listener.accept(), if open.len() < MOST => match accepted {
-                Ok((near, _)) => open.push(async move {
+                Ok(near) => open.push(async move {
                     near.set_nodelay(true).ok();
                     match cx.client.connect_port(sandbox, there).await {
                         Ok(far) => copy(near, far).await,
@@ -157,6 +164,27 @@ async fn lead_in(
             },
             Some(()) = open.next(), if !open.is_empty() => {}
         }
+    }
+}
+
+/// A listener that rests after a failure, while the connections that are open go on.
+struct Patient {
+    listener: TcpListener,
+    not_before: Instant,
+}
+
+impl Patient {
+    fn new(listener: TcpListener) -> Self {
+        Self { listener, not_before: Instant::now() }
+    }
+
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        sleep_until(self.not_before).await;
+        let accepted = self.listener.accept().await;
+        if accepted.is_err() {
+            self.not_before = Instant::now() + EXHAUSTED;
+        }
+        accepted.map(|(stream, _peer)| stream)
     }
 }
 
@@ -215,6 +243,17 @@ mod tests {
         for bad in ["", "0", "3000:", ":3000", "3000:0", "70000", "a:b"] {
             check(bad, None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_not_repeated_at_once() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
+        let (mut listener, start) = (Patient::new(listener), Instant::now());
+        listener.accept().await.unwrap_err();
+        assert!(start.elapsed() < EXHAUSTED);
+        listener.accept().await.unwrap_err();
+        assert!(start.elapsed() >= EXHAUSTED);
     }
 
     #[test]
