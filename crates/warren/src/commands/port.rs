@@ -6,16 +6,24 @@ use std::{
     os::{fd::AsFd as _, unix::ffi::OsStrExt as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use warren_api::edge::{CreateLink, Link};
 use warren_sys::spawn::{Program, Streams, spawn};
 
+mod page;
+
 use super::Context;
 use crate::{
     config::{Environment, Lasting},
     error::{CliError, Kind},
+    session::Signals,
 };
+use page::Page;
+
+/// How long a browser may take to read the page that leads it on.
+const READ_IN: Duration = Duration::from_secs(10);
 
 /// What shows a page on this machine, the best first.
 const OPENERS: [&str; 3] = ["xdg-open", "open", "wslview"];
@@ -87,7 +95,16 @@ pub(crate) async fn port(cx: &Context<'_>, args: PortArgs) -> Result<ExitCode, C
         );
     }
     if args.open {
-        open(cx.environment, address(&link))?;
+        let mut signals = Signals::watch()?;
+        let (shown, page) = shown(cx.environment, &link)?;
+        open(cx.environment, &shown)?;
+        if let Some(page) = page {
+            let read = tokio::time::timeout(READ_IN, signals.end()).await;
+            drop(page);
+            if let Ok(end) = read {
+                return Err(end);
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -95,6 +112,24 @@ pub(crate) async fn port(cx: &Context<'_>, args: PortArgs) -> Result<ExitCode, C
 /// What is to be opened.
 fn address(link: &Link) -> &str {
     link.link.as_deref().or(link.url.as_deref()).unwrap_or_default()
+}
+
+/// What a browser is started with: the address itself where there is no secret in it, else a page
+/// that leads there.
+fn shown(environment: &Environment, link: &Link) -> Result<(String, Option<Page>), CliError> {
+    if link.token.is_none() {
+        return Ok((address(link).to_owned(), None));
+    }
+    // Browsers in a box of their own read what is in the home directory and has no dot.
+    let home = environment.get("HOME").filter(|home| home.starts_with('/')).ok_or_else(|| {
+        CliError::new(Kind::Local, "there is no home directory for a page that opens the port")
+            .hint("open the address by hand")
+    })?;
+    let host = link.url.as_deref().and_then(|url| url.split("://").nth(1)).unwrap_or_default();
+    let name = host.split(['.', ':', '/']).next().unwrap_or_default();
+    let page = Page::write(Path::new(home), name, address(link));
+    let page = page.map_err(CliError::local("write the page that opens the port"))?;
+    Ok((page.address(), Some(page)))
 }
 
 /// Whether browsers look for the name on their own machine.
@@ -147,6 +182,34 @@ mod tests {
     fn a_name_of_this_machine_is_told_from_others() {
         assert!(is_local_name("http://3000-sb-a.localhost:7424/?warren_token=x"));
         assert!(!is_local_name("https://3000-sb-a.sandboxes.example/"));
+    }
+
+    #[test]
+    fn no_token_is_an_argument() {
+        let home = tempfile::tempdir().unwrap();
+        let pairs = [("HOME", home.path().to_str().unwrap())];
+        let environment = Environment::of(&pairs);
+        let url = "http://3000-sb-a.localhost:7424/";
+        let public = Link {
+            sandbox_id: "sb-a".to_owned(),
+            public: true,
+            url: Some(url.to_owned()),
+            link: Some(url.to_owned()),
+            token: None,
+            expires_at: None,
+        };
+        let (argument, page) = shown(&environment, &public).unwrap();
+        assert_eq!((argument.as_str(), page.is_some()), (url, false));
+        let with_token = format!("{url}?warren_token=secret");
+        let token = Some("secret".to_owned());
+        let private = Link { public: false, link: Some(with_token.clone()), token, ..public };
+        let (argument, page) = shown(&environment, &private).unwrap();
+        let path = home.path().join("warren-3000-sb-a.html");
+        assert_eq!(argument, format!("file://{}", path.display()));
+        assert!(std::fs::read_to_string(&path).unwrap().contains(&with_token));
+        drop(page);
+        assert!(!path.exists());
+        shown(&Environment::of(&[]), &private).unwrap_err();
     }
 
     #[test]
