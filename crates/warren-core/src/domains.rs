@@ -93,6 +93,9 @@ impl Domains {
         let domain = Arc::new(domain);
         if domain.verified {
             table.served.insert(domain.name.clone(), Arc::clone(&domain));
+        } else if !taken {
+            // Its owner's own, if anybody's.
+            table.served.remove(&domain.name);
         }
         table.all.insert(key, Arc::clone(&domain));
         drop(table);
@@ -103,8 +106,8 @@ impl Domains {
     /// Forgets a name.
     pub(crate) fn remove(&self, owner: &Owner, name: &str) {
         let mut table = self.lock();
-        let gone = table.all.remove(&(owner.clone(), name.to_owned()));
-        if gone.is_some_and(|it| it.verified) {
+        table.all.remove(&(owner.clone(), name.to_owned()));
+        if table.served.get(name).is_some_and(|it| it.owner == *owner) {
             table.served.remove(name);
         }
         drop(table);
@@ -235,6 +238,10 @@ mod tests {
         assert!(!domains.opens(served.sandbox, 3000), "it is not public");
         domains.put(Domain { public: true, ..(*served).clone() }, 9).unwrap();
         assert!(domains.opens(served.sandbox, 3000) && !domains.opens(served.sandbox, 80));
+        // A second add that had not seen the proof yet.
+        domains.put(Domain { verified: false, ..(*served).clone() }, 9).unwrap();
+        assert_eq!(domains.served("app.example.com"), None, "what is served is what is listed");
+        domains.put((*served).clone(), 9).unwrap();
         domains.remove(&Owner::new("a"), "app.example.com");
         assert!(domains.all_served().is_empty());
     }

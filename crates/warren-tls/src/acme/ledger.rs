@@ -1,7 +1,7 @@
 //! What must not be forgotten between two servers: orders, failures, and records in zones.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -74,6 +74,41 @@ impl Ledger {
 
     pub(super) fn failure(&self, group: &str) -> Option<&Failure> {
         self.kept.failures.get(group)
+    }
+
+    /// When a group may be tried again. A time that no pause leads to is of a clock that was wrong.
+    pub(super) fn again_at(&self, group: &str, now: u64) -> u64 {
+        let again_at = self.kept.failures.get(group).map_or(0, |it| it.again_at);
+        if again_at > now + LONGEST_PAUSE + LONGEST_PAUSE / 8 { 0 } else { again_at }
+    }
+
+    /// Forgets the failures of groups that nobody wants, once they could be tried again: who takes
+    /// a name back and adds it anew does not come sooner.
+    pub(super) fn forget_all_but(
+        &mut self,
+        wanted: &BTreeSet<String>,
+        now: u64,
+    ) -> Result<(), AcmeError> {
+        let gone = |group: &String| !wanted.contains(group) && self.again_at(group, now) <= now;
+        let gone: Vec<String> = self.kept.failures.keys().filter(|it| gone(it)).cloned().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.kept.failures.retain(|group, _| !gone.contains(group));
+        self.write()
+    }
+
+    /// Puts a group off that has done nothing wrong: there were too many orders.
+    pub(super) fn put_off(
+        &mut self,
+        group: &str,
+        now: u64,
+        reason: String,
+    ) -> Result<(), AcmeError> {
+        let times = self.kept.failures.get(group).map_or(0, |it| it.times);
+        let again_at = now + FIRST_PAUSE + share(group, times.into(), FIRST_PAUSE);
+        self.kept.failures.insert(group.to_owned(), Failure { times, again_at, reason });
+        self.write()
     }
 
     pub(super) fn failures(&self) -> &BTreeMap<String, Failure> {
@@ -173,6 +208,42 @@ mod tests {
         ledger.order(NOW + 100 * WEEK, 1).unwrap();
         ledger.order(NOW, 1).unwrap_err();
         ledger.order(NOW + WEEK, 1).unwrap();
+    }
+
+    #[test]
+    fn a_pause_from_a_wrong_clock_is_none() {
+        let base = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(base.path()).unwrap();
+        ledger.failed("a", NOW + 100 * WEEK, "the authority's certificate".to_owned()).unwrap();
+        assert_eq!(ledger.again_at("a", NOW), 0);
+        ledger.failed("a", NOW, "it rained".to_owned()).unwrap();
+        assert!(ledger.again_at("a", NOW) > NOW);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_forgotten_when_its_pause_is_over() {
+        let base = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(base.path()).unwrap();
+        for group in ["wanted", "removed"] {
+            ledger.failed(group, NOW, "it rained".to_owned()).unwrap();
+        }
+        let wanted = BTreeSet::from(["wanted".to_owned()]);
+        ledger.forget_all_but(&wanted, NOW).unwrap();
+        assert_eq!(ledger.failures().len(), 2);
+        ledger.forget_all_but(&wanted, NOW + DAY).unwrap();
+        let left: Vec<_> = Ledger::open(base.path()).unwrap().failures().keys().cloned().collect();
+        assert_eq!(left, ["wanted"]);
+    }
+
+    #[test]
+    fn too_many_orders_are_nobodys_failure() {
+        let base = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(base.path()).unwrap();
+        for _ in 0..9 {
+            ledger.put_off("a", NOW, "enough for a week".to_owned()).unwrap();
+        }
+        let again_at = ledger.again_at("a", NOW);
+        assert!(again_at > NOW && again_at <= NOW + 2 * FIRST_PAUSE, "{}", again_at - NOW);
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Acme {
                 until: group.validity.map(|it| it.until),
                 ending: group.validity.is_some_and(|it| it.is_ending(now())),
                 failure: failure.map(|it| it.reason.clone()),
-                next_at: next(key, group, failure),
+                next_at: next(key, group, ledger.again_at(key, now())),
             }
         };
         groups.iter().map(status).collect()
@@ -192,7 +192,7 @@ impl Acme {
                 continue;
             }
             let Some(first) = names.first() else { continue };
-            let key = format!("{}-{}", first.replace('*', "_"), short(&names.join(",")));
+            let key = key_of(first, &names);
             self.load(&key, &names, at == 0);
             if self.next_at(&key) <= now() {
                 let proof = match &self.settings.proof {
@@ -219,6 +219,10 @@ impl Acme {
             }
             stays
         });
+        let keys = wanted.iter().filter_map(|it| Some(key_of(it.names.first()?, &it.names)));
+        if let Err(error) = lock(&self.ledger).forget_all_but(&keys.collect(), now()) {
+            tracing::error!("{}", sentence(&error));
+        }
     }
 
     /// Takes the certificate from the disk, where that was not done yet.
@@ -250,7 +254,7 @@ impl Acme {
     fn next_at(&self, key: &str) -> u64 {
         let groups = self.groups();
         let ledger = lock(&self.ledger);
-        groups.get(key).map_or(0, |group| next(key, group, ledger.failure(key)))
+        groups.get(key).map_or(0, |group| next(key, group, ledger.again_at(key, now())))
     }
 
     async fn attempt(
@@ -283,7 +287,10 @@ impl Acme {
                 let reason = sentence(&error);
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(?names, "no new certificate, what there is stays in use: {reason}");
-                lock(&self.ledger).failed(key, now(), reason)
+                match error {
+                    AcmeError::Limit { .. } => lock(&self.ledger).put_off(key, now(), reason),
+                    _ => lock(&self.ledger).failed(key, now(), reason),
+                }
             }
         };
         if let Err(error) = noted {
@@ -343,9 +350,14 @@ impl Acme {
 }
 
 /// When a group's next attempt is due: with no certificate at once, and after a failure later.
-fn next(key: &str, group: &Group, failure: Option<&ledger::Failure>) -> u64 {
+fn next(key: &str, group: &Group, again_at: u64) -> u64 {
     let wanted = group.validity.map_or(0, |validity| ledger::renewal(key, validity));
-    wanted.max(failure.map_or(0, |failure| failure.again_at))
+    wanted.max(again_at)
+}
+
+/// What a group is called in files.
+fn key_of(first: &str, names: &[String]) -> String {
+    format!("{}-{}", first.replace('*', "_"), short(&names.join(",")))
 }
 
 /// Sixteen hexadecimal digits that stand for a text.
