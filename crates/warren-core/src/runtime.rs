@@ -121,6 +121,12 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "measure usage" })
     }
 
+    /// What went over a guest's network, which may be known where the rest of its usage is not;
+    /// none for one that has none.
+    async fn traffic(&self, id: &SandboxId) -> Result<Option<Traffic>, RuntimeError> {
+        Ok(self.usage(id).await?.traffic)
+    }
+
     /// Kills the guest and keeps its files: [`Runtime::start`] makes a guest on them again. One
     /// that has ended is stopped as well; one that is stopped already is no error.
     ///

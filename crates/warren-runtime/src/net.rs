@@ -28,6 +28,7 @@ mod flows;
 pub mod gate;
 mod guard;
 mod host;
+pub mod outside;
 mod pair;
 pub mod policy;
 mod removal;
@@ -60,6 +61,7 @@ use warren_sys::{
 pub use dial::Dialling;
 use flows::Flows;
 use guard::Guard;
+use outside::Outside;
 use pair::Pair;
 pub use pair::interface_name;
 use policy::{Policies, Policy, Setting};
@@ -88,6 +90,8 @@ pub struct NetConfig {
     pub allow: Vec<IpNetwork>,
     /// Whether sandboxes have no IPv6 even where the host has a way out by it.
     pub without_six: bool,
+    /// The host, where the server is in a namespace of its own: its addresses are closed as well.
+    pub outside: Option<Arc<Outside>>,
     /// The rules of sandboxes that an earlier server left, by slot: they hold without a gap.
     pub policies: Vec<(u32, Policy)>,
 }
@@ -191,12 +195,14 @@ impl Net {
         let workers = Arc::new(Workers::new(home));
         let groups = Groups::of(config.index);
         let (instance, allow) = (config.instance.clone(), config.allow.clone());
+        let host = config.outside.as_ref().map(|it| it.addresses()).transpose()?;
         let setting = Setting {
             instance: &config.instance,
             index: config.index,
             subnet,
             gateway,
             allow: allow.clone(),
+            host,
             before: std::mem::take(&mut config.policies),
         };
         let policies = Policies::new(setting, &workers)?;
@@ -208,6 +214,10 @@ impl Net {
         let held = Arc::clone(&policies);
         let rules = Rules { instance, groups, subnet, gateway, allow, six, policies: held };
         let guard = Guard::start(rules, &workers)?; // before there is anything to police
+        if let Some(outside) = &config.outside {
+            let operation = "follow the host's own addresses";
+            outside.follow(&policies).map_err(NetError::host(operation))?;
+        }
         if let Err(error) = listening.and_then(|socket| policy::listen(&policies, socket)) {
             let cause = &error as &dyn std::error::Error;
             tracing::warn!(error = cause, "what sandboxes are denied is counted and not told");

@@ -14,21 +14,22 @@
 //!   "mine" --------------------->  newuidmap, newgidmap for the server's pid
 //!   <----------- "mapped" or not
 //!   become 0, unshare mounts and network
-//!   "mine" --------------------->  pasta or slirp4netns for the server's pid
+//!   "mine", sockets of inside --->  pasta or slirp4netns for the server's pid, until one of them
+//!                                  has made a route
 //!   <----- its name, or why none   ... supervises it as long as guests live
 //! ```
 
 use std::{
     ffi::CString,
     fs, io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use warren_sys::{
-    channel::Channel,
+    channel::{Channel, Received},
     fork::{self, Forked, Namespaces, SingleThreaded},
     namespaces, netns, privilege,
     spawn::{Program, Streams, spawn},
@@ -36,14 +37,19 @@ use warren_sys::{
 
 use crate::{
     journal::Process,
-    net::uplink::{DIRECTORIES, Tool, Uplink, UplinkConfig, wait_until_ready},
+    net::{
+        outside::Outside,
+        uplink::{DIRECTORIES, Routes, Tool, Uplink, UplinkConfig, wait_until_ready},
+    },
 };
 
 /// Set in a server that runs in the outer namespaces: how many ids it has there.
 static NESTED: OnceLock<u32> = OnceLock::new();
 /// The way out of them, or why there is none.
 static UPLINK: OnceLock<Result<Tool, String>> = OnceLock::new();
-/// How long the way out may take to be there.
+/// The namespace that was left.
+static OUTSIDE: OnceLock<Arc<Outside>> = OnceLock::new();
+/// How long one program may take to make a way out.
 const UPLINK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes that the helper says about a way out.
 const MAX_REASON: usize = 500;
@@ -100,33 +106,51 @@ pub fn uplink() -> Option<Result<Tool, &'static str>> {
     UPLINK.get().map(|it| it.as_ref().map(|tool| *tool).map_err(String::as_str))
 }
 
+/// The host, where the server was started in a namespace of its own.
+#[must_use]
+pub fn outside() -> Option<Arc<Outside>> {
+    OUTSIDE.get().cloned()
+}
+
 /// Enters the outer namespaces if this process is not root. To be called before any thread starts.
+/// New ones get their way out by `only` where somebody has chosen.
 ///
 /// # Errors
 ///
 /// [`RootlessError`] with what to do where the host forbids user namespaces.
-pub fn enter(run_dir: &Path) -> Result<Entered, RootlessError> {
+pub fn enter(run_dir: &Path, only: Option<Tool>) -> Result<Entered, RootlessError> {
     if rustix::process::geteuid().is_root() {
         return Ok(Entered::NotNeeded);
     }
+    let outside = Outside::here().map_err(io::Error::other);
+    let outside = outside.map_err(step("look at the host's own addresses"))?;
     let (entered, count, uplink) = match holder(run_dir) {
         Some((holder, count, uplink)) => {
             enter_again(holder).map_err(step("enter the namespaces of the running sandboxes"))?;
             let lost = || "the program that was the way out is not known".to_owned();
-            (Entered::Again, count, uplink.ok_or_else(lost))
+            let uplink = uplink.ok_or_else(lost).and_then(|tool| {
+                // It may be on its way back.
+                let ready = wait_until_ready(UPLINK_TIMEOUT);
+                ready.map(|()| tool).map_err(|error| error.to_string())
+            });
+            (Entered::Again, count, uplink)
         }
         None => {
-            let (count, uplink) = enter_new(run_dir)?;
+            let (count, uplink) = enter_new(run_dir, only)?;
             (Entered::New, count, uplink)
         }
     };
-    let uplink = uplink.and_then(|tool| {
-        wait_until_ready(UPLINK_TIMEOUT).map_err(|error| error.to_string())?;
-        Ok(tool)
-    });
+    if let Ok(tool) = &uplink
+        && let Err(error) = see_name_server(*tool, run_dir)
+    {
+        // Sandboxes have a resolver of their own, which knows whom to ask.
+        let cause = &error as &dyn std::error::Error;
+        tracing::warn!(error = cause, "this server may not find registries by name");
+    }
     // This runs once, before threads, so nothing is set yet.
     NESTED.set(count).ok();
     UPLINK.set(uplink).ok();
+    OUTSIDE.set(Arc::new(outside)).ok();
     Ok(entered)
 }
 
@@ -167,7 +191,10 @@ fn enter_again(holder: Process) -> io::Result<()> {
 }
 
 /// Makes the namespaces; gives how many ids they have and what leads out of them.
-fn enter_new(run_dir: &Path) -> Result<(u32, Result<Tool, String>), RootlessError> {
+fn enter_new(
+    run_dir: &Path,
+    only: Option<Tool>,
+) -> Result<(u32, Result<Tool, String>), RootlessError> {
     let proof = SingleThreaded::check().map_err(step("enter a user namespace"))?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let ranges = Ranges::find(uid);
@@ -176,7 +203,8 @@ fn enter_new(run_dir: &Path) -> Result<(u32, Result<Tool, String>), RootlessErro
     let helper = fork::fork_into(&proof, Namespaces::NONE, None).map_err(step("fork"))?;
     if matches!(helper, Forked::Child) {
         drop(mine);
-        let helped = help(&theirs, me, ranges.as_ref(), (uid, gid), run_dir);
+        let config = Helped { pid: me, ranges: ranges.as_ref(), ids: (uid, gid), run_dir, only };
+        let helped = help(&theirs, config);
         fork::exit_now(i32::from(helped.is_err()));
     }
     drop(theirs);
@@ -185,7 +213,7 @@ fn enter_new(run_dir: &Path) -> Result<(u32, Result<Tool, String>), RootlessErro
         hint: Some("`warren doctor` says what forbids it here"),
         source,
     })?;
-    let mapped = ask(&mine).map_err(step("hear from the id mapping helper"))?;
+    let mapped = ask(&mine, &[]).map_err(step("hear from the id mapping helper"))?;
     let count = match &ranges {
         Some(ranges) if mapped == "mapped" => 1 + ranges.count,
         _ => {
@@ -198,27 +226,36 @@ fn enter_new(run_dir: &Path) -> Result<(u32, Result<Tool, String>), RootlessErro
     }
     netns::unshare().map_err(step("make a network namespace"))?;
     leave_mounts().map_err(step("make a mount namespace"))?;
-    let answer = ask(&mine).map_err(step("hear from the network helper"))?;
-    Ok((count, tool(&answer).ok_or(answer)))
+    let routes = Routes::here().map_err(io::Error::other).map_err(step("watch for routes"))?;
+    let answer = ask(&mine, &routes.descriptors()).map_err(step("hear from the network helper"))?;
+    let (name, failures) = answer.split_once('\n').unwrap_or((&answer, ""));
+    for failure in failures.lines() {
+        tracing::warn!("another way out is used, for {failure}");
+    }
+    Ok((count, tool(name).ok_or_else(|| answer.clone())))
 }
 
 /// Tells the helper that it is its turn, and gives its answer.
-fn ask(helper: &Channel) -> io::Result<String> {
-    helper.send(b"mine", &[])?;
+fn ask(helper: &Channel, descriptors: &[BorrowedFd<'_>]) -> io::Result<String> {
+    helper.send(b"mine", descriptors)?;
     let mut buffer = [0; MAX_REASON];
     let received = helper.receive(&mut buffer)?;
     let text = buffer.get(..received.length).unwrap_or_default();
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
-/// The helper's whole life: maps ids, starts the way out, and stays for as long as it is needed.
-fn help(
-    server: &Channel,
+/// Whom a helper helps.
+struct Helped<'a> {
     pid: u32,
-    ranges: Option<&Ranges>,
-    (uid, gid): (u32, u32),
-    run_dir: &Path,
-) -> io::Result<()> {
+    ranges: Option<&'a Ranges>,
+    ids: (u32, u32),
+    run_dir: &'a Path,
+    only: Option<Tool>,
+}
+
+/// The helper's whole life: maps ids, starts the way out, and stays for as long as it is needed.
+fn help(server: &Channel, helped: Helped<'_>) -> io::Result<()> {
+    let Helped { pid, ranges, ids: (uid, gid), run_dir, only } = helped;
     // The server's lock and listener must not live on in here.
     fork::close_all_but(&[0, 1, 2, server.as_fd().as_raw_fd()])?;
     let mut turn = [0; 8];
@@ -227,31 +264,57 @@ fn help(
     }
     let mapped = ranges.is_some_and(|it| it.map(pid, uid, gid).is_ok());
     server.send(if mapped { b"mapped" } else { b"none" }, &[])?;
-    if server.receive(&mut turn)?.length == 0 {
+    let Received { length, descriptors } = server.receive(&mut turn)?;
+    if length == 0 {
         return Ok(());
     }
+    let routes = descriptors.try_into().map(Routes::of_another);
+    let mut routes = routes.map_err(|_others| io::Error::from(io::ErrorKind::InvalidData))?;
     let directories = DIRECTORIES.map(PathBuf::from);
     let target = i32::try_from(pid).map_err(io::Error::other)?;
     let log = rustix::stdio::stderr();
-    let config = UplinkConfig { target, directories: &directories, log };
-    let uplink = match Uplink::start(&config) {
-        Ok(uplink) => uplink,
+    let patience = UPLINK_TIMEOUT;
+    let config = UplinkConfig { target, directories: &directories, only, log, patience };
+    let (uplink, failures) = match Uplink::start(&config, &mut routes) {
+        Ok(started) => started,
         Err(error) => {
             let mut text = crate::error::chain(&error);
             text.truncate(text.floor_char_boundary(MAX_REASON));
             return server.send(text.as_bytes(), &[]);
         }
     };
-    server.send(uplink.tool().name().as_bytes(), &[])?;
+    drop(routes); // what is announced from here on, nobody reads
+    let answer: Vec<&str> =
+        std::iter::once(uplink.tool().name()).chain(failures.iter().map(String::as_str)).collect();
+    server.send(answer.join("\n").as_bytes(), &[])?;
     let first = Process::of(pid)?;
     let watched = || holder(run_dir).map(|(holder, ..)| holder).or(first.lives().then_some(first));
-    uplink.supervise(|| watched()?.open()).map_err(io::Error::other)
+    let needed_by = || {
+        let process = watched()?;
+        Some((process.open()?, i32::try_from(process.pid).ok()?))
+    };
+    uplink.supervise(needed_by).map_err(io::Error::other)
 }
 
 fn leave_mounts() -> io::Result<()> {
     use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
     namespaces::leave_mounts()?;
     Ok(mount_change("/", Propagation::DOWNSTREAM | Propagation::REC)?)
+}
+
+/// Has this process, which has mounts of its own, ask for names where the way out has them: the
+/// host's resolver is often on a loopback that is not ours.
+fn see_name_server(tool: Tool, run_dir: &Path) -> io::Result<()> {
+    let seen = match fs::canonicalize("/etc/resolv.conf") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    let ours = run_dir.join("resolv.conf.new");
+    fs::write(&ours, format!("nameserver {}\n", tool.name_server().ip()))?;
+    let mounted = rustix::mount::mount_bind(&ours, &seen);
+    // What is mounted stays without its name.
+    fs::remove_file(&ours)?;
+    Ok(mounted?)
 }
 
 /// One id for everything: what every user may do without help.

@@ -12,7 +12,7 @@ pub mod route;
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
@@ -130,6 +130,11 @@ impl Socket {
         Self::open(Some(protocol::NETFILTER))
     }
 
+    /// A socket that another process has opened, in its own network namespace.
+    pub fn of_another(descriptor: OwnedFd) -> Self {
+        Self { descriptor, sequence: 0, buffer: vec![0; BUFFER] }
+    }
+
     fn open(protocol: Option<Protocol>) -> Result<Self, NetlinkError> {
         let descriptor = rustix::net::socket_with(
             AddressFamily::NETLINK,
@@ -153,7 +158,7 @@ impl Socket {
                 let _best_effort = set(&descriptor, (libc::SOL_SOCKET, within_limits), bytes);
             }
         }
-        Ok(Self { descriptor, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self::of_another(descriptor))
     }
 
     /// Also receives what the kernel announces to these groups (a bit each, group 1 the lowest).
@@ -356,6 +361,12 @@ impl Socket {
                 Err(error) => return Err(failed(operation)(error)),
             }
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) use table::{Config, SETTINGS};
 pub(crate) use tls::{AcmeDns, AcmeProof, TlsSource};
 #[cfg(test)]
 pub(crate) use value::Value;
-pub(crate) use value::{Cpus, Lasting, Level, Runtime, Size, Storage, Subnet};
+pub(crate) use value::{Cpus, Lasting, Level, Runtime, Size, Storage, Subnet, Uplink};
 
 /// What the flags say about settings.
 #[derive(Clone, Debug, Default, clap::Args)]

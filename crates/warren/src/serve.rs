@@ -75,7 +75,7 @@ pub(crate) fn serve(
             return Err(error);
         }
     };
-    rootless::enter(&dirs.run).map_err(|error| {
+    rootless::enter(&dirs.run, wiring::uplink(config)).map_err(|error| {
         CliError::local("enter the server's own namespaces")(error)
             .hint("`warren doctor` says what forbids it here")
     })?;

@@ -14,7 +14,7 @@ pub(crate) use home::{Home, Sandbox};
 pub(crate) use host::{Leftovers, is_root, processes_named, wait_at_most, wait_until};
 pub(crate) use http::attempt;
 pub(crate) use process::{Output, command, kill, run};
-pub(crate) use world::{PROBE, World, allowing, denying, in_world};
+pub(crate) use world::{WayOut, World, allowing, denying, in_users_world, in_world};
 
 /// Ends a test that cannot run here. The runner counts the line as a skip, not as a pass.
 macro_rules! skip {

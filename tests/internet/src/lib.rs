@@ -24,6 +24,7 @@
 //! | `proxies` | SOCKS5 and HTTP CONNECT |
 //! | `seen` | [`Seen`]: what has arrived |
 //! | `pebble` | [`Pebble`]: an authority that speaks ACME, wherever it is started |
+//! | `users` | [`let_out`]: what users without rights need |
 //!
 //! Every server listens on every address of its port; UDP on those of [`site`] 1 to 9 and of the
 //! two name servers.
@@ -35,6 +36,7 @@ mod pebble;
 mod proxies;
 mod seen;
 mod streams;
+mod users;
 mod web;
 mod wires;
 mod zone;
@@ -43,6 +45,7 @@ pub use internet::{Internet, InternetError};
 pub use neighbour::Neighbour;
 pub use pebble::{Pebble, PebbleOptions};
 pub use seen::{Request, Seen};
+pub use users::let_out;
 pub use wires::{
     HOST, HOST_6, METADATA, METADATA_6, NAME_SERVER, OTHER_NAME_SERVER, PRIVATE, PRIVATE_6, ROUTER,
     ROUTER_6, site, site_6,

@@ -69,8 +69,8 @@ impl Sandboxes {
     ) -> Result<(Arc<Sandbox>, Option<Traffic>), SandboxError> {
         let handle = self.find(caller, id_or_name)?;
         // One that has ended has a policy and no traffic.
-        let usage = self.shared.runtime.usage(&handle.id()).await.ok();
-        Ok((handle.sandbox(), usage.and_then(|usage| usage.traffic)))
+        let traffic = self.shared.runtime.traffic(&handle.id()).await.ok();
+        Ok((handle.sandbox(), traffic.flatten()))
     }
 
     /// Why a sandbox reaches something, or does not.

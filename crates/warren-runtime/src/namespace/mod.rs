@@ -70,7 +70,7 @@ use warren_core::{
     runtime::{
         Arriving, Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found,
         GuestState, Haste, Imported, Listen, Packing, Port, Reached, Runtime, RuntimeError,
-        RuntimeEvent, Sealed, Service, Usage,
+        RuntimeEvent, Sealed, Service, Traffic, Usage,
     },
     spec::{self, Limits, Spec},
     templates::files::BuildFiles,
@@ -523,6 +523,10 @@ impl Runtime for NamespaceRuntime {
         let disk = self.host.pool.used(&guest.entry.join("disk"));
         let traffic = self.host.traffic(&guest)?;
         Ok(Usage { disk_bytes: disk.map(|it| it.used_bytes), traffic, ..usage })
+    }
+
+    async fn traffic(&self, id: &SandboxId) -> Result<Option<Traffic>, RuntimeError> {
+        self.host.traffic(&*self.host.guest(id)?)
     }
 
     async fn set_network(

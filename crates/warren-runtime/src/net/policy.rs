@@ -25,12 +25,12 @@ mod place;
 mod table;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU16, Ordering},
     },
     time::{Duration, Instant},
@@ -50,7 +50,7 @@ use warren_sys::netlink::{
 use answers::ADDRESSES;
 pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
-pub(super) use table::{INTO_GATE, POLICIES, TO_GATE, create_sets};
+pub(super) use table::{INTO_GATE, OUTSIDE, POLICIES, TO_GATE, create_sets};
 
 use super::{
     NetError, Subnet, refused_with,
@@ -171,6 +171,8 @@ pub struct Policies {
     pub(super) gateway: Ipv4Addr,
     /// Networks that may be reached although they are reserved.
     allow: Vec<IpNetwork>,
+    /// The addresses of the host where this namespace is not the host's.
+    host: Option<RwLock<BTreeSet<Ipv4Addr>>>,
     table: String,
     /// What the host has of IPv6.
     outside: Outside,
@@ -206,6 +208,8 @@ pub(super) struct Setting<'a> {
     pub(super) subnet: Subnet,
     pub(super) gateway: Ipv4Addr,
     pub(super) allow: Vec<IpNetwork>,
+    /// The addresses of the host, where this namespace is not the host's.
+    pub(super) host: Option<BTreeSet<Ipv4Addr>>,
     /// What sandboxes of an earlier server have.
     pub(super) before: Vec<(u32, Policy)>,
 }
@@ -215,7 +219,7 @@ impl Policies {
     pub(super) fn new(setting: Setting<'_>, workers: &Workers) -> Result<Arc<Self>, NetError> {
         let operation = "open a socket for the rules of sandboxes";
         let socket = workers.run(operation, |_home| Socket::netfilter())?;
-        let Setting { instance, index, subnet, gateway, allow, before } = setting;
+        let Setting { instance, index, subnet, gateway, allow, host, before } = setting;
         let place = |(slot, policy)| {
             let place = Place::new(slot);
             place.set(Some(policy));
@@ -225,6 +229,7 @@ impl Policies {
             subnet,
             gateway,
             allow,
+            host: host.map(RwLock::new),
             table: table_name(instance),
             outside: Outside::default(),
             group: AtomicU16::new(GROUPS + u16::from(index)),
@@ -276,8 +281,45 @@ impl Policies {
         lock(&self.socket)
     }
 
+    /// Whether the host has addresses that this namespace does not know for its own.
+    pub(super) fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// Whether an address is the host's, which this namespace does not know for its own.
+    fn is_host(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(address) = address else { return false };
+        self.host.as_ref().is_some_and(|it| read(it).contains(&address))
+    }
+
+    /// Closes these addresses of the host, and no others of it.
+    pub(super) fn set_host(&self, found: BTreeSet<Ipv4Addr>) -> Result<(), NetError> {
+        let Some(host) = &self.host else { return Ok(()) };
+        let operation = "close the host's own addresses";
+        let mut socket = self.hold();
+        let before = read(host).clone();
+        if found == before {
+            return Ok(());
+        }
+        let mut batch = Batch::new(&self.table);
+        for gone in before.difference(&found) {
+            batch.delete_key(table::OUTSIDE, &gone.octets());
+        }
+        for new in found.difference(&before) {
+            batch.add_key(table::OUTSIDE, &new.octets());
+        }
+        // Where somebody has removed the table, it comes back with these.
+        let applied = unless(batch.apply(&mut socket, operation), Errno::NOENT);
+        applied.map_err(NetError::netlink(operation))?;
+        *host.write().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
     /// Adds to a batch that makes the table what sandboxes have; call it under [`Policies::hold`].
     pub(super) fn add_all(&self, batch: &mut Batch<'_>) {
+        for address in self.host.iter().flat_map(|it| read(it).clone()) {
+            batch.add_key(table::OUTSIDE, &address.octets());
+        }
         if let Some(gate) = *lock(&self.gate) {
             table::add_gate(batch, self.gateway, gate);
         }
@@ -411,19 +453,20 @@ impl Policies {
     /// Whether the operator lets every sandbox reach an address that is reserved.
     #[must_use]
     pub fn is_granted(&self, address: IpAddr) -> bool {
-        self.allow.iter().any(|network| network.contains(address))
+        self.allow.iter().any(|network| network.contains(address)) && !self.is_host(address)
     }
 
     /// Whether the operator has named an address alone, and not with a network.
     pub(super) fn is_named(&self, address: IpAddr) -> bool {
-        self.allow.contains(&IpNetwork::single(address))
+        self.allow.contains(&IpNetwork::single(address)) && !self.is_host(address)
     }
 
     /// Why no sandbox may reach an address, unless the operator lets it; none where it may.
     #[must_use]
     pub fn closed(&self, address: IpAddr) -> Option<&'static str> {
         let near = || self.outside.is_near(address).then_some("addresses on a wire of the host");
-        reserved(address).or_else(near)
+        let host = || self.is_host(address).then_some("addresses of the host");
+        host().or_else(|| reserved(address)).or_else(near)
     }
 
     /// Whether no sandbox may reach an address.
@@ -537,8 +580,8 @@ impl Policies {
         self.read().values().cloned().collect()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<u32, Arc<Place>>> {
-        self.places.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<u32, Arc<Place>>> {
+        read(&self.places)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u32, Arc<Place>>> {
@@ -548,6 +591,10 @@ impl Policies {
 
 /// The group of the first instance; far from the small numbers that administrators choose.
 const GROUPS: u16 = 30_580;
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

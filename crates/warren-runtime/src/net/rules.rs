@@ -5,6 +5,7 @@
 //!                  to the gateway address, port 53 .................. accepted
 //!                  to anything else of the host ..................... refused
 //!                  to a sandbox of any instance ..................... refused
+//!                  to an address of the host outside (`outside.rs`) . refused
 //!                  to an allowed network ............................ accepted
 //!                  to a private or special range .................... refused
 //!                  by IPv6 to what is on a wire of the host ......... refused
@@ -35,7 +36,7 @@ use warren_sys::netlink::{
 
 use super::{
     Errno, INTERFACE_PREFIX, NetError,
-    policy::{self, INTO_GATE, POLICIES, Policies, TO_GATE},
+    policy::{self, INTO_GATE, OUTSIDE, POLICIES, Policies, TO_GATE},
     refused_with, six,
     subnet::Subnet,
 };
@@ -186,7 +187,7 @@ fn without_policies<'a>(rules: &Rules, table: &'a str) -> Batch<'a> {
         batch.create_chain(chain);
     }
     add_refuse(&mut batch);
-    add_from_sandbox(&mut batch, rules.policies.group());
+    add_from_sandbox(&mut batch, &rules.policies);
     add_to_host(&mut batch, rules.gateway);
     add_to_sandbox(&mut batch);
     add_base_chains(&mut batch, rules);
@@ -223,7 +224,8 @@ fn add_refuse(batch: &mut Batch<'_>) {
         .add_rule(REFUSE, &[Expression::Reject(Reject::Prohibited)]);
 }
 
-fn add_from_sandbox(batch: &mut Batch<'_>, group: u16) {
+fn add_from_sandbox(batch: &mut Batch<'_>, policies: &Policies) {
+    let group = policies.group();
     let refuse = Expression::Verdict(Verdict::Jump(REFUSE));
     let goto = |chain| Expression::Verdict(Verdict::Goto(chain));
     let seldom = Expression::Limit { per_second: 20, burst: 40 };
@@ -233,6 +235,11 @@ fn add_from_sandbox(batch: &mut Batch<'_>, group: u16) {
         .add_rule(POLICY, &[Expression::ChainOfInput(POLICIES)])
         .add_rule(POLICY, &[Expression::Verdict(Verdict::Accept)]);
     batch.add_rule(FROM_SANDBOX, &[meta(Meta::OutputName, INTERFACE_PREFIX.as_bytes()), refuse]);
+    if policies.has_host() {
+        let [is_of, is_in] =
+            [meta(Meta::Family, IPV4), Expression::DestinationIn(Family::Four, OUTSIDE)];
+        batch.add_rule(FROM_SANDBOX, &[is_of, is_in, goto(RESERVED)]);
+    }
     let to =
         |number, family, set| [meta(Meta::Family, number), Expression::DestinationIn(family, set)];
     for (((family, number), allowed), blocked) in
@@ -394,6 +401,7 @@ mod tests {
             subnet,
             gateway,
             allow: Vec::new(),
+            host: None,
             before: vec![(0, policy.clone()), (1, policy)],
         };
         let policies = Policies::new(setting, &workers).map_err(|error| missing(&error))?;

@@ -11,7 +11,8 @@
 //!                                             gateway address, rules, sandboxes
 //! ```
 //!
-//! The program is told to keep the host's loopback out of reach and to forward no ports. It has an
+//! The program is told to keep the host's loopback out of reach and to forward no ports; one that
+//! is too old to understand that ends at once, and the next one is tried. It has an
 //! address for questions about names, which it passes to the host's resolver wherever that is.
 //! Whoever supervises ([`Uplink::supervise`]) must stay outside and live as long as sandboxes do.
 
@@ -99,21 +100,28 @@ pub enum UplinkError {
         #[source]
         source: NetlinkError,
     },
-    /// The program runs, or ran, and there is no default route.
+    /// There is no default route.
     #[error("no default route appeared within {waited:?}; the uplink's log says more")]
     Silent {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// Every program that is there was tried.
+    #[error("{tried}; the server's log has their words, and sandboxes have no network")]
+    Useless {
+        /// What became of each.
+        tried: String,
+    },
 }
 
 impl Tool {
-    /// The preferred program that is in one of these directories, and its path.
-    pub fn find(directories: &[PathBuf]) -> Option<(Self, PathBuf)> {
-        [Self::Pasta, Self::Slirp4netns].into_iter().find_map(|tool| {
-            let paths = directories.iter().map(|directory| directory.join(tool.name()));
-            Some((tool, paths.into_iter().find(|path| path.is_file())?))
-        })
+    /// The programs that are in one of these directories, the preferred first, and their paths.
+    pub fn find(directories: &[PathBuf]) -> Vec<(Self, PathBuf)> {
+        let found = [Self::Pasta, Self::Slirp4netns].into_iter().filter_map(|tool| {
+            let mut paths = directories.iter().map(|directory| directory.join(tool.name()));
+            Some((tool, paths.find(|path| path.is_file())?))
+        });
+        found.collect()
     }
 
     /// The program's name.
@@ -173,8 +181,78 @@ pub struct UplinkConfig<'a> {
     pub target: i32,
     /// Where to look for the programs; [`DIRECTORIES`] as a rule.
     pub directories: &'a [PathBuf],
+    /// The only program to try, where somebody has chosen.
+    pub only: Option<Tool>,
     /// Where the program's messages go.
     pub log: BorrowedFd<'a>,
+    /// How long one program may take.
+    pub patience: Duration,
+}
+
+/// The routes of a network namespace, watched from wherever.
+#[derive(Debug)]
+pub struct Routes {
+    asking: Socket,
+    hearing: Socket,
+}
+
+/// What [`Routes::wait`] waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Ready,
+    Ended,
+    Late,
+}
+
+impl Routes {
+    /// Those of the calling thread's namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`UplinkError::Routes`].
+    pub fn here() -> Result<Self, UplinkError> {
+        let routes = |source| UplinkError::Routes { source };
+        let hearing = Socket::route().map_err(routes)?;
+        hearing.subscribe(route::ROUTE_EVENTS).map_err(routes)?; // before looking, so none is missed
+        Ok(Self { asking: Socket::route().map_err(routes)?, hearing })
+    }
+
+    /// What [`Routes::descriptors`] gave, in another process.
+    #[must_use]
+    pub fn of_another([asking, hearing]: [OwnedFd; 2]) -> Self {
+        Self { asking: Socket::of_another(asking), hearing: Socket::of_another(hearing) }
+    }
+
+    /// What another process needs to watch them as well.
+    #[must_use]
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.asking.as_fd(), self.hearing.as_fd()]
+    }
+
+    /// Waits for a default route, as long as a process lives and for `patience` at most.
+    fn wait(
+        &mut self,
+        process: Option<BorrowedFd<'_>>,
+        patience: Duration,
+    ) -> Result<Waited, UplinkError> {
+        let routes = |source| UplinkError::Routes { source };
+        let deadline = Instant::now() + patience;
+        loop {
+            let found = route::routes(&mut self.asking).map_err(routes)?;
+            if found.iter().any(|route| route.prefix == 0 && route.link.is_some()) {
+                return Ok(Waited::Ready);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(Waited::Late);
+            }
+            if process.is_some_and(|it| watch(it, None, Some(Duration::ZERO)).unwrap_or(true)) {
+                return Ok(Waited::Ended);
+            }
+            watch(self.hearing.as_fd(), process, Some(left))?;
+            self.hearing.wait(Duration::ZERO).map_err(routes)?;
+        }
+    }
 }
 
 /// A running program that is the way out.
@@ -189,22 +267,42 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Starts the program; to be called outside, in the namespaces that have the way out. Does not
-    /// wait until the way is there: [`wait_until_ready`] does, inside.
+    /// Starts the first program that makes a way out of the namespace whose routes these are; to be
+    /// called outside, in the namespaces that have the way out.
+    ///
+    /// Gives also what became of others that were tried before, sentences for people.
     ///
     /// # Errors
     ///
-    /// [`UplinkError::NotInstalled`], [`UplinkError::Device`], [`UplinkError::Start`].
-    pub fn start(config: &UplinkConfig<'_>) -> Result<Self, UplinkError> {
-        let (tool, path) = Tool::find(config.directories).ok_or(UplinkError::NotInstalled)?;
+    /// [`UplinkError`]; nothing runs then.
+    pub fn start(
+        config: &UplinkConfig<'_>,
+        routes: &mut Routes,
+    ) -> Result<(Self, Vec<String>), UplinkError> {
+        let mut tools = Tool::find(config.directories);
+        tools.retain(|(tool, _)| config.only.is_none_or(|only| *tool == only));
+        if tools.is_empty() {
+            return Err(UplinkError::NotInstalled);
+        }
         File::options()
             .read(true)
             .write(true)
             .open("/dev/net/tun")
             .map_err(|source| UplinkError::Device { source })?;
-        let log = config.log.try_clone_to_owned().map_err(failed("share the uplink's log"))?;
-        let process = run(tool, &path, config.target, log.as_fd())?;
-        Ok(Self { tool, path, target: config.target, log, process, started: Instant::now() })
+        let mut failures = Vec::new();
+        for (tool, path) in tools {
+            let log = config.log.try_clone_to_owned().map_err(failed("share the uplink's log"))?;
+            let process = run(tool, &path, config.target, log.as_fd())?;
+            let (target, started) = (config.target, Instant::now());
+            let uplink = Self { tool, path, target, log, process, started };
+            match routes.wait(Some(uplink.process.pidfd.as_fd()), config.patience)? {
+                Waited::Ready => return Ok((uplink, failures)),
+                Waited::Ended => failures.push(format!("{} ended at once", tool.name())),
+                Waited::Late => failures.push(format!("{} made no default route", tool.name())),
+            }
+            uplink.stop()?;
+        }
+        Err(UplinkError::Useless { tried: failures.join(", ") })
     }
 
     /// Which program it is.
@@ -221,19 +319,21 @@ impl Uplink {
     /// Blocks all the while.
     ///
     /// `needed_by` gives what to watch: a descriptor that becomes readable or hangs up when
-    /// somebody no longer needs the way out, such as the server's pidfd. It is asked again then
-    /// (the server has died; its keeper may live) and says `None` when nobody is left. One that
-    /// is done already (a process that nobody has reaped yet) counts as nobody.
+    /// somebody no longer needs the way out, such as the server's pidfd, and the process in the
+    /// namespaces that a program is told of. It is asked again then (the server has died; its
+    /// keeper may live) and says `None` when nobody is left. One that is done already (a process
+    /// that nobody has reaped yet) counts as nobody.
     ///
     /// # Errors
     ///
     /// [`UplinkError`]; the program has ended then.
     pub fn supervise(
         mut self,
-        mut needed_by: impl FnMut() -> Option<OwnedFd>,
+        mut needed_by: impl FnMut() -> Option<(OwnedFd, i32)>,
     ) -> Result<(), UplinkError> {
         let mut pause = FIRST_PAUSE;
-        while let Some(user) = needed_by() {
+        while let Some((user, target)) = needed_by() {
+            self.target = target;
             if watch(user.as_fd(), None, Some(Duration::ZERO))? {
                 break;
             }
@@ -274,21 +374,9 @@ impl Uplink {
 ///
 /// [`UplinkError::Silent`] when there is none by then.
 pub fn wait_until_ready(timeout: Duration) -> Result<(), UplinkError> {
-    let routes = |source| UplinkError::Routes { source };
-    let deadline = Instant::now() + timeout;
-    let mut events = Socket::route().map_err(routes)?;
-    events.subscribe(route::ROUTE_EVENTS).map_err(routes)?; // before looking, so none is missed
-    let mut socket = Socket::route().map_err(routes)?;
-    loop {
-        let found = route::routes(&mut socket).map_err(routes)?;
-        if found.iter().any(|route| route.prefix == 0 && route.link.is_some()) {
-            return Ok(());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(UplinkError::Silent { waited: timeout });
-        }
-        events.wait(left).map_err(routes)?;
+    match Routes::here()?.wait(None, timeout)? {
+        Waited::Ready => Ok(()),
+        Waited::Ended | Waited::Late => Err(UplinkError::Silent { waited: timeout }),
     }
 }
 
@@ -366,19 +454,21 @@ mod tests {
     fn pasta_is_preferred_and_none_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let directories = [folder.path().join("none"), folder.path().to_owned()];
-        assert_eq!(Tool::find(&directories), None);
-        std::fs::write(folder.path().join("slirp4netns"), "").unwrap();
-        assert_eq!(Tool::find(&directories).unwrap().0, Tool::Slirp4netns);
-        std::fs::write(folder.path().join("pasta"), "").unwrap();
-        let path = folder.path().join("pasta");
-        assert_eq!(Tool::find(&directories), Some((Tool::Pasta, path)));
+        assert_eq!(Tool::find(&directories), []);
+        let [slirp, pasta] = ["slirp4netns", "pasta"].map(|name| folder.path().join(name));
+        std::fs::write(&slirp, "").unwrap();
+        assert_eq!(Tool::find(&directories), [(Tool::Slirp4netns, slirp.clone())]);
+        std::fs::write(&pasta, "").unwrap();
+        let both = [(Tool::Pasta, pasta), (Tool::Slirp4netns, slirp)];
+        assert_eq!(Tool::find(&directories), both);
     }
 
     #[test]
     fn without_a_program_starting_says_what_to_install() {
         let null = File::open("/dev/null").unwrap();
-        let config = UplinkConfig { target: 1, directories: &[], log: null.as_fd() };
-        let error = Uplink::start(&config).unwrap_err();
+        let (log, patience) = (null.as_fd(), Duration::ZERO);
+        let config = UplinkConfig { target: 1, directories: &[], only: None, log, patience };
+        let error = Uplink::start(&config, &mut Routes::here().unwrap()).unwrap_err();
         assert!(error.to_string().contains("`passt`"), "{error}");
     }
 }

@@ -4,12 +4,12 @@ use std::{
     ffi::CString,
     fs::File,
     io::{self, Read},
-    net::UdpSocket,
+    net::{Ipv4Addr, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -20,13 +20,17 @@ use rustix::{
 };
 use warren_core::spec::Network;
 use warren_runtime::net::{
-    Net,
+    Net, NetConfig,
+    outside::Outside,
     policy::Policy,
-    uplink::{DIRECTORIES, Tool, Uplink, UplinkConfig, wait_until_ready},
+    uplink::{DIRECTORIES, Routes, Tool, Uplink, UplinkConfig, wait_until_ready},
 };
 use warren_sys::{
     namespaces,
-    netlink::{Socket, route},
+    netlink::{
+        Socket,
+        route::{self, LOOPBACK_INDEX},
+    },
     spawn::{Identity, Program, Spawned, Streams, spawn},
 };
 
@@ -41,7 +45,7 @@ const NOBODYS_UID: u32 = 61_234;
 fn an_ordinary_user_reaches_the_outside_and_not_the_host() {
     in_lab(|lab| {
         let directories: Vec<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
-        let Some((tool, _)) = Tool::find(&directories) else {
+        let Some((tool, _)) = Tool::find(&directories).first().cloned() else {
             return skip("neither pasta nor slirp4netns is installed");
         };
         if let Err(error) = open_tun_to_all() {
@@ -56,14 +60,18 @@ fn an_ordinary_user_reaches_the_outside_and_not_the_host() {
         let supervisor = {
             let (target, log) = (outer.process.pid, log.try_clone().unwrap());
             let (tell, told) = std::sync::mpsc::channel();
+            let mut routes = inside(&outer.network, Routes::here).unwrap();
             let supervisor = thread::spawn(move || {
                 become_nobody();
-                let config = UplinkConfig { target, directories: &directories, log: log.as_fd() };
-                let uplink = Uplink::start(&config).unwrap();
+                let (log, patience) = (log.as_fd(), PATIENCE);
+                let config =
+                    UplinkConfig { target, directories: &directories, only: None, log, patience };
+                let (uplink, failures) = Uplink::start(&config, &mut routes).unwrap();
+                assert_eq!((uplink.tool(), failures), (tool, Vec::new()));
                 tell.send(uplink.pid()).unwrap();
                 // The second has gone by the time it is asked for.
                 let mut users = vec![OwnedFd::from(ended.try_clone().unwrap()), ended.into()];
-                uplink.supervise(|| users.pop())
+                uplink.supervise(|| Some((users.pop()?, target)))
             });
             (supervisor, told.recv().unwrap())
         };
@@ -92,14 +100,26 @@ fn an_ordinary_user_reaches_the_outside_and_not_the_host() {
         assert!(question[..length].ends_with(b"\x01a\0\0\x01\0\x01"), "{question:?}");
 
         // Sandboxes of a server in there.
+        let outside = Some(Arc::new(Outside::here().unwrap()));
         let (sandbox, net) = inside(&outer.network, || {
-            let net = Net::open(config("rootless", 0)).unwrap();
+            let net = Net::open(NetConfig { outside, ..config("rootless", 0) }).unwrap();
             (net.attach(0).unwrap(), net)
         });
         let (public, private) =
             inside(&sandbox.netns, || (ask_tcp(PUBLIC, PATIENCE), ask_tcp(PRIVATE, PATIENCE)));
         assert_eq!(public.unwrap(), HOST.to_string());
         assert_eq!(private.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        // An address that the host gets meanwhile is as far away as the others.
+        let second = Ipv4Addr::new(203, 0, 113, 77);
+        let ask = || inside(&sandbox.netns, || ask_tcp(second, SILENCE));
+        let mut host = Socket::route().unwrap();
+        let mut change = |request| host.transact("change an address", &mut [request]).unwrap();
+        change(route::add_address(LOOPBACK_INDEX, second, 32, None));
+        let begun = Instant::now();
+        while !ask().is_err_and(|it| it.kind() == io::ErrorKind::ConnectionRefused) {
+            assert!(begun.elapsed() < PATIENCE, "the host is reached by its second address");
+        }
+        change(route::delete_address(LOOPBACK_INDEX, second, 32));
         // Rules work in there as well.
         let rules = "allow 203.0.113.5:8080\notherwise deny\n";
         inside(&outer.network, || {

@@ -25,6 +25,9 @@ pub type MacAddress = [u8; 6];
 /// The group of [`Socket::subscribe`] that interfaces are announced to.
 pub const LINK_EVENTS: u32 = 1;
 
+/// The group of [`Socket::subscribe`] that IPv4 addresses are announced to.
+pub const ADDRESS_EVENTS: u32 = 1 << 4;
+
 /// The group of [`Socket::subscribe`] that IPv4 routes are announced to.
 pub const ROUTE_EVENTS: u32 = 1 << 6;
 

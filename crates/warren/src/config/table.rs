@@ -11,7 +11,7 @@ use super::{
     networks::{Networks, Six},
     registries::{Mirrors, Names, Proxy},
     tls::{AcmeDns, AcmeProof, DomainNames, MailAddress, TlsSource},
-    value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Value},
+    value::{Cpus, Directories, Lasting, Level, Runtime, Size, Storage, Subnet, Uplink, Value},
 };
 
 /// One row of the table, for the reference page and for messages.
@@ -109,6 +109,9 @@ settings! {
     reachable: Networks = Some(""),
     /// Whether sandboxes have IPv6: `auto` where the machine has a way to the internet by it.
     ipv6: Six = Some("auto"),
+    /// The program that carries the packets of an ordinary user's server: `pasta` or `slirp4netns`.
+    /// `auto` takes the first of both that is there and works.
+    uplink: Uplink = Some("auto"),
     /// The name servers that questions of sandboxes are passed on to. Without it, those that the
     /// host asks itself.
     name_servers: NameServers = None,

@@ -316,6 +316,18 @@ words! {
 }
 
 words! {
+    /// What carries the packets of an ordinary user's server.
+    Uplink {
+        /// The first that is there and works.
+        Auto = "auto",
+        /// `pasta`.
+        Pasta = "pasta",
+        /// `slirp4netns`.
+        Slirp4netns = "slirp4netns",
+    }
+}
+
+words! {
     /// How much is written to the log.
     Level {
         /// What somebody should act on.

@@ -20,7 +20,7 @@ const AREA: &str = "network";
 
 pub(super) fn checks(host: &Host<'_>) -> Vec<Check> {
     if !host.is_root() {
-        return vec![user_mode(host)];
+        return vec![user_mode(host), veth(host), nf_tables(host), ping(host)];
     }
     let mut checks = vec![veth(host), nf_tables(host), forwarding(), forward_policy()];
     checks.extend(firewalls());
@@ -44,6 +44,26 @@ fn user_mode(host: &Host<'_>) -> Check {
             "sandboxes have no network: neither pasta nor slirp4netns is there",
         )
         .mend("sudo apt-get install passt, or run the server as root"),
+    }
+}
+
+/// The program that carries packets sends echo requests only as the user may.
+fn ping(host: &Host<'_>) -> Check {
+    const NAME: &str = "ping";
+    let range = read("/proc/sys/net/ipv4/ping_group_range").unwrap_or_default();
+    if may_ping(&range, host.gid) {
+        return Check::works(AREA, NAME, "sandboxes can ping");
+    }
+    Check::weaker(AREA, NAME, "sandboxes can not ping: this user's group may not")
+        .mend("sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'")
+}
+
+/// Whether a group is among those that two numbers name.
+fn may_ping(range: &str, gid: u32) -> bool {
+    let mut numbers = range.split_whitespace().map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => (first..=last).contains(&gid),
+        _ => false,
     }
 }
 
@@ -233,6 +253,13 @@ mod tests {
         assert!(!overlaps(subnet, &route([10, 232, 0, 0], 16)));
         assert!(!overlaps(subnet, &route([0, 0, 0, 0], 0)));
         assert!(!overlaps(subnet, &route([10, 231, 0, 7], 32)));
+    }
+
+    #[test]
+    fn groups_that_may_ping_are_told() {
+        assert!(may_ping("0\t2147483647", 1000));
+        assert!(!may_ping("1\t0", 0), "nobody");
+        assert!(!may_ping("", 0));
     }
 
     #[test]

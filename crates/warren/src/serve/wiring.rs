@@ -20,7 +20,7 @@ use warren_runtime::{
 use warren_server::edge::{self, EdgeKey};
 
 use crate::{
-    config::{Config, Environment, Runtime, Storage},
+    config::{Config, Environment, Runtime, Storage, Uplink},
     dirs::Dirs,
 };
 
@@ -176,6 +176,15 @@ fn images(config: &Config, environment: &Environment) -> images::Settings {
     }
 }
 
+/// The program that is to carry packets; none where any may.
+pub(super) fn uplink(config: &Config) -> Option<Tool> {
+    match config.uplink {
+        Uplink::Auto => None,
+        Uplink::Pasta => Some(Tool::Pasta),
+        Uplink::Slirp4netns => Some(Tool::Slirp4netns),
+    }
+}
+
 /// An ordinary user's server has a network where it has a way out of its own namespaces.
 fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Network {
     match uplink {
@@ -184,6 +193,7 @@ fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Ne
             subnet: config.subnet.and_then(|it| Subnet::new(it.address, it.prefix).ok()),
             allow: config.reachable.0.clone(),
             without_six: config.ipv6 == crate::config::Six::Off,
+            outside: rootless::outside(),
             ..NetConfig::default()
         }),
     }

@@ -33,8 +33,18 @@ pub(super) const DATA: &[&str] = &[
 ];
 
 /// What a server makes in its run directory.
-pub(super) const RUN: &[&str] =
-    &["api.sock*", "keeper-*", "s", "exits", "mounts", "slots", "outer", "lock", "gate"];
+pub(super) const RUN: &[&str] = &[
+    "api.sock*",
+    "keeper-*",
+    "s",
+    "exits",
+    "mounts",
+    "slots",
+    "outer",
+    "lock",
+    "gate",
+    "resolv.conf.new",
+];
 
 /// The names in a directory; none where it is not there.
 pub(super) fn names(directory: &Path) -> Vec<String> {

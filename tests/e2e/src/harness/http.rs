@@ -1,9 +1,11 @@
 //! The API as a stranger sees it: HTTP/1.1 bytes on a unix socket.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    os::unix::net::UnixStream,
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -41,7 +43,7 @@ impl Answer {
 /// A request to a server that may die before it has answered; what was heard of it by then is
 /// worth nothing.
 pub(crate) fn attempt(socket: &Path, head: &str, body: &str) -> Option<Answer> {
-    let mut stream = UnixStream::connect(socket).ok()?;
+    let mut stream = connect(socket).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     let length = body.len();
     let request = format!(
@@ -94,9 +96,28 @@ pub(crate) fn open(
     accept: &str,
     body: &[u8],
 ) -> BufReader<UnixStream> {
-    let stream = UnixStream::connect(socket).expect("connect to the server");
+    let stream = connect(socket).expect("connect to the server");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set a timeout");
     ask(stream, method, path, accept, body)
+}
+
+/// Connects as the user whose socket it is: a server knows that one, and others of the machine only
+/// where it is root's.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let owner = fs::metadata(socket)?.uid();
+    if owner == 0 || !super::is_root() {
+        return UnixStream::connect(socket);
+    }
+    // Rights are a thread's own; the kernel notes whose they are when it connects.
+    let as_owner = || {
+        let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
+        set_thread_groups(&[])?;
+        set_thread_res_gid(gid, gid, gid)?;
+        set_thread_res_uid(uid, uid, uid)?;
+        UnixStream::connect(socket)
+    };
+    thread::scope(|scope| scope.spawn(as_owner).join().expect("a thread connects"))
 }
 
 fn ask<S: Read + Write>(

@@ -1,6 +1,9 @@
 //! A host with a small internet and nothing else: what is tested of networks is tested there.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use warren_test_internet::{Internet, InternetError, NAME_SERVER};
@@ -8,7 +11,10 @@ use warren_test_internet::{Internet, InternetError, NAME_SERVER};
 use super::{Home, Sandbox};
 
 /// Attempts of a sandbox to reach something, made by the interpreter inside of it.
-pub(crate) const PROBE: &str = include_str!("probe.py");
+const PROBE: &str = include_str!("probe.py");
+
+/// A user that nobody is, beside those of other tests.
+const UID: u32 = 47_111;
 
 /// A home on that host.
 #[derive(Debug)]
@@ -16,6 +22,9 @@ pub(crate) struct World<'a> {
     pub(crate) internet: &'a Internet,
     pub(crate) home: Home,
 }
+
+/// Nothing is kept ready: tests see what they asked for and no more.
+const SETTINGS: [(&str, &str); 2] = [("WARREN_BLANKS", "0"), ("WARREN_PARKED", "0")];
 
 /// Runs a test on a thread of a host of its own, which is a network namespace; or says why not.
 pub(crate) fn in_world(test: impl FnOnce(&World<'_>) + Send) {
@@ -29,15 +38,45 @@ pub(crate) fn in_world(test: impl FnOnce(&World<'_>) + Send) {
         fs::write(&authority, internet.authority_pem()).expect("write a certificate");
         let name_servers = NAME_SERVER.to_string();
         let authority = authority.to_str().expect("a path in UTF-8");
-        let home = Home::with(&[
-            ("WARREN_BLANKS", "0"),
-            ("WARREN_PARKED", "0"),
-            ("WARREN_NAME_SERVERS", &name_servers),
-            // Whom the server itself trusts when it speaks for a sandbox.
-            ("SSL_CERT_FILE", authority),
-        ]);
-        let world = World { internet: &internet, home };
-        test(&world);
+        // Whom to ask, and whom the server itself trusts when it speaks for a sandbox.
+        let more = [("WARREN_NAME_SERVERS", name_servers.as_str()), ("SSL_CERT_FILE", authority)];
+        let home = Home::with(&[&SETTINGS[..], &more].concat());
+        test(&World { internet: &internet, home });
+    });
+    ran.expect("enter the host's namespace");
+}
+
+/// The programs that carry the packets of an ordinary user's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WayOut {
+    Pasta,
+    Slirp4netns,
+}
+
+/// The same for a server of somebody without rights, whose packets this program carries.
+pub(crate) fn in_users_world(way: WayOut, test: impl FnOnce(&World<'_>) + Send) {
+    let program = match way {
+        WayOut::Pasta => "pasta",
+        WayOut::Slirp4netns => "slirp4netns",
+    };
+    if !Path::new("/usr/bin").join(program).exists() {
+        super::skip!("{program} is not installed");
+    }
+    let internet = match Internet::start() {
+        Err(InternetError::NotPossible(why)) => super::skip!("{why}"),
+        other => other.expect("a small internet"),
+    };
+    let ran = internet.as_host(|| {
+        match warren_test_internet::let_out(UID) {
+            Err(InternetError::NotPossible(why)) => super::skip!("{why}"),
+            other => other.expect("users have a way out"),
+        }
+        let mut home = Home::of_user(UID);
+        let authority = home.file("authority.pem", internet.authority_pem().as_bytes());
+        let authority = authority.to_str().expect("a path in UTF-8");
+        let more = [("WARREN_UPLINK", program), ("SSL_CERT_FILE", authority)];
+        home.set(&[&SETTINGS[..], &more].concat());
+        test(&World { internet: &internet, home });
     });
     ran.expect("enter the host's namespace");
 }

@@ -9,7 +9,7 @@ const ANSWERS_LIVE: std::time::Duration = std::time::Duration::from_secs(75);
 
 /// Starts a client that listens to an endless stream of events and writes down what it hears; in a
 /// second file, how it ended.
-fn listen(sandbox: &Sandbox<'_>, url: &str, file: &str) {
+pub(super) fn listen(sandbox: &Sandbox<'_>, url: &str, file: &str) {
     sandbox.root(&format!(
         "(curl -sS -N --max-time 120 {url} > /tmp/{file} 2>&1; echo $? > /tmp/{file}.ended) \
          > /dev/null 2>&1 &"
@@ -17,11 +17,11 @@ fn listen(sandbox: &Sandbox<'_>, url: &str, file: &str) {
     wait_until("the stream has begun", || length(sandbox, file) > 0);
 }
 
-fn length(sandbox: &Sandbox<'_>, file: &str) -> u64 {
+pub(super) fn length(sandbox: &Sandbox<'_>, file: &str) -> u64 {
     sandbox.root(&format!("wc -c < /tmp/{file} 2>/dev/null || echo 0")).trim().parse().unwrap_or(0)
 }
 
-fn ended(sandbox: &Sandbox<'_>, file: &str) -> bool {
+pub(super) fn ended(sandbox: &Sandbox<'_>, file: &str) -> bool {
     sandbox.root(&format!("ls /tmp/{file}.ended 2>/dev/null || true")).contains("ended")
 }
 

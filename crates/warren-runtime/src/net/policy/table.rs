@@ -22,6 +22,8 @@ const GATED: &str = "gated";
 const ANSWERED: [(Family, &str); 2] = [(Family::Four, "answered"), (Family::Six, "answered-6")];
 /// What was answered once, for connections that are there.
 const KNOWN: [(Family, &str); 2] = [(Family::Four, "known"), (Family::Six, "known-6")];
+/// The host's own addresses, where this namespace is not the host's.
+pub(in crate::net) const OUTSIDE: &str = "outside";
 /// The chain that sends connections to the gate.
 pub(in crate::net) const TO_GATE: &str = "to-gate";
 /// The chain that lets them in.
@@ -59,6 +61,7 @@ pub(in crate::net) fn create_sets(batch: &mut Batch<'_>) {
     for (family, set) in ANSWERED.into_iter().chain(KNOWN) {
         batch.create_keyed_set(set, Keys::Answer(family), Elements::Timed);
     }
+    batch.create_keyed_set(OUTSIDE, Keys::Address, Elements::Plain);
 }
 
 /// Whether connections to 80 and 443 go through the gate.

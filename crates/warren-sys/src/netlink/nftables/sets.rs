@@ -26,6 +26,8 @@ pub enum Keys {
     Interface,
     /// Two numbers of the host's byte order and an address: 12 or 24 bytes.
     Answer(Family),
+    /// An address of IPv4: 4 bytes.
+    Address,
 }
 
 /// Addresses of one family, from the first to the last.
@@ -41,6 +43,7 @@ impl Keys {
         match self {
             Self::Interface => INTERFACE_NAME,
             Self::Answer(family) => MARK << 12 | MARK << 6 | family.type_number(),
+            Self::Address => Family::Four.type_number(),
         }
     }
 
@@ -49,6 +52,7 @@ impl Keys {
             Self::Interface => 16,
             Self::Answer(Family::Four) => 12,
             Self::Answer(Family::Six) => 24,
+            Self::Address => 4,
         }
     }
 }
