@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst, set_ipv6_freebind};
+use rustix::{
+    net::sockopt::{ip_original_dst, ipv6_original_dst, set_ipv6_freebind},
+    process::{Resource, getrlimit},
+};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
@@ -27,7 +30,7 @@ use warren_core::{
     runtime::{Denial, Destination},
 };
 use warren_egress::{
-    Asked, Denied, Gate, GateConfig, HostName, Passport, Reach, TrustError, Verdict,
+    Asked, Denied, Gate, GateConfig, HostName, Passport, Reach, Reason, TrustError, Verdict,
 };
 
 use super::{
@@ -39,8 +42,10 @@ use super::{
 
 /// The ports that are tried, in order.
 const PORTS: std::ops::RangeInclusive<u16> = 943..=985;
-/// How many connections there may be, in all and of one sandbox; each costs up to 8 descriptors.
-const CONNECTIONS: (usize, usize) = (1024, 256);
+/// How many descriptors a connection costs at most.
+const DESCRIPTORS: u64 = 8;
+/// The fewest and the most connections there may be in all, whatever the server may open.
+const CONNECTIONS: (u64, u64) = (256, 16_384);
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -97,13 +102,21 @@ pub async fn start(policies: Arc<Policies>) -> Result<GateHandle, GateError> {
         tracing::warn!(%error, "names in connections by IPv6 are not looked at: there are none");
     }
     policies.set_gate(Some(GatePort { port, six: listener_6.is_ok() }))?;
-    let limits = Limits::new(CONNECTIONS.0, CONNECTIONS.1);
+    let most = connections();
+    let limits = Limits::new(most, most / 4);
     let mut tasks = JoinSet::new();
     for listener in std::iter::once(listener).chain(listener_6) {
         let (gate, limits) = (Arc::clone(&gate), Arc::clone(&limits));
         tasks.spawn(accept(listener, gate, Arc::clone(&policies), limits));
     }
     Ok(GateHandle { policies, tasks })
+}
+
+/// How many connections half of the descriptors are enough for that the server may have.
+fn connections() -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = (descriptors / 2 / DESCRIPTORS).clamp(CONNECTIONS.0, CONNECTIONS.1);
+    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 /// Listens at the gateway's address of IPv6, which the host may get only later.
@@ -148,7 +161,11 @@ async fn accept(
             IpAddr::V6(six) => six::four_of(six).map_or(peer.ip(), IpAddr::V4),
             four @ IpAddr::V4(_) => four,
         };
-        let Some(permit) = limits.admit(source) else { continue };
+        let Some(permit) = limits.admit(source) else {
+            let (name, rule, reason) = (None, None, Reason::Rule);
+            passport.denied(Denied { name, destination, rule, reason });
+            continue;
+        };
         let gate = Arc::clone(&gate);
         connections.spawn(async move {
             gate.serve(stream, destination, passport).await;

@@ -6,11 +6,32 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// How much there may be, and how much of it one source has.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    /// How much in all.
+    most: usize,
+    /// How much one source has at most.
+    most_of_one: usize,
+    /// How much it has as long as there is any.
+    few: usize,
+}
+
+impl Share {
+    /// Whether a source may have one more that has `its` of `all`. Whoever has more than few leaves
+    /// as much as it has, and a quarter of the whole: however many take what they can, there is
+    /// something for the next.
+    fn admits(self, all: usize, its: usize) -> bool {
+        let free = self.most.saturating_sub(all);
+        let shared = free.saturating_sub(self.most / 4);
+        free > 0 && its < self.most_of_one && (its < self.few || its < shared)
+    }
+}
+
 /// Counts what is under way.
 #[derive(Debug)]
 pub(in crate::net) struct Limits {
-    most: usize,
-    most_of_one: usize,
+    share: Share,
     counts: Mutex<Counts>,
 }
 
@@ -29,14 +50,16 @@ pub(in crate::net) struct Permit {
 
 impl Limits {
     pub(in crate::net) fn new(most: usize, most_of_one: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_of_one, counts: Mutex::default() })
+        let few = (most_of_one / 32).max(2);
+        let share = Share { most, most_of_one, few };
+        Arc::new(Self { share, counts: Mutex::default() })
     }
 
     /// Leave for `source` to do one more thing, unless there is too much already.
     pub(in crate::net) fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Permit> {
         let mut counts = self.counts();
         let of_one = counts.of_one.get(&source).copied().unwrap_or(0);
-        if counts.all >= self.most || of_one >= self.most_of_one {
+        if !self.share.admits(counts.all, of_one) {
             return None;
         }
         counts.all += 1;
@@ -79,6 +102,19 @@ mod tests {
         drop(first);
         assert!(limits.admit(other).is_some());
         assert!(limits.admit(greedy).is_some());
+    }
+
+    #[test]
+    fn however_many_take_what_they_can_the_next_has_some() {
+        let limits = Limits::new(1024, 128);
+        let mut all = Vec::new();
+        for number in 1..=60 {
+            let source = IpAddr::from([10, 0, 0, number]);
+            let own: Vec<_> = std::iter::from_fn(|| limits.admit(source)).collect();
+            assert!((4..=128).contains(&own.len()), "{number}: {}", own.len());
+            all.push(own);
+        }
+        assert_eq!(all[0].len(), 128);
     }
 
     #[test]
