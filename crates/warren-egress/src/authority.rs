@@ -141,6 +141,8 @@ impl Authority {
         let mut params =
             CertificateParams::new([name.as_str().to_owned()]).map_err(AuthorityError::Make)?;
         params.distinguished_name = DistinguishedName::new();
+        // Java takes no certificate of nobody whose other names are not critical.
+        params.distinguished_name.push(DnType::OrganizationName, "Warren");
         lives(&mut params, now, LEAF_DAYS);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -64,7 +64,7 @@ pub(crate) enum OutsideError {
 }
 
 /// Opens a connection to a destination: as the host, or through the proxy that the sandbox has,
-/// which is told the name where there is one.
+/// which is told the name where that was answered with this address.
 pub(crate) async fn connect(
     destination: SocketAddr,
     name: Option<&HostName>,
@@ -78,6 +78,8 @@ pub(crate) async fn connect(
             if passport.reach(address) == Reach::No {
                 return Err(OutsideError::Unreachable { address });
             }
+            // A proxy that looks a name up may get to another address than the rules allow.
+            let name = name.filter(|name| passport.answered(name, address));
             let connected = proxied(&proxy, destination, name, passport, patience);
             let late = |_elapsed| OutsideError::NoProxy {
                 host: proxy.host.clone(),

@@ -45,7 +45,8 @@ pub trait Passport: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Whether the sandbox was given this address when it asked for this name, and the answer
-    /// lives. Asked before a secret is sent without TLS; where nobody remembers, none is.
+    /// lives. Asked before a secret is sent without TLS, and before a proxy is
+    /// told a name; where nobody remembers, neither is done.
     fn answered(&self, _name: &HostName, _address: IpAddr) -> bool {
         false
     }
