@@ -493,7 +493,10 @@ impl Runtime for FakeRuntime {
         id: &SandboxId,
         credentials: &Granted,
     ) -> Result<Option<String>, RuntimeError> {
-        lock(&self.credentials).insert(*id, credentials.clone());
+        match *credentials == Granted::default() {
+            true => drop(lock(&self.credentials).remove(id)),
+            false => drop(lock(&self.credentials).insert(*id, credentials.clone())),
+        }
         let signs = !credentials.rules.is_empty();
         Ok(signs.then(|| format!("-----BEGIN CERTIFICATE-----\n{id}\n-----END CERTIFICATE-----\n")))
     }

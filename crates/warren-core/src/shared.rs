@@ -3,7 +3,7 @@
 //! takes longer than a look-up.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) secrets: Secrets,
     /// What requests of sandboxes are given, of those that are given anything.
     pub(crate) credentials: Mutex<HashMap<SandboxId, Arc<Credentials>>>,
+    /// Those whose credentials this server cannot open.
+    pub(crate) unopened: Mutex<HashSet<SandboxId>>,
     pub(crate) followers: Followers,
     pub(crate) domains: Domains,
     registry: Mutex<Registry>,
@@ -161,6 +163,7 @@ impl Shared {
             volumes,
             secrets,
             credentials: Mutex::default(),
+            unopened: Mutex::default(),
             followers: Followers::default(),
             domains: Domains::default(),
             registry,

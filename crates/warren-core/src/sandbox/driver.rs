@@ -112,6 +112,10 @@ impl Driver {
                 let changed = self.set_network(network).await;
                 answer(reply, changed);
             }
+            Command::Equip(variables, reply) => {
+                let equipped = self.equip(variables).await;
+                answer(reply, equipped);
+            }
             Command::Expose(change, reply) => {
                 let exposed = self.expose(*change).await;
                 answer(reply, exposed.map(|()| self.published()));

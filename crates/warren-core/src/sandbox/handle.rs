@@ -1,6 +1,7 @@
 //! The way to a sandbox for everybody but its driver.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Extend(Option<Duration>, Reply<Arc<Sandbox>>),
     /// Change what it may reach.
     SetNetwork(Network, Reply<Arc<Sandbox>>),
+    /// Add variables to those of its commands, where they do not set them.
+    Equip(BTreeMap<String, String>, Reply<()>),
     /// Let others reach its ports, or nobody.
     Expose(Box<ExposureChange>, Reply<Arc<Sandbox>>),
     /// Save its files as they are.

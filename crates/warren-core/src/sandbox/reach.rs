@@ -1,6 +1,6 @@
-//! What a sandbox may reach, changed while it runs.
+//! What a sandbox may reach and what it needs for that, changed while it runs.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Sandbox, driver::Driver};
 use crate::{error::SandboxError, events::EventKind, spec::Network, state::State};
@@ -27,6 +27,29 @@ impl Driver {
         let stored = self.shared.store.flush().await;
         stored.map_err(SandboxError::store("store the rules of the network"))?;
         Ok(self.published())
+    }
+
+    /// Adds variables to those of its commands, where they are not set: to those that begin from
+    /// now on.
+    pub(super) async fn equip(
+        &mut self,
+        variables: BTreeMap<String, String>,
+    ) -> Result<(), SandboxError> {
+        let Sandbox { id, state, .. } = self.sandbox;
+        if state != State::Running {
+            return Err(SandboxError::NotRunning { id, state });
+        }
+        let before = self.sandbox.setup.env.len();
+        for (name, value) in variables {
+            self.sandbox.setup.env.entry(name).or_insert(value);
+        }
+        if self.sandbox.setup.env.len() == before {
+            return Ok(());
+        }
+        self.publish();
+        self.save([]);
+        let told = self.guest.initialise(&self.sandbox.setup).await;
+        told.map_err(|error| error.for_caller(id))
     }
 
     /// Tells the runtime again what an adopted guest may reach: the server before this may have

@@ -1,7 +1,11 @@
 //! What requests of a sandbox are given on their way out: set, shown, given again after a restart.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use base64::Engine as _;
 use futures::TryStreamExt as _;
 
 use super::{At, Sandboxes, Upload};
@@ -10,11 +14,14 @@ use crate::{
     credentials::{self, Credentials, Granted},
     error::SandboxError,
     id::SandboxId,
+    sandbox::handle::Command,
     secrets::{SealKey, SecretValue, StoredSecret},
     shared::Shared,
     spec::Profile,
     store::{Object, ObjectChange, ObjectKind, credentials_object, object_credentials},
 };
+
+mod java;
 
 /// The most that is read of a sandbox's own list of authorities.
 const MOST_AUTHORITIES: usize = 4 << 20;
@@ -111,6 +118,9 @@ impl Sandboxes {
             shared.remember_credentials(id, wanted);
             if let Some(authority) = shared.tell_runtime(id, &owner).await? {
                 this.trust(&caller, id, &authority).await?;
+                let handle = this.find(&caller, id.as_str())?;
+                let variables = Place::of(handle.sandbox().spec.profile).variables().collect();
+                handle.ask(|reply| Command::Equip(variables, reply)).await?;
             }
             Ok(())
         })
@@ -141,10 +151,23 @@ impl Sandboxes {
         if self.shared.credentials_of(id).is_none() {
             return Ok(());
         }
-        match self.shared.tell_runtime(id, caller.owner()).await? {
-            Some(authority) => self.trust(caller, id, &authority).await,
-            None => Ok(()),
+        let authority = match self.shared.tell_runtime(id, caller.owner()).await {
+            Ok(authority) => authority,
+            Err(error) => {
+                // It would reach by itself what it may reach through a proxy alone.
+                if let Ok(handle) = self.find(caller, id.as_str()) {
+                    handle.ask(Command::Stop).await.ok();
+                }
+                return Err(error);
+            }
+        };
+        if let Some(authority) = authority
+            && let Err(error) = self.trust(caller, id, &authority).await
+        {
+            let cause = &error as &dyn std::error::Error;
+            tracing::warn!(sandbox.id = %id, error = cause, "a sandbox does not trust its authority");
         }
+        Ok(())
     }
 
     /// Has the programs of a sandbox trust an authority: those that read the system's list, and
@@ -162,15 +185,37 @@ impl Sandboxes {
             let Ok(list) = self.read_list(caller, id, path).await else { continue };
             let list = with(&list, authority);
             // Under the strict profile nobody inside may write there; the variables serve.
-            if self.put(caller, id, place.user, path, list.clone()).await.is_ok() {
+            if self.put(caller, id, place.user, path, list.clone().into()).await.is_ok() {
                 written.insert(path);
             }
             first.get_or_insert(list);
         }
         tracing::debug!(sandbox.id = %id, lists = ?written, "authorities are trusted");
         let list = first.unwrap_or_else(|| authority.to_owned());
-        self.put(caller, id, place.user, &place.list(), list).await?;
-        self.put(caller, id, place.user, &place.alone(), authority.to_owned()).await
+        self.put(caller, id, place.user, &place.list(), list.into()).await?;
+        self.put(caller, id, place.user, &place.alone(), authority.to_owned().into()).await?;
+        self.trust_in_java(caller, id, place.user, authority).await;
+        Ok(())
+    }
+
+    /// The same for programs in Java, where the system has its list. One that it has not
+    /// understood, or may not write, stays as it is.
+    async fn trust_in_java(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        user: Option<&str>,
+        authority: &str,
+    ) {
+        let Some(authority) = decoded(authority) else { return };
+        for path in java::LISTS {
+            let Ok(list) = self.read_bytes(caller, id, path).await else { continue };
+            let now = self.shared.clock.now().as_millis();
+            if let Some(list) = java::with(&list, &authority, now) {
+                let put = self.put(caller, id, user, path, list.into()).await;
+                tracing::debug!(sandbox.id = %id, path, done = put.is_ok(), "authority for Java");
+            }
+        }
     }
 
     async fn read_list(
@@ -179,6 +224,16 @@ impl Sandboxes {
         id: SandboxId,
         path: &str,
     ) -> Result<String, SandboxError> {
+        let list = self.read_bytes(caller, id, path).await?;
+        String::from_utf8(list).map_err(|_binary| SandboxError::Broken("a list is no text"))
+    }
+
+    async fn read_bytes(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        path: &str,
+    ) -> Result<Vec<u8>, SandboxError> {
         let at = At { sandbox: id.as_str(), user: None, path };
         let mut contents = self.read_file(caller, at, None).await?;
         let mut list = Vec::new();
@@ -189,7 +244,7 @@ impl Sandboxes {
                 return Err(SandboxError::Broken("a list of authorities has no end"));
             }
         }
-        String::from_utf8(list).map_err(|_binary| SandboxError::Broken("a list is no text"))
+        Ok(list)
     }
 
     async fn put(
@@ -198,11 +253,10 @@ impl Sandboxes {
         id: SandboxId,
         user: Option<&str>,
         path: &str,
-        text: String,
+        list: bytes::Bytes,
     ) -> Result<(), SandboxError> {
-        let length = Some(text.len() as u64);
-        let contents = futures::stream::iter([Ok(bytes::Bytes::from(text))]);
-        let contents = Box::pin(contents);
+        let length = Some(list.len() as u64);
+        let contents = Box::pin(futures::stream::iter([Ok(list)]));
         let at = At { sandbox: id.as_str(), user, path };
         let upload = Upload { contents, length, mode: Some(0o644) };
         self.write_file(caller, at, upload).await.map(drop)
@@ -242,23 +296,40 @@ impl Place {
     }
 }
 
-/// A list of authorities with one more, at its end.
+/// What is before and after an authority of ours in a list, so that it is found when another takes
+/// its place: one of an earlier life of the sandbox, or of what it was forked from.
+const BEGIN: &str = "# Warren: hosts with credentials\n";
+const END: &str = "# Warren: end\n";
+
+/// A list of authorities with one more, at its end, in the place of earlier ones of ours.
 fn with(list: &str, authority: &str) -> String {
-    if list.contains(authority.trim()) {
-        return list.to_owned();
+    let mut kept = String::with_capacity(list.len() + authority.len());
+    let mut rest = list;
+    while let Some((before, block)) = rest.split_once(BEGIN) {
+        let Some((_earlier, after)) = block.split_once(END) else { break };
+        kept.push_str(before);
+        rest = after;
     }
-    let newline = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
-    format!("{list}{newline}{authority}")
+    kept.push_str(rest);
+    let newline = if kept.is_empty() || kept.ends_with('\n') { "" } else { "\n" };
+    format!("{kept}{newline}{BEGIN}{}\n{END}", authority.trim_end())
+}
+
+/// The certificate of a text in PEM.
+fn decoded(pem: &str) -> Option<Vec<u8>> {
+    let lines = pem.lines().skip_while(|line| !line.starts_with("-----BEGIN CERTIFICATE"));
+    let text: String = lines.skip(1).take_while(|line| !line.starts_with("-----")).collect();
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
 impl Shared {
     /// What a sandbox's requests are given.
     pub(crate) fn credentials_of(&self, id: SandboxId) -> Option<Arc<Credentials>> {
-        self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).cloned()
+        lock(&self.credentials).get(&id).cloned()
     }
 
     fn remember_credentials(&self, id: SandboxId, credentials: Credentials) {
-        let mut all = self.credentials.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut all = lock(&self.credentials);
         match credentials.is_empty() {
             true => drop(all.remove(&id)),
             false => drop(all.insert(id, Arc::new(credentials))),
@@ -349,21 +420,51 @@ pub(crate) fn restore(
         let key: Option<&SealKey> = shared.config.seal_key.as_ref();
         match key.and_then(|key| object_credentials(object, key)) {
             Some((id, credentials)) => shared.remember_credentials(id, credentials),
-            None => tracing::error!(
-                sandbox.id = %sandbox,
-                "credentials were sealed with another key than this server has: set them again"
-            ),
+            None => {
+                tracing::error!(
+                    sandbox.id = %sandbox,
+                    "credentials were sealed with another key than this server has: set them again"
+                );
+                lock(&shared.unopened).insert(sandbox);
+            }
         }
     }
     change
 }
 
-/// Tells the runtime what the sandboxes that live are given: another server told it last.
+/// Tells the runtime what the sandboxes that live are given: another server told it last. Those that
+/// are given nothing are told as well, for that server may have ended before it took something
+/// back. What cannot be opened is not told: a runtime lets nothing around it meanwhile.
 pub(crate) async fn tell_all(shared: &Shared) {
+    if !shared.runtime.capabilities().credentials {
+        return;
+    }
     for handle in shared.all() {
         let sandbox = handle.sandbox();
-        if sandbox.state.is_living() && shared.credentials_of(sandbox.id).is_some() {
+        let unopened = lock(&shared.unopened).contains(&sandbox.id);
+        if sandbox.state.is_living() && !unopened {
             shared.tell_again(sandbox.id, &sandbox.owner).await;
         }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_takes_the_place_of_earlier_ones() {
+        let first = with("system", "first\n");
+        assert!(first.starts_with("system\n") && first.contains("\nfirst\n"), "{first}");
+        let second = with(&format!("{first}others\n"), "second\n");
+        assert!(second.contains("system\nothers\n") && second.contains("second"), "{second}");
+        assert!(!second.contains("first"), "{second}");
+        assert_eq!(with(&second, "second\n"), second);
+        let cut = format!("a\n{BEGIN}b\n");
+        assert!(with(&cut, "c\n").starts_with(&cut), "half of one is somebody else's");
     }
 }
