@@ -58,13 +58,14 @@ use warren_sys::{
     netns,
 };
 
+use credentials::Given;
 pub use dial::Dialling;
 use flows::Flows;
 use guard::Guard;
 use outside::Outside;
 use pair::Pair;
 pub use pair::interface_name;
-use policy::{Policies, Policy, Setting};
+use policy::{Before, Policies, Policy, Setting};
 use removal::Removal;
 use rules::{Groups, Rules};
 pub use subnet::{GATEWAYS, Subnet, SubnetError};
@@ -92,8 +93,8 @@ pub struct NetConfig {
     pub without_six: bool,
     /// The host, where the server is in a namespace of its own: its addresses are closed as well.
     pub outside: Option<Arc<Outside>>,
-    /// The rules of sandboxes that an earlier server left, by slot: they hold without a gap.
-    pub policies: Vec<(u32, Policy)>,
+    /// What sandboxes that an earlier server left are held to: it holds without a gap.
+    pub before: Vec<Before>,
 }
 
 /// Why the network could not be set up or changed.
@@ -203,7 +204,7 @@ impl Net {
             gateway,
             allow: allow.clone(),
             host,
-            before: std::mem::take(&mut config.policies),
+            before: std::mem::take(&mut config.before),
         };
         let policies = Policies::new(setting, &workers)?;
         let listening = policy::bind(&policies, &workers);
@@ -355,6 +356,22 @@ impl Net {
             shape::set(&self.workers, &mut self.socket(), slot, after, netns)?;
         }
         Ok(())
+    }
+
+    /// Changes what requests of the sandbox in a slot are given.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`]; it is as it was then.
+    pub fn give(&self, slot: u32, given: Given) -> Result<(), NetError> {
+        match self.policies.give(slot, given.clone()) {
+            // Somebody removed the table, and it is not back yet.
+            Err(NetError::Netlink { source, .. }) if refused_with(&source, Errno::NOENT) => {
+                self.ensure_rules()?;
+                self.policies.give(slot, given)
+            }
+            other => other,
+        }
     }
 
     /// What went over the interface of a slot; none where it has none.

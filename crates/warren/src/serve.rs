@@ -107,6 +107,7 @@ async fn run(
     manager: &Manager,
 ) -> Result<(), CliError> {
     let listener = door.listener().map_err(CliError::local("take the listener"))?;
+    let roots = wiring::roots(config)?;
     let wired = wiring::runtime(config, dirs, storage, environment);
     let (writers, database) = (TaskTracker::new(), dirs.data.join("warren.db"));
     // Somebody waits for both: the machine is prepared while the database opens.
@@ -119,7 +120,6 @@ async fn run(
         .map_err(CliError::local("prepare this machine for sandboxes"))?;
     let store = store.map_err(CliError::local("open the database"))?;
     let resolver = start_resolver(&runtime, config).await;
-    let gate = start_gate(&runtime).await;
     let capabilities = runtime.capabilities();
     for warning in &capabilities.warnings {
         tracing::warn!("{warning}");
@@ -130,6 +130,8 @@ async fn run(
         .await
         .map_err(CliError::local("take over the sandboxes that live"))?;
     sandboxes.look_up_with(Arc::new(certificates::Names::new(config)));
+    // Sandboxes that live have been given what theirs are given: nothing comes before that.
+    let gate = start_gate(&runtime, roots).await;
     let face = wiring::face(config, EdgeKey::new(kept_key(dirs, key_file::EDGE)?));
     let (tcp, door_for_browsers) = tcp.with_door();
     let app = App::with_door(sandboxes, version(), face, door_for_browsers);
@@ -199,17 +201,17 @@ async fn start_resolver(runtime: &NamespaceRuntime, config: &Config) -> Option<R
     }
 }
 
-/// The gate of sandboxes whose rules name domains. Without it they reach nothing on ports 80 and
-/// 443, which is said.
-async fn start_gate(runtime: &NamespaceRuntime) -> Option<GateHandle> {
+/// The gate of sandboxes whose rules name domains or whose requests are given credentials. Without
+/// it they reach nothing on ports 80 and 443, which is said.
+async fn start_gate(runtime: &NamespaceRuntime, roots: Vec<u8>) -> Option<GateHandle> {
     let net = runtime.network()?;
-    match gate::start(Arc::clone(net.policies())).await {
+    match gate::start(Arc::clone(net.policies()), roots).await {
         Ok(handle) => Some(handle),
         Err(error) => {
             let cause = &error as &dyn std::error::Error;
             tracing::error!(
                 error = cause,
-                "no web for sandboxes whose rules name domains: {error}"
+                "no web for sandboxes whose rules name domains, or with credentials: {error}"
             );
             None
         }

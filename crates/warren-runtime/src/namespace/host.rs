@@ -34,7 +34,7 @@ use super::{
 use crate::{
     image::{Image, Images, Layer},
     journal::{Journal, Process},
-    net::{Dialling, Net, policy::Policy},
+    net::{Dialling, Net, policy::Before},
     snapshots::Snapshots,
     storage::Pool,
     volumes::Volumes,
@@ -473,14 +473,14 @@ fn open_network(
     network: Network,
     instance: &str,
     index: u32,
-    before: Vec<(u32, Policy)>,
+    before: Vec<Before>,
 ) -> (Option<Net>, Option<String>) {
     match network {
         Network::Off(reason) => (None, Some(reason)),
         Network::On(mut config) => {
             config.instance = instance.to_owned();
             config.index = u8::try_from(index).unwrap_or(u8::MAX);
-            config.policies = before;
+            config.before = before;
             match Net::open(config) {
                 Ok(net) => (Some(net), None),
                 Err(error) => (None, Some(crate::error::chain(&error))),

@@ -64,6 +64,7 @@ use tokio::{
 };
 use warren_core::{
     compare::{Change, Comparison, Files},
+    credentials::Granted,
     egress::{Explanation, Question},
     id::{SandboxId, SnapshotId},
     images::ImageStore,
@@ -266,7 +267,7 @@ impl Runtime for NamespaceRuntime {
             dial: self.host.net.is_some(),
             network: self.host.net.is_some(),
             network_rules: self.host.net.is_some(),
-            credentials: false,
+            credentials: self.host.net.is_some(),
             memory_limit: limited,
             cpu_limit: limited,
             pids_limit: limited,
@@ -553,6 +554,16 @@ impl Runtime for NamespaceRuntime {
         let guest = self.host.guest(id)?;
         let net = self.host.net.as_ref();
         Ok(net.map(|net| net.policies().reached(guest.slot)).unwrap_or_default())
+    }
+
+    async fn set_credentials(
+        &self,
+        id: &SandboxId,
+        credentials: &Granted,
+    ) -> Result<Option<String>, RuntimeError> {
+        let (host, guest) = (Arc::clone(&self.host), self.host.guest(id)?);
+        let (id, granted) = (*id, credentials.clone());
+        blocking(move || host.give(&id, &guest, &granted)).await
     }
 
     async fn update_limits(&self, id: &SandboxId, limits: &Limits) -> Result<(), RuntimeError> {

@@ -1,4 +1,5 @@
-//! What guests may reach: given to new ones, changed, explained, counted.
+//! What guests may reach and what their requests are given: for new ones, changed, explained,
+//! counted.
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -7,6 +8,7 @@ use std::{
 };
 
 use warren_core::{
+    credentials::Granted,
     egress::{Explanation, Question, Reason},
     id::SandboxId,
     runtime::{RuntimeError, RuntimeEvent, Traffic},
@@ -16,11 +18,14 @@ use warren_core::{
 use super::host::{Guest, Host};
 use crate::{
     journal::{Journal, Record},
-    net::policy::Policy,
+    net::{
+        credentials::{Given, Needs},
+        policy::{Before, Policy},
+    },
 };
 
-/// The rules of guests that an earlier server left, by slot.
-pub(super) fn before(journal: &Journal) -> Vec<(u32, Policy)> {
+/// What guests that an earlier server left are held to.
+pub(super) fn before(journal: &Journal) -> Vec<Before> {
     let sandboxes = match journal.sandboxes() {
         Ok(sandboxes) => sandboxes,
         Err(error) => {
@@ -30,7 +35,9 @@ pub(super) fn before(journal: &Journal) -> Vec<(u32, Policy)> {
     };
     let rules = |(_, entry, record): (SandboxId, PathBuf, Option<Record>)| {
         let record = record.filter(|it| it.this_boot)?;
-        Some((record.slot, Policy::load(&entry)?))
+        let before =
+            Before { slot: record.slot, policy: Policy::load(&entry), needs: Needs::load(&entry) };
+        Some(before).filter(|it| it.policy.is_some() || it.needs.any())
     };
     sandboxes.into_iter().filter_map(rules).collect()
 }
@@ -108,6 +115,33 @@ impl Host {
             };
         }
         self.set_rules(guest.slot, netns.as_fd(), &guest.entry, network)
+    }
+
+    /// Changes what requests of a running guest are given. What has to go through the gate for it
+    /// is written down before it does: should the server end in between, nothing goes around it.
+    pub(super) fn give(
+        &self,
+        id: &SandboxId,
+        guest: &Guest,
+        granted: &Granted,
+    ) -> Result<Option<String>, RuntimeError> {
+        let failed = "set credentials on requests";
+        let Some(net) = &self.net else {
+            return Err(RuntimeError::Unsupported { operation: failed });
+        };
+        if guest.network.is_none() {
+            return Err(RuntimeError::NotFound { id: *id });
+        }
+        let given = Given::new(granted, id, &guest.entry).map_err(RuntimeError::host(failed))?;
+        let certificate = given.certificate();
+        let (before, after) = (net.policies().given(guest.slot).needs(), given.needs());
+        let both = Needs { web: before.web || after.web, all: before.all || after.all };
+        both.store(&guest.entry).map_err(RuntimeError::host(failed))?;
+        let set = net.give(guest.slot, given);
+        let now = net.policies().given(guest.slot).needs();
+        now.store(&guest.entry).map_err(RuntimeError::host(failed))?;
+        set.map_err(RuntimeError::host(failed))?;
+        Ok(certificate)
     }
 
     fn has_interface(&self, guest: &Guest) -> Result<bool, RuntimeError> {

@@ -4,6 +4,10 @@
 //! the journal, for root alone: what the sandbox has been told to trust must be the same after the
 //! server was started again. It goes with the entry, so a sandbox that is stopped and started has
 //! a new one. Values of secrets are never there.
+//!
+//! The entry also says which connections have to go through the gate. The next server has them go
+//! there from its beginning, and refuses them until it is told what they are given: no connection
+//! goes around a proxy meanwhile.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -29,6 +33,8 @@ use zeroize::Zeroizing;
 
 /// The file in an entry of the journal.
 const FILE: &str = "authority.pem";
+/// The one that says what has to go through the gate.
+const NEEDS: &str = "gated";
 
 /// Why a sandbox cannot be given credentials.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +47,56 @@ pub enum CredentialsError {
     Authority(#[source] AuthorityError),
 }
 
+/// Which connections of a sandbox have to go through the gate for what its requests are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// TCP to 80 and 443: some hosts have rules.
+    pub web: bool,
+    /// All TCP, and nothing else may leave: there is a proxy.
+    pub all: bool,
+}
+
+impl Needs {
+    /// Whether there are any.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.web || self.all
+    }
+
+    /// Writes them into an entry of the journal, or removes what is there.
+    ///
+    /// # Errors
+    ///
+    /// The failure of a file operation.
+    pub fn store(self, entry: &Path) -> io::Result<()> {
+        let place = entry.join(NEEDS);
+        if self.any() {
+            let new = entry.join(format!("{NEEDS}.new"));
+            fs::write(&new, if self.all { "all\n" } else { "web\n" })?;
+            return fs::rename(new, place);
+        }
+        match fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an entry of the journal has; where that cannot be read, everything.
+    #[must_use]
+    pub fn load(entry: &Path) -> Self {
+        let all = Self { web: true, all: true };
+        match fs::read_to_string(entry.join(NEEDS)) {
+            Ok(text) if text == "web\n" => Self { web: true, all: false },
+            Ok(_) => all,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                tracing::error!(%error, "what a sandbox is given cannot be read: it has no web");
+                all
+            }
+        }
+    }
+}
+
 /// What the gate is told about one sandbox.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
@@ -48,9 +104,30 @@ pub struct Given {
     pub credentials: Option<Arc<Credentials>>,
     /// The proxy that all connections go through.
     pub proxy: Option<Arc<Proxy>>,
+    /// What an earlier server knew it by, and this one does not yet.
+    awaited: Option<Needs>,
 }
 
 impl Given {
+    /// What is not known yet, and is known to have these needs.
+    #[must_use]
+    pub fn awaited(needs: Needs) -> Self {
+        Self { awaited: Some(needs).filter(|it| it.any()), ..Self::default() }
+    }
+
+    /// Whether nobody has said yet what it is.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// What has to go through the gate.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let now = Needs { web: self.credentials.is_some(), all: self.proxy.is_some() };
+        self.awaited.unwrap_or(now)
+    }
+
     /// Puts together what the gate is told. The authority is that of the entry, which is made where
     /// rules need one.
     ///
@@ -74,7 +151,7 @@ impl Given {
             let user = proxy.user.as_ref().map(|(user, password)| (user.clone(), secret(password)));
             Arc::new(Proxy { kind, host: proxy.host.clone(), port: proxy.port, user })
         });
-        Ok(Self { credentials, proxy })
+        Ok(Self { credentials, proxy, awaited: None })
     }
 
     /// The certificate, as PEM, that the sandbox is to trust.
@@ -182,6 +259,23 @@ mod tests {
         assert!(!format!("{given:?}").contains("hunter2"), "{given:?}");
         let none = Given::new(&Granted::default(), &SandboxId::mint(), entry.path()).unwrap();
         assert!(none.credentials.is_none() && none.certificate().is_none());
+    }
+
+    #[test]
+    fn the_next_server_knows_what_went_through_the_gate() {
+        let entry = tempfile::tempdir().unwrap();
+        assert_eq!(Needs::load(entry.path()), Needs::default());
+        for needs in [Needs { web: true, all: false }, Needs { web: true, all: true }] {
+            needs.store(entry.path()).unwrap();
+            assert_eq!(Needs::load(entry.path()), needs);
+        }
+        fs::write(entry.path().join(NEEDS), "w").unwrap();
+        assert!(Needs::load(entry.path()).all, "what cannot be read is closed");
+        let awaited = Given::awaited(Needs::load(entry.path()));
+        assert!(awaited.is_awaited() && awaited.needs().all);
+        Needs::default().store(entry.path()).unwrap();
+        Needs::default().store(entry.path()).unwrap();
+        assert!(!Given::awaited(Needs::load(entry.path())).is_awaited());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The way of connections whose names decide: accepted here in place of the other side, and given
 //! to [`warren_egress`], which looks at the name.
 //!
-//! The packet filter sends TCP to 80 and 443 here, of sandboxes whose rules name domains. The
+//! The packet filter sends TCP to 80 and 443 here, of sandboxes whose rules name domains or whose
+//! requests are given something, and all TCP of those that have a proxy. The
 //! kernel says where each wanted to go, and its source address which sandbox it is. A port below
 //! 1024 is taken, so that no ordinary user of the host gets a sandbox's connections when no server
 //! runs.
@@ -30,12 +31,13 @@ use warren_core::{
     runtime::{Denial, Destination},
 };
 use warren_egress::{
-    Asked, Denied, Gate, GateConfig, HostName, Passport, Reach, Reason, TrustError, Verdict,
+    Asked, Credentials, Denied, Gate, GateConfig, HostName, Passport, Proxy, Reach, Reason,
+    TrustError, Verdict,
 };
 
 use super::{
     NetError,
-    policy::{GatePort, Place, Policies},
+    policy::{GatePort, LOOKED_AT, Place, Policies},
     resolver::Limits,
     six,
 };
@@ -88,13 +90,16 @@ impl GateHandle {
     }
 }
 
-/// Starts the gate on the calling runtime, in the namespace of its threads.
+/// Starts the gate on the calling runtime, in the namespace of its threads. `roots` are
+/// authorities, as PEM, that are trusted besides those of the host where TLS is spoken in the place
+/// of a sandbox.
 ///
 /// # Errors
 ///
 /// [`GateError`].
-pub async fn start(policies: Arc<Policies>) -> Result<GateHandle, GateError> {
-    let gate = Arc::new(Gate::new(GateConfig::default())?);
+pub async fn start(policies: Arc<Policies>, roots: Vec<u8>) -> Result<GateHandle, GateError> {
+    let config = GateConfig { additional_roots: roots, ..GateConfig::default() };
+    let gate = Arc::new(Gate::new(config)?);
     let listener = bind(policies.gateway).await?;
     let port = listener.local_addr().map_or(0, |address| address.port());
     let listener_6 = bind_6(six::address_of(policies.gateway), port);
@@ -194,8 +199,13 @@ fn who(
     if destination.ip() == own {
         return None;
     }
+    // Nobody has said yet what an earlier server was told.
+    if place.given().is_awaited() {
+        return None;
+    }
     let counted = AtomicBool::new(false);
     let passport = SandboxPassport { policies: Arc::clone(policies), place, counted };
+    passport.learn(destination);
     Some((destination, Arc::new(passport)))
 }
 
@@ -209,6 +219,34 @@ struct SandboxPassport {
 }
 
 impl SandboxPassport {
+    /// Notes a connection that no chain of the packet filter sees, where what is reached is learnt.
+    fn learn(&self, destination: SocketAddr) {
+        if self.place.policy().is_none_or(|it| it.egress.mode == Mode::Enforce) {
+            return;
+        }
+        let to = Destination {
+            name: None,
+            address: Some(destination.ip()),
+            protocol: Protocol::Tcp,
+            port: Some(destination.port()),
+        };
+        if let Some(denial) = self.place.seen(to, false) {
+            self.policies.denied(&self.place, denial);
+        }
+    }
+
+    /// What a connection may be known by: the name that it gives. On ports where none is looked
+    /// at, those that the address was answered for, as the packet filter does it.
+    fn names(&self, asked: &Asked<'_>) -> Vec<String> {
+        if let Some(name) = asked.name {
+            return vec![name.as_str().to_owned()];
+        }
+        match LOOKED_AT.contains(&asked.destination.port()) {
+            true => Vec::new(),
+            false => self.place.answers().names_of(asked.destination.ip()),
+        }
+    }
+
     fn was_answered(&self, name: &str, address: IpAddr, ever: bool) -> bool {
         self.place.answers().has(name, address, ever, Instant::now())
     }
@@ -220,23 +258,31 @@ impl SandboxPassport {
         if policy.egress.mode != Mode::Enforce {
             return open;
         }
-        let name = asked.name.map(HostName::as_str);
         let address = asked.destination.ip();
-        let proven = name.is_some_and(|name| self.was_answered(name, address, asked.established));
-        let verdict = policy.egress.enforced(&Attempt {
-            name,
-            proven,
-            address: Some(address),
-            protocol: Protocol::Tcp,
-            port: Some(asked.destination.port()),
-        });
+        let decide = |name: Option<&str>| {
+            let proven =
+                name.is_some_and(|name| self.was_answered(name, address, asked.established));
+            policy.egress.enforced(&Attempt {
+                name,
+                proven,
+                address: Some(address),
+                protocol: Protocol::Tcp,
+                port: Some(asked.destination.port()),
+            })
+        };
+        let names = self.names(asked);
+        let allowed = names.iter().map(|name| decide(Some(name))).find(|it| it.allowed);
+        // A name that is given and not allowed is not one that was not given.
+        let verdict = allowed.unwrap_or_else(|| decide(asked.name.map(HostName::as_str)));
         Verdict { allowed: verdict.allowed, rule: verdict.rule }
     }
 }
 
 impl Passport for SandboxPassport {
-    fn needs_name(&self, _destination: SocketAddr) -> bool {
-        self.place.names_decide()
+    fn needs_name(&self, destination: SocketAddr) -> bool {
+        // A proxy is told the name as well, where it is known.
+        let matters = || self.place.names_decide() || self.place.given().proxy.is_some();
+        LOOKED_AT.contains(&destination.port()) && matters()
     }
 
     fn decide(&self, asked: &Asked<'_>) -> Verdict {
@@ -245,6 +291,14 @@ impl Passport for SandboxPassport {
             self.place.pass();
         }
         verdict
+    }
+
+    fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.place.given().credentials
+    }
+
+    fn proxy(&self) -> Option<Arc<Proxy>> {
+        self.place.given().proxy
     }
 
     fn reach(&self, address: IpAddr) -> Reach {

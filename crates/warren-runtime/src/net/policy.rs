@@ -50,10 +50,13 @@ use warren_sys::netlink::{
 use answers::ADDRESSES;
 pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
-pub(super) use table::{INTO_GATE, OUTSIDE, POLICIES, TO_GATE, create_sets};
+pub(super) use table::{INTO_GATE, LOOKED_AT, OUTSIDE, POLICIES, TO_GATE, create_sets};
 
+use self::place::Force;
 use super::{
-    NetError, Subnet, refused_with,
+    NetError, Subnet,
+    credentials::{Given, Needs},
+    refused_with,
     rules::{NEAR_6, table_name},
     six::{self, Outside, Seen},
     unless,
@@ -211,7 +214,18 @@ pub(super) struct Setting<'a> {
     /// The addresses of the host, where this namespace is not the host's.
     pub(super) host: Option<BTreeSet<Ipv4Addr>>,
     /// What sandboxes of an earlier server have.
-    pub(super) before: Vec<(u32, Policy)>,
+    pub(super) before: Vec<Before>,
+}
+
+/// What the sandbox in a slot was held to by an earlier server.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// The slot.
+    pub slot: u32,
+    /// Its rules; none for one that is open.
+    pub policy: Option<Policy>,
+    /// What has to go through the gate. It is refused until somebody says what it is given.
+    pub needs: Needs,
 }
 
 impl Policies {
@@ -220,9 +234,9 @@ impl Policies {
         let operation = "open a socket for the rules of sandboxes";
         let socket = workers.run(operation, |_home| Socket::netfilter())?;
         let Setting { instance, index, subnet, gateway, allow, host, before } = setting;
-        let place = |(slot, policy)| {
+        let place = |Before { slot, policy, needs }| {
             let place = Place::new(slot);
-            place.set(Some(policy));
+            place.set(Force { policy, given: Given::awaited(needs) });
             (slot, Arc::new(place))
         };
         Ok(Arc::new(Self {
@@ -324,9 +338,12 @@ impl Policies {
             table::add_gate(batch, self.gateway, gate);
         }
         for place in self.all() {
-            if let Some(policy) = place.policy() {
-                table::add(batch, &place, &policy, self.group());
+            let force = place.force();
+            if let Some(policy) = force.packets() {
+                table::add(batch, &place, &policy, force.given.needs(), self.group());
+                table::add_answers(batch, &place, &policy);
             }
+            table::send(batch, place.slot(), Needs::default(), force.gated());
         }
     }
 
@@ -337,36 +354,64 @@ impl Policies {
     ///
     /// [`NetError`].
     pub fn set(&self, slot: u32, policy: Option<Policy>) -> Result<(), NetError> {
+        self.change(slot, |force| force.policy = policy)
+    }
+
+    /// Changes what requests of a sandbox are given, as [`Policies::set`] does its rules.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn give(&self, slot: u32, given: Given) -> Result<(), NetError> {
+        self.change(slot, |force| force.given = given)
+    }
+
+    /// What requests of a sandbox are given.
+    #[must_use]
+    pub fn given(&self, slot: u32) -> Given {
+        self.read().get(&slot).map(|place| place.given()).unwrap_or_default()
+    }
+
+    fn change(&self, slot: u32, change: impl FnOnce(&mut Force)) -> Result<(), NetError> {
         let operation = "change the rules of a sandbox";
         let place = self.place(slot);
         let mut socket = self.hold();
-        let before = place.policy();
+        let before = place.force();
+        let mut after = before.clone();
+        change(&mut after);
         let mut batch = Batch::new(&self.table);
-        match (&before, &policy) {
-            (None, None) => return Ok(()),
-            (Some(before), None) => table::remove(&mut batch, &place, before),
-            (before, Some(policy)) => {
-                if before.as_ref().is_some_and(|it| table::is_gated(&it.egress))
-                    && !table::is_gated(&policy.egress)
-                {
-                    table::remove_from_gate(&mut batch, slot);
+        let (was, is) = (before.packets(), after.packets());
+        let needs = [before.given.needs(), after.given.needs()];
+        // Under the same mark answers are there.
+        let mark = |policy: &Option<Policy>| policy.as_ref().map(|it| it.mark);
+        let fresh = mark(&was) != mark(&is);
+        let mut opened = Vec::new();
+        // What is given alone may change, and not what has to go through the gate for it.
+        if was != is || needs[0] != needs[1] {
+            match &is {
+                Some(policy) => table::add(&mut batch, &place, policy, needs[1], self.group()),
+                None => table::remove(&mut batch, &place),
+            }
+            if fresh && let Some(policy) = &is {
+                table::add_answers(&mut batch, &place, policy);
+            }
+            table::send(&mut batch, slot, before.gated(), after.gated());
+            if let Err(error) = batch.apply(&mut socket, operation) {
+                if matches!(error, NetlinkError::Socket { .. }) {
+                    self.undo(&mut socket, &place, &before, &after);
                 }
-                table::add(&mut batch, &place, policy, self.group());
+                return Err(NetError::netlink(operation)(error));
+            }
+            if fresh && let Some(policy) = &was {
+                opened = table::opened(&place, policy);
             }
         }
-        if let Err(error) = batch.apply(&mut socket, operation) {
-            if matches!(error, NetlinkError::Socket { .. }) {
-                self.undo(&mut socket, &place, before.as_ref(), policy.as_ref());
-            }
-            return Err(NetError::netlink(operation)(error));
-        }
-        let opened = before.as_ref().map(|before| table::opened(&place, before));
-        place.set(policy.clone());
-        if let Some(policy) = &policy {
+        place.set(after);
+        if fresh && let Some(policy) = &is {
             self.open_rest(&mut socket, &place, policy);
         }
         // Nothing matches them any more: they only take room.
-        self.close(&mut socket, &opened.unwrap_or_default());
+        self.close(&mut socket, &opened);
         drop(socket);
         place.tell();
         Ok(())
@@ -379,7 +424,7 @@ impl Policies {
     /// [`NetError`].
     pub fn forget(&self, slot: u32) -> Result<(), NetError> {
         let Some(place) = self.read().get(&slot).cloned() else { return Ok(()) };
-        let removed = self.set(slot, None);
+        let removed = self.change(slot, |force| *force = Force::default());
         self.write().remove(&slot);
         place.close();
         match removed {

@@ -368,7 +368,8 @@ mod tests {
 
     use super::{
         super::{
-            policy::{Policy, Setting},
+            credentials::Needs,
+            policy::{Before, Policy, Setting},
             worker::Workers,
         },
         *,
@@ -393,6 +394,11 @@ mod tests {
         let workers = Workers::new(netns::current().map_err(|error| missing(&error))?);
         let egress = "allow tcp://a.example:443\notherwise deny".parse().unwrap();
         let policy = Policy::of(&Network::Rules(Arc::new(egress))).unwrap().unwrap();
+        let before = |slot| Before {
+            slot,
+            policy: Some(policy.clone()),
+            needs: Needs { web: true, all: true },
+        };
         let subnet = Subnet::new(Ipv4Addr::new(10, 213, 0, 0), 16).unwrap();
         let gateway = subnet.gateway(0).unwrap();
         let setting = Setting {
@@ -402,7 +408,7 @@ mod tests {
             gateway,
             allow: Vec::new(),
             host: None,
-            before: vec![(0, policy.clone()), (1, policy)],
+            before: [0, 1].map(before).into(),
         };
         let policies = Policies::new(setting, &workers).map_err(|error| missing(&error))?;
         let rules = Rules {

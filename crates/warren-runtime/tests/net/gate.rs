@@ -64,7 +64,7 @@ impl World {
         };
         let running = runtime.block_on(async {
             let resolver = resolver::start(config).await.unwrap();
-            (resolver, gate::start(policies).await.unwrap())
+            (resolver, gate::start(policies, Vec::new()).await.unwrap())
         });
         let world = Self { net, sandbox, runtime, running: Some(running), denials };
         world.set(rules);

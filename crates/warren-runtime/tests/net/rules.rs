@@ -10,7 +10,11 @@ use std::{
 };
 
 use warren_core::{egress::Protocol, runtime::Denial, spec::Network};
-use warren_runtime::net::{Attached, Net, NetConfig, policy::Policy};
+use warren_runtime::net::{
+    Attached, Net, NetConfig,
+    credentials::Needs,
+    policy::{Before, Policy},
+};
 use warren_sys::netlink::{Socket, nftables::Batch};
 
 use crate::lab::{
@@ -176,8 +180,9 @@ fn rules_hold_over_a_restart_and_come_back_when_somebody_removes_them() {
         drop(first);
         assert_eq!(reaches(&sandbox, PUBLIC), (false, false), "no server runs");
 
-        let policies = vec![(0, rules.clone())];
-        let second = Net::open(NetConfig { policies, ..config("a", 0) }).unwrap();
+        let policy = Some(rules.clone());
+        let before = vec![Before { slot: 0, policy, needs: Needs::default() }];
+        let second = Net::open(NetConfig { before, ..config("a", 0) }).unwrap();
         assert_eq!(second.policies().policy(0), Some(rules));
         assert_eq!(reaches(&sandbox, PUBLIC), (false, false));
         assert!(echoes(&mut stream), "what was allowed goes on");

@@ -115,6 +115,9 @@ settings! {
     /// The name servers that questions of sandboxes are passed on to. Without it, those that the
     /// host asks itself.
     name_servers: NameServers = None,
+    /// A file of authorities in PEM that are trusted besides those of this machine where requests of
+    /// sandboxes are given credentials.
+    egress_ca: Option<PathBuf> = None,
     /// How many sandboxes are kept ready but for their image; every template uses them.
     blanks: u32 = Some("8"),
     /// How many fully started sandboxes of the default template are kept.

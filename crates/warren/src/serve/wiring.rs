@@ -22,6 +22,7 @@ use warren_server::edge::{self, EdgeKey};
 use crate::{
     config::{Config, Environment, Runtime, Storage, Uplink},
     dirs::Dirs,
+    error::CliError,
 };
 
 /// What has no limit still needs one where a timer runs.
@@ -198,6 +199,23 @@ fn network(config: &Config, uplink: Option<Result<Tool, &str>>) -> namespace::Ne
         }),
     }
 }
+
+/// The authorities that are trusted besides those of this machine, as PEM.
+pub(super) fn roots(config: &Config) -> Result<Vec<u8>, CliError> {
+    let Some(path) = &config.egress_ca else { return Ok(Vec::new()) };
+    let failed = |error: std::io::Error| {
+        CliError::local("read the authorities of `egress_ca`")(error)
+            .hint(format!("`{}` is to hold certificates in PEM", path.display()))
+    };
+    let text = std::fs::read(path).map_err(failed)?;
+    match text.windows(BEGIN.len()).any(|part| part == BEGIN) {
+        true => Ok(text),
+        false => Err(failed(std::io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// How a certificate in PEM begins.
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Where names are asked for: at the servers that somebody chose, at those of the host, or at what
 /// the way out has for it.

@@ -69,7 +69,7 @@ impl Answers {
     }
 
     /// The names that an address was answered for, those first that are good the longest.
-    pub(super) fn names_of(&self, address: IpAddr) -> Vec<String> {
+    pub(in crate::net) fn names_of(&self, address: IpAddr) -> Vec<String> {
         let mut found: Vec<_> = self
             .names
             .iter()

@@ -2,7 +2,12 @@
 
 use warren_sys::netlink::{Socket, nftables::Batch};
 
-use super::{Policies, Policy, lock, place::Place, table};
+use super::{
+    Policies, Policy, lock,
+    place::{Force, Place},
+    table,
+};
+use crate::net::credentials::Needs;
 
 impl Policies {
     /// Adds to a batch that makes the table that nothing of who has rules gets through;
@@ -12,8 +17,12 @@ impl Policies {
             table::add_gate(batch, self.gateway, gate);
         }
         table::create_held_back(batch);
-        for place in self.all().iter().filter(|place| place.policy().is_some()) {
-            table::hold_back(batch, place.slot());
+        for place in self.all() {
+            let force = place.force();
+            if force.packets().is_some() {
+                table::hold_back(batch, place.slot());
+            }
+            table::send(batch, place.slot(), Needs::default(), force.gated());
         }
     }
 
@@ -21,10 +30,12 @@ impl Policies {
     /// held back, which is said.
     pub(in crate::net) fn let_go_all(&self, socket: &mut Socket) {
         for place in self.all() {
-            let Some(policy) = place.policy() else { continue };
+            let force = place.force();
+            let Some(policy) = force.packets() else { continue };
             let mut batch = Batch::new(&self.table);
             table::let_go(&mut batch, place.slot());
-            table::add(&mut batch, &place, &policy, self.group());
+            table::add(&mut batch, &place, &policy, force.given.needs(), self.group());
+            table::add_answers(&mut batch, &place, &policy);
             match batch.apply(socket, "put the rules of a sandbox back") {
                 Ok(()) => self.open_rest(socket, &place, &policy),
                 Err(error) => {
@@ -37,19 +48,16 @@ impl Policies {
 
     /// Nobody knows whether a change was made: puts what was before in its place. Where it was not
     /// made, taking it back is refused, as it should be.
-    pub(super) fn undo(
-        &self,
-        socket: &mut Socket,
-        place: &Place,
-        before: Option<&Policy>,
-        after: Option<&Policy>,
-    ) {
+    pub(super) fn undo(&self, socket: &mut Socket, place: &Place, before: &Force, after: &Force) {
         let mut batch = Batch::new(&self.table);
-        match (before, after) {
-            (Some(before), _) => table::add(&mut batch, place, before, self.group()),
-            (None, Some(after)) => table::remove(&mut batch, place, after),
-            (None, None) => return,
+        match (before.packets(), after.packets()) {
+            (Some(was), _) => {
+                table::add(&mut batch, place, &was, before.given.needs(), self.group());
+            }
+            (None, Some(_)) => table::remove(&mut batch, place),
+            (None, None) => {}
         }
+        table::send(&mut batch, place.slot(), after.gated(), before.gated());
         if let Err(error) = batch.apply(socket, "take back a change of rules") {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, guest.slot = place.slot(), "nothing was to be taken back");

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -11,11 +11,12 @@ use std::{
 
 use tokio::sync::watch;
 use warren_core::{
-    egress::{Attempt, Mode, Protocol, Verdict},
+    egress::{Action, Attempt, Egress, Mode, Protocol, Verdict},
     runtime::{Denial, Destination, Reached},
 };
 
 use super::{Policy, answers::Answers};
+use crate::net::credentials::{Given, Needs};
 
 /// How many destinations are noted for learning.
 const DESTINATIONS: usize = 4096;
@@ -27,12 +28,45 @@ const TOLD_EACH_SECOND: u32 = 10;
 #[derive(Debug)]
 pub(in crate::net) struct Place {
     slot: u32,
-    policy: RwLock<Option<Policy>>,
+    force: RwLock<Force>,
     answers: Mutex<Answers>,
     reached: Mutex<BTreeMap<Destination, u64>>,
     telling: Mutex<Telling>,
     changes: watch::Sender<u64>,
     passed: AtomicU64,
+}
+
+/// What is in force for a sandbox.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Force {
+    /// The rules; none for one that is open.
+    pub(super) policy: Option<Policy>,
+    /// What its requests are given.
+    pub(super) given: Given,
+}
+
+impl Force {
+    /// Which TCP goes through the gate, by the rules or for what requests are given.
+    pub(super) fn gated(&self) -> Needs {
+        let Needs { web, all } = self.given.needs();
+        Needs { web: web || self.policy.as_ref().is_some_and(is_gated), all }
+    }
+
+    /// The rules that packets are held to. Of a sandbox that is open and whose requests are given
+    /// something, they close the ways around the gate.
+    pub(super) fn packets(&self) -> Option<Policy> {
+        let open = || Egress { otherwise: Action::Allow, ..Egress::default() };
+        let open = || Policy { egress: Arc::new(open()), mark: OPEN_MARK };
+        self.policy.clone().or_else(|| self.given.needs().any().then(open))
+    }
+}
+
+/// The mark of connections of a sandbox that is open.
+const OPEN_MARK: u32 = 2;
+
+/// Whether connections to 80 and 443 go through the gate for the rules.
+fn is_gated(policy: &Policy) -> bool {
+    policy.egress.mode == Mode::Enforce && policy.egress.has_domains()
 }
 
 /// How many denials may be told now.
@@ -59,7 +93,7 @@ impl Place {
         let telling = Telling { left: TOLD, since: Instant::now(), untold: 0 };
         Self {
             slot,
-            policy: RwLock::default(),
+            force: RwLock::default(),
             answers: Mutex::default(),
             reached: Mutex::default(),
             telling: Mutex::new(telling),
@@ -74,11 +108,20 @@ impl Place {
 
     /// The rules in force; none for one that is open.
     pub(in crate::net) fn policy(&self) -> Option<Policy> {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.force.read().unwrap_or_else(PoisonError::into_inner).policy.clone()
     }
 
-    pub(super) fn set(&self, policy: Option<Policy>) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    /// What requests are given.
+    pub(in crate::net) fn given(&self) -> Given {
+        self.force.read().unwrap_or_else(PoisonError::into_inner).given.clone()
+    }
+
+    pub(super) fn force(&self) -> Force {
+        self.force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, force: Force) {
+        *self.force.write().unwrap_or_else(PoisonError::into_inner) = force;
     }
 
     /// Says that the rules are others now.
@@ -88,7 +131,7 @@ impl Place {
 
     /// Nobody is here any more: what is under way may not be.
     pub(super) fn close(&self) {
-        self.set(Some(Policy::closed()));
+        self.set(Force { policy: Some(Policy::closed()), given: Given::default() });
         self.tell();
     }
 
@@ -113,7 +156,7 @@ impl Place {
 
     /// Whether names decide: then nothing that could hide one is answered.
     pub(in crate::net) fn names_decide(&self) -> bool {
-        self.policy().is_some_and(|it| it.egress.mode == Mode::Enforce && it.egress.has_domains())
+        self.force.read().unwrap_or_else(PoisonError::into_inner).gated().web
     }
 
     /// Whether names are looked at, would be, or are learned: nothing is said that could hide them.
@@ -135,7 +178,7 @@ impl Place {
     }
 
     /// Notes a packet that was logged. Gives the denial that it stands for, if any.
-    pub(super) fn seen(&self, mut to: Destination, was_denied: bool) -> Option<Denial> {
+    pub(in crate::net) fn seen(&self, mut to: Destination, was_denied: bool) -> Option<Denial> {
         let Policy { egress, .. } = self.policy()?;
         let names = to.address.map(|it| self.answers().names_of(it)).unwrap_or_default();
         let decide = |name: Option<&str>| {
@@ -200,13 +243,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::Arc};
+    use std::net::Ipv4Addr;
 
     use super::*;
 
     fn place(text: &str) -> Place {
         let place = Place::new(0);
-        place.set(Some(Policy { egress: Arc::new(text.parse().unwrap()), mark: 1 }));
+        let policy = Some(Policy { egress: Arc::new(text.parse().unwrap()), mark: 1 });
+        place.set(Force { policy, ..Force::default() });
         place
     }
 
@@ -225,6 +269,19 @@ mod tests {
         assert!(matches!(place("mode dry_run\n").question("a.example"), Answering::Told(_)));
         assert_eq!(place("mode learn\n").question("a.example"), Answering::Yes);
         assert_eq!(Place::new(1).question("a.example"), Answering::Yes);
+    }
+
+    #[test]
+    fn names_decide_where_requests_are_given_something() {
+        let place = Place::new(0);
+        assert!(!place.names_decide());
+        let given = Given::awaited(Needs { web: true, all: false });
+        place.set(Force { policy: None, given });
+        assert!(place.names_decide());
+        assert_eq!(place.policy(), None, "it is open");
+        assert!(place.force().packets().is_some(), "and the ways around the gate are closed");
+        place.close();
+        assert!(!place.given().is_awaited());
     }
 
     #[test]

@@ -5,19 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use warren_core::egress::{Action, Egress, Mode, PortRange, Protocol, Rule, Target};
+use warren_core::egress::{Action, Mode, PortRange, Protocol, Rule, Target};
 use warren_sys::netlink::nftables::{
     Batch, ESTABLISHED, Elements, Expression, Family, Header, Keys, Meta, NEW, RELATED, Verdict,
     interface_key,
 };
 
 use super::{GatePort, Place, Policy};
-use crate::net::{interface_name, rules::REFUSE, six};
+use crate::net::{credentials::Needs, interface_name, rules::REFUSE, six};
 
 /// The map from interfaces of sandboxes with rules to their chains.
 pub(in crate::net) const POLICIES: &str = "policies";
-/// The interfaces of sandboxes whose connections go through the gate.
+/// The interfaces of sandboxes whose connections to 80 and 443 go through the gate.
 const GATED: &str = "gated";
+/// The interfaces of sandboxes all of whose TCP does.
+const PROXIED: &str = "proxied";
 /// What is answered, by family: mark and rule with an address, as long as the answer lives.
 const ANSWERED: [(Family, &str); 2] = [(Family::Four, "answered"), (Family::Six, "answered-6")];
 /// What was answered once, for connections that are there.
@@ -38,7 +40,7 @@ pub(super) const TOGETHER: usize = 1000;
 /// How long a connection may be idle and still be known by the name of its other side.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The ports that names are looked at on.
-const LOOKED_AT: [u16; 2] = [80, 443];
+pub(in crate::net) const LOOKED_AT: [u16; 2] = [80, 443];
 /// How many packets are logged in a second, and at once.
 const DENIALS: (u32, u32) = (20, 40);
 const SIGHTS: (u32, u32) = (200, 400);
@@ -53,20 +55,14 @@ const ACCEPT: Expression<'_> = Expression::Verdict(Verdict::Accept);
 
 /// Makes the sets that all sandboxes share.
 pub(in crate::net) fn create_sets(batch: &mut Batch<'_>) {
-    batch.create_keyed_set(POLICIES, Keys::Interface, Elements::Chains).create_keyed_set(
-        GATED,
-        Keys::Interface,
-        Elements::Plain,
-    );
+    batch
+        .create_keyed_set(POLICIES, Keys::Interface, Elements::Chains)
+        .create_keyed_set(GATED, Keys::Interface, Elements::Plain)
+        .create_keyed_set(PROXIED, Keys::Interface, Elements::Plain);
     for (family, set) in ANSWERED.into_iter().chain(KNOWN) {
         batch.create_keyed_set(set, Keys::Answer(family), Elements::Timed);
     }
     batch.create_keyed_set(OUTSIDE, Keys::Address, Elements::Plain);
-}
-
-/// Whether connections to 80 and 443 go through the gate.
-pub(super) fn is_gated(egress: &Egress) -> bool {
-    egress.mode == Mode::Enforce && egress.has_domains()
 }
 
 /// The names of what one sandbox has.
@@ -96,8 +92,9 @@ pub(super) fn denied_counter(slot: u32) -> String {
     format!("denied-{slot}")
 }
 
-/// Puts rules in force, in place of those there may be.
-pub(super) fn add(batch: &mut Batch<'_>, place: &Place, policy: &Policy, group: u16) {
+/// Puts rules in force, in place of those there may be. `needs` are those of what requests are
+/// given.
+pub(super) fn add(batch: &mut Batch<'_>, place: &Place, policy: &Policy, needs: Needs, group: u16) {
     let slot = place.slot();
     let names = Names::of(slot);
     let (made, denied) = (made_counter(slot), denied_counter(slot));
@@ -117,6 +114,7 @@ pub(super) fn add(batch: &mut Batch<'_>, place: &Place, policy: &Policy, group: 
             &[Expression::Limit { per_second, burst }, Expression::Log { group, prefix: "denied" }],
         )
         .add_rule(&names.denied, &[Expression::Verdict(Verdict::Goto(REFUSE))]);
+    add_needs(batch, &names, needs);
     batch.add_rule(&names.rules, &[Expression::Mark(policy.mark), ACCEPT]);
     match policy.egress.mode {
         Mode::Enforce => add_rules(batch, &names, policy),
@@ -128,12 +126,7 @@ pub(super) fn add(batch: &mut Batch<'_>, place: &Place, policy: &Policy, group: 
                 .add_rule(&names.rules, &[Expression::Verdict(Verdict::Goto(&names.allowed))]);
         }
     }
-    let key = interface_key(&interface_name(slot));
-    batch.add_chain_for(POLICIES, &key, &names.rules);
-    if is_gated(&policy.egress) {
-        batch.add_key(GATED, &key);
-    }
-    add_answers(batch, place, policy);
+    batch.add_chain_for(POLICIES, &interface_key(&interface_name(slot)), &names.rules);
 }
 
 /// Makes the chain of those who are held back.
@@ -154,13 +147,10 @@ pub(super) fn let_go(batch: &mut Batch<'_>, slot: u32) {
 }
 
 /// Takes rules back: the sandbox is open then.
-pub(super) fn remove(batch: &mut Batch<'_>, place: &Place, policy: &Policy) {
+pub(super) fn remove(batch: &mut Batch<'_>, place: &Place) {
     let slot = place.slot();
     let names = Names::of(slot);
     batch.delete_key(POLICIES, &interface_key(&interface_name(slot)));
-    if is_gated(&policy.egress) {
-        remove_from_gate(batch, slot);
-    }
     for chain in [&names.rules, &names.allowed, &names.denied] {
         batch.flush_chain(chain);
     }
@@ -170,9 +160,38 @@ pub(super) fn remove(batch: &mut Batch<'_>, place: &Place, policy: &Policy) {
     batch.delete_counter(&made_counter(slot)).delete_counter(&denied_counter(slot));
 }
 
-/// Has connections of a sandbox not go through the gate any more.
-pub(super) fn remove_from_gate(batch: &mut Batch<'_>, slot: u32) {
-    batch.delete_key(GATED, &interface_key(&interface_name(slot)));
+/// Has other connections of a sandbox go through the gate than went before.
+pub(super) fn send(batch: &mut Batch<'_>, slot: u32, before: Needs, after: Needs) {
+    let key = interface_key(&interface_name(slot));
+    let sets = [(GATED, before.web, after.web), (PROXIED, before.all, after.all)];
+    for (set, before, after) in sets {
+        match (before, after) {
+            (false, true) => drop(batch.add_key(set, &key)),
+            (true, false) => drop(batch.delete_key(set, &key)),
+            _ => {}
+        }
+    }
+}
+
+/// Closes the ways around the gate, also for connections that are there.
+fn add_needs(batch: &mut Batch<'_>, names: &Names, needs: Needs) {
+    let deny = Expression::Verdict(Verdict::Goto(&names.denied));
+    if needs.all {
+        // TCP goes to the gate. What a proxy does not carry would show where it comes from.
+        batch.add_rule(&names.rules, &[deny]);
+    }
+    if needs.web {
+        add_web_closures(batch, &names.rules, deny);
+    }
+}
+
+/// Closes what the gate should have got, and HTTP/3.
+fn add_web_closures<'a>(batch: &mut Batch<'_>, chain: &str, deny: Expression<'a>) {
+    for port in LOOKED_AT {
+        let fresh = Expression::ConnectionState(NEW);
+        batch.add_rule(chain, &[fresh, protocol(TCP), Expression::Ports((port, port)), deny]);
+    }
+    batch.add_rule(chain, &[protocol(UDP), Expression::Ports((443, 443)), deny]);
 }
 
 /// The rules themselves.
@@ -207,11 +226,8 @@ fn add_rules(batch: &mut Batch<'_>, names: &Names, policy: &Policy) {
 /// Closes the ways around names: new connections that the gate should have got, HTTP/3, and other
 /// resolvers.
 fn add_closures<'a>(batch: &mut Batch<'_>, chain: &str, deny: Expression<'a>) {
-    for port in LOOKED_AT {
-        let fresh = Expression::ConnectionState(NEW);
-        batch.add_rule(chain, &[fresh, protocol(TCP), Expression::Ports((port, port)), deny]);
-    }
-    for (which, port) in [(UDP, 443), (TCP, 853), (UDP, 853), (TCP, 53), (UDP, 53)] {
+    add_web_closures(batch, chain, deny);
+    for (which, port) in [(TCP, 853), (UDP, 853), (TCP, 53), (UDP, 53)] {
         batch.add_rule(chain, &[protocol(which), Expression::Ports((port, port)), deny]);
     }
 }
@@ -340,7 +356,7 @@ pub(super) fn renew(batch: &mut Batch<'_>, keys: &[Key], life: Duration, there: 
 }
 
 /// Opens what was answered before these rules were in force.
-fn add_answers(batch: &mut Batch<'_>, place: &Place, policy: &Policy) {
+pub(super) fn add_answers(batch: &mut Batch<'_>, place: &Place, policy: &Policy) {
     open_again(batch, answered(place, policy).into_iter().take(TOGETHER));
 }
 
@@ -403,6 +419,12 @@ pub(super) fn add_gate(batch: &mut Batch<'_>, gateway: Ipv4Addr, gate: GatePort)
     let four = (Family::Four, IpAddr::V4(gateway), 16, four.as_slice());
     let six = gate.six.then_some((Family::Six, IpAddr::V6(six), 24, six_octets.as_slice()));
     for (family, address, offset, value) in [four].into_iter().chain(six) {
+        let here = Expression::Payload { base: Header::Network, offset, value };
+        let gate = Expression::Redirect { address, port };
+        // What is for the gateway itself, questions about names above all, is not turned round.
+        batch
+            .add_rule(TO_GATE, &[of(family), here, ACCEPT])
+            .add_rule(TO_GATE, &[Expression::InputIn(PROXIED), of(family), protocol(TCP), gate]);
         for looked_at in LOOKED_AT {
             batch.add_rule(
                 TO_GATE,
@@ -411,7 +433,7 @@ pub(super) fn add_gate(batch: &mut Batch<'_>, gateway: Ipv4Addr, gate: GatePort)
                     of(family),
                     protocol(TCP),
                     Expression::Ports((looked_at, looked_at)),
-                    Expression::Redirect { address, port },
+                    gate,
                 ],
             );
         }
@@ -419,7 +441,7 @@ pub(super) fn add_gate(batch: &mut Batch<'_>, gateway: Ipv4Addr, gate: GatePort)
             INTO_GATE,
             &[
                 of(family),
-                Expression::Payload { base: Header::Network, offset, value },
+                here,
                 protocol(TCP),
                 Expression::Ports((port, port)),
                 // Whoever comes by itself has no destination that could be decided about.
