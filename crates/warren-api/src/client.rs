@@ -5,6 +5,7 @@
 //! harmless: when it was never sent, when its method is idempotent, or under an idempotency key.
 
 mod connect;
+mod credentials;
 
 mod endpoint;
 

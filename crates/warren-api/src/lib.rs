@@ -40,6 +40,7 @@ pub mod domain;
 
 pub mod logs;
 
+pub mod credentials;
 pub mod diff;
 
 pub mod template;

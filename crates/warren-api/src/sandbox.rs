@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, volume::VolumeMount};
+use crate::{Timestamp, credentials::Credentials, volume::VolumeMount};
 
 pub use crate::network::Network;
 
@@ -87,6 +87,9 @@ pub struct CreateSandbox {
     /// `localhost:${PORT}`; the name that was asked for where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_request_host: Option<String>,
+    /// What its requests are given on their way out, for some hosts; they never reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
     /// Whether it may come from the warm pool; true where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<bool>,

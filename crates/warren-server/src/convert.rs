@@ -4,9 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use warren_api::{Timestamp, event, exec, files, logs, sandbox as api, server, usage};
 use warren_core::{
-    clock,
-    credentials::Credentials,
-    events, exec as core_exec,
+    clock, events, exec as core_exec,
     exposure::Exposure,
     logs as core_logs,
     runtime::{Capabilities, DeadlineAction, Usage},
@@ -19,12 +17,14 @@ use warren_core::{
 use crate::{error::ApiError, extract::Parameters};
 
 mod access;
+mod credentials;
 pub(crate) mod images;
 pub(crate) mod network;
 mod snapshots;
 mod templates;
 mod volumes;
 
+pub(crate) use credentials::{credentials, given};
 pub(crate) use volumes::volume;
 
 pub(crate) use access::{key, key_scope, project, quota};
@@ -70,7 +70,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
                 read_only: mount.read_only,
             })
             .collect(),
-        credentials: Credentials::default(),
+        credentials: request.credentials.map(credentials).unwrap_or_default(),
         volumes: request
             .volumes
             .into_iter()

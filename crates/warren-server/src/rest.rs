@@ -3,6 +3,7 @@
 pub(crate) mod access;
 mod arriving;
 pub(crate) mod builds;
+pub(crate) mod credentials;
 pub(crate) mod diff;
 pub(crate) mod domains;
 pub(crate) mod events;

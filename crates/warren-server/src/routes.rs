@@ -52,6 +52,8 @@ routes! {
     "/v1/sandboxes/{id}/network" => get network::get_network, put network::set_network;
     "/v1/sandboxes/{id}/network/explain" => post network::explain_network;
     "/v1/sandboxes/{id}/network/learned" => get network::learned_network;
+    "/v1/sandboxes/{id}/credentials" =>
+        get credentials::get_credentials, put credentials::set_credentials;
     // What they were.
     "/v1/sandboxes/{id}/snapshots" => post snapshots::create_snapshot;
     "/v1/sandboxes/{id}/fork" => post snapshots::fork_sandbox;

@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use crate::{
     commands::{
         attach::AttachArgs, backup::BackupArgs, ca::CaArgs, completion::CompletionArgs, cp::CpArgs,
-        create::CreateArgs, diff::DiffArgs, doctor::DoctorArgs, domain::DomainArgs,
+        create::CreateArgs, credential::CredentialArgs, diff::DiffArgs, doctor::DoctorArgs, domain::DomainArgs,
         events::EventsArgs, exec::ExecArgs, extend::ExtendArgs, files::FilesArgs, fork::ForkArgs,
         forward::ForwardArgs, image::ImageArgs, info::InfoArgs, keep::KeepArgs, key::KeyArgs,
         kill::KillArgs, list::ListArgs, logs::LogsArgs, net::NetArgs, pause::PauseArgs,
@@ -80,6 +80,7 @@ pub(crate) enum Command {
     Volume(VolumeArgs),
     Secret(SecretArgs),
     Domain(DomainArgs),
+    Credential(CredentialArgs),
     Serve(ServeArgs),
     Ca(CaArgs),
     Key(KeyArgs),

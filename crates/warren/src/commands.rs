@@ -6,6 +6,7 @@ pub(crate) mod ca;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod credential;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod domain;
@@ -205,6 +206,9 @@ pub(crate) fn run(
         }
         Command::Domain(args) => setup.client(&loaded?, async |cx| domain::domain(cx, args).await),
         Command::Volume(args) => setup.client(&loaded?, async |cx| volume::volume(cx, args).await),
+        Command::Credential(args) => {
+            setup.client(&loaded?, async |cx| credential::credential(cx, args).await)
+        }
         Command::Secret(args) => setup.client(&loaded?, async |cx| secret::secret(cx, args).await),
         Command::Backup(args) => setup.client(&loaded?, async |cx| backup::backup(cx, args).await),
         Command::Version(args) => version::version(&setup, &args, &loaded?),

@@ -9,6 +9,7 @@
 mod access;
 mod app;
 mod bad_input;
+mod credentials;
 mod edge;
 mod events;
 mod exec;

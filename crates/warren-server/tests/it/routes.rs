@@ -142,6 +142,8 @@ const TABLE: &[Row] = &[
     row("put /v1/domains/{name}", For::Owners, ("", r#"{"sandbox":"x","port":80}"#), NO_BODY),
     row("post /v1/domains/{name}/verify", For::Owners, PLAIN, None),
     row("delete /v1/domains/{name}", For::Owners, PLAIN, None),
+    row("get /v1/sandboxes/{id}/credentials", For::Owners, PLAIN, None),
+    row("put /v1/sandboxes/{id}/credentials", For::Owners, ("", "{}"), NO_BODY),
     row("get /v1/secrets", For::Owners, PLAIN, None),
     row("get /v1/secrets/{name}", For::Owners, PLAIN, None),
     row("put /v1/secrets/{name}", For::Owners, ("", r#"{"value":"x"}"#), NO_BODY),

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, OnDeadline, Profile};
 
-use super::{Context, exposed::ExposedArgs, mounts, reach::ReachArgs, volume};
+use super::{
+    Context, credential::GivenArgs, exposed::ExposedArgs, mounts, reach::ReachArgs, volume,
+};
 use crate::{
     config::{Cpus, Lasting, Size},
     error::CliError,
@@ -62,6 +64,8 @@ pub(crate) struct WantedArgs {
     reach: ReachArgs,
     #[command(flatten)]
     exposed: ExposedArgs,
+    #[command(flatten)]
+    given: GivenArgs,
     /// How much its root may do
     #[arg(long, value_name = "default|strict")]
     profile: Option<ProfileArg>,
@@ -133,6 +137,7 @@ impl WantedArgs {
                 .map(|text| volume::mount(text))
                 .collect::<Result<_, _>>()?,
             network: self.reach.network()?,
+            credentials: self.given.credentials()?,
             profile: self.profile.map(Profile::from),
             hostname: self.hostname,
             warm: self.cold.then_some(false),
