@@ -81,6 +81,8 @@ mod ordinary_user;
 
 mod network;
 
+mod credentials;
+
 mod security;
 
 mod budget;

@@ -78,6 +78,14 @@ impl Leftovers {
             .collect()
     }
 
+    /// The processes of this home's sandboxes, by their numbers on the host.
+    pub(crate) fn processes(home: &Home) -> Vec<u32> {
+        let groups = cgroups(&format!("warren-{}", home.instance()));
+        let pids = groups.iter().flat_map(|group| all_lines(group, "cgroup.procs"));
+        let pids: BTreeSet<u32> = pids.filter_map(|pid| pid.parse().ok()).collect();
+        pids.into_iter().collect()
+    }
+
     /// Lets everything of this home's server go on that is frozen: nothing frozen dies.
     pub(crate) fn thaw(home: &Home) {
         for cgroup in cgroups(&format!("warren-{}", home.instance())) {

@@ -39,7 +39,7 @@ pub(crate) fn in_world(test: impl FnOnce(&World<'_>) + Send) {
         let name_servers = NAME_SERVER.to_string();
         let authority = authority.to_str().expect("a path in UTF-8");
         // Whom to ask, and whom the server itself trusts when it speaks for a sandbox.
-        let more = [("WARREN_NAME_SERVERS", name_servers.as_str()), ("SSL_CERT_FILE", authority)];
+        let more = [("WARREN_NAME_SERVERS", name_servers.as_str()), ("WARREN_EGRESS_CA", authority)];
         let home = Home::with(&[&SETTINGS[..], &more].concat());
         test(&World { internet: &internet, home });
     });
@@ -74,7 +74,7 @@ pub(crate) fn in_users_world(way: WayOut, test: impl FnOnce(&World<'_>) + Send) 
         let mut home = Home::of_user(UID);
         let authority = home.file("authority.pem", internet.authority_pem().as_bytes());
         let authority = authority.to_str().expect("a path in UTF-8");
-        let more = [("WARREN_UPLINK", program), ("SSL_CERT_FILE", authority)];
+        let more = [("WARREN_UPLINK", program), ("WARREN_EGRESS_CA", authority)];
         home.set(&[&SETTINGS[..], &more].concat());
         test(&World { internet: &internet, home });
     });
