@@ -107,6 +107,7 @@ impl Pair<'_> {
             let [address, gateway] = [self.address, self.gateway].map(six::address_of);
             requests.extend([
                 route::add_address(GUEST_LINK, address, 128, None),
+                route::deliver_6(address, GUEST_LINK),
                 route::add_neighbour(GUEST_LINK, gateway, mac),
                 route::add_route(gateway, 128, GUEST_LINK, Hop::Direct { source: None }),
                 route::add_route(Ipv6Addr::UNSPECIFIED, 0, GUEST_LINK, Hop::Via(gateway.into())),

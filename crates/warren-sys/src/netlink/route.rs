@@ -11,7 +11,9 @@ use std::{
 mod six;
 mod traffic;
 
-pub use six::{ADDRESS_EVENTS_6, Address6, ROUTE_EVENTS_6, Route6, addresses_6, routes_6};
+pub use six::{
+    ADDRESS_EVENTS_6, Address6, ROUTE_EVENTS_6, Route6, addresses_6, deliver_6, routes_6,
+};
 pub use traffic::{Counts, counts, limit_rate, unlimit_rate};
 
 use super::{

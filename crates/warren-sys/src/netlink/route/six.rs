@@ -15,6 +15,12 @@ pub const ROUTE_EVENTS_6: u32 = 1 << 10;
 
 /// `RTA_VIA`: a neighbour of the other family.
 const VIA: u16 = 18;
+/// `RT_TABLE_LOCAL`: what is delivered to the host itself.
+const TABLE_LOCAL: u8 = 255;
+/// `RTPROT_STATIC`.
+const STATIC: u8 = 4;
+/// `RTN_LOCAL`.
+const LOCAL: u8 = 2;
 /// `RTN_UNICAST`.
 const UNICAST: u8 = 1;
 
@@ -48,6 +54,17 @@ impl Route6 {
     pub fn announced(answer: &Answer) -> Option<Self> {
         read_route(answer)
     }
+}
+
+/// Has packets to an address of the interface `link` delivered at once. The kernel does so by itself
+/// some time after it has given the interface the address; what comes before that is lost.
+#[must_use]
+pub fn deliver_6(address: Ipv6Addr, link: u32) -> Request {
+    let (family, scope) = (libc::AF_INET6 as u8, libc::RT_SCOPE_HOST);
+    let head = [family, 128, 0, 0, TABLE_LOCAL, STATIC, scope, LOCAL, 0, 0, 0, 0];
+    let mut request = Request::new(libc::RTM_NEWROUTE, flags::CREATE | flags::REPLACE, &head);
+    request.ip(libc::RTA_DST, address.into()).u32(libc::RTA_OIF, link);
+    request
 }
 
 /// Every address of IPv6 of the socket's namespace.
