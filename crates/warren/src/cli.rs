@@ -7,12 +7,12 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use crate::{
     commands::{
         attach::AttachArgs, backup::BackupArgs, ca::CaArgs, completion::CompletionArgs, cp::CpArgs,
-        create::CreateArgs, credential::CredentialArgs, diff::DiffArgs, doctor::DoctorArgs, domain::DomainArgs,
-        events::EventsArgs, exec::ExecArgs, extend::ExtendArgs, files::FilesArgs, fork::ForkArgs,
-        forward::ForwardArgs, image::ImageArgs, info::InfoArgs, keep::KeepArgs, key::KeyArgs,
-        kill::KillArgs, list::ListArgs, logs::LogsArgs, net::NetArgs, pause::PauseArgs,
-        port::PortArgs, ports::PortsArgs, project::ProjectArgs, ps::PsArgs, resume::ResumeArgs,
-        rm::RmArgs, rollback::RollbackArgs, run::RunArgs, secret::SecretArgs,
+        create::CreateArgs, credential::CredentialArgs, diff::DiffArgs, doctor::DoctorArgs,
+        domain::DomainArgs, events::EventsArgs, exec::ExecArgs, extend::ExtendArgs,
+        files::FilesArgs, fork::ForkArgs, forward::ForwardArgs, image::ImageArgs, info::InfoArgs,
+        keep::KeepArgs, key::KeyArgs, kill::KillArgs, list::ListArgs, logs::LogsArgs, net::NetArgs,
+        pause::PauseArgs, port::PortArgs, ports::PortsArgs, project::ProjectArgs, ps::PsArgs,
+        resume::ResumeArgs, rm::RmArgs, rollback::RollbackArgs, run::RunArgs, secret::SecretArgs,
         selftest::SelftestArgs, serve::ServeArgs, setup::SetupArgs, shell::ShellArgs,
         snapshot::SnapshotArgs, start::StartArgs, stats::StatsArgs, stop::StopArgs,
         template::TemplateArgs, version::VersionArgs, volume::VolumeArgs,

@@ -39,7 +39,8 @@ pub(crate) fn in_world(test: impl FnOnce(&World<'_>) + Send) {
         let name_servers = NAME_SERVER.to_string();
         let authority = authority.to_str().expect("a path in UTF-8");
         // Whom to ask, and whom the server itself trusts when it speaks for a sandbox.
-        let more = [("WARREN_NAME_SERVERS", name_servers.as_str()), ("WARREN_EGRESS_CA", authority)];
+        let more =
+            [("WARREN_NAME_SERVERS", name_servers.as_str()), ("WARREN_EGRESS_CA", authority)];
         let home = Home::with(&[&SETTINGS[..], &more].concat());
         test(&World { internet: &internet, home });
     });
