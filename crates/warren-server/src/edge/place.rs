@@ -188,6 +188,8 @@ pub(super) fn of_origin(names: Names<'_>, origin: &str) -> Option<SandboxId> {
     let name = name_of(&authority);
     match name.strip_suffix(names.domain).and_then(|rest| rest.strip_suffix('.')) {
         Some(label) => by_label(label).map(|(_port, id)| id),
+        // As where a request goes: these are the API's, whatever anybody has shown.
+        None if is_local(name) || name == names.domain => None,
         None => (names.others)(name).map(|(id, _port, _open)| id),
     }
 }
