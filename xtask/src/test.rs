@@ -17,8 +17,8 @@ use crate::{fuzz, shell, workspace::Workspace};
 use binaries::Binary;
 use libtest::Report;
 
-/// A test binary that runs longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(8 * 60);
+/// A test binary that runs longer than this hangs. The end-to-end tests take some ten minutes.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// A group of tests that cost about the same and need the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
