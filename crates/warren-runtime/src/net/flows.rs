@@ -5,9 +5,10 @@
 //! it as answers. So they are forgotten before the slot is anybody's again.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -23,6 +24,8 @@ const OPERATION: &str = "forget connections of a sandbox";
 pub(super) struct Flows {
     /// Kept open: closing one waits for what changed in the packet filters. None before it is used.
     socket: Mutex<Option<Socket>>,
+    /// Whose connections are to be forgotten.
+    waiting: Mutex<BTreeSet<IpAddr>>,
     complained: AtomicBool,
 }
 
@@ -36,6 +39,7 @@ impl Flows {
         workers: &Workers,
         addresses: impl IntoIterator<Item = IpAddr>,
     ) -> Result<(), NetError> {
+        self.waiting().extend(addresses);
         let mut held = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let mut socket = match held.take() {
             Some(socket) => socket,
@@ -43,15 +47,27 @@ impl Flows {
                 .run(OPERATION, |_home| Socket::netfilter())?
                 .map_err(NetError::netlink(OPERATION))?,
         };
-        for address in addresses {
-            match conntrack::forget(&mut socket, address) {
-                Ok(_count) => {}
-                Err(error @ NetlinkError::Refused { .. }) => self.complain(&error),
-                Err(error) => return Err(NetError::netlink(OPERATION)(error)),
+        // Those who came while another was at it go together: listing costs the same for all. Where
+        // there are none, whoever held it has done ours.
+        let all = std::mem::take(&mut *self.waiting());
+        if all.is_empty() {
+            *held = Some(socket);
+            return Ok(());
+        }
+        match conntrack::forget(&mut socket, &all) {
+            Ok(_count) => {}
+            Err(error @ NetlinkError::Refused { .. }) => self.complain(&error),
+            Err(error) => {
+                self.waiting().extend(all);
+                return Err(NetError::netlink(OPERATION)(error));
             }
         }
         *held = Some(socket);
         Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn complain(&self, error: &NetlinkError) {

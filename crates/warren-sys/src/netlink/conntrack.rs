@@ -4,7 +4,7 @@
 //!
 //! The kernel's `include/uapi/linux/netfilter/nfnetlink_conntrack.h`.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use rustix::io::Errno;
 
@@ -37,31 +37,37 @@ const AF_INET6: u8 = 10;
 /// How many are deleted with one datagram: some 100 bytes each, within what any socket may send.
 const TOGETHER: usize = 512;
 
-/// Has the kernel forget every connection that was begun from this address, and returns how many
-/// there were. What still comes for one of them is nobody's.
+/// Has the kernel forget every connection that was begun from these addresses, and returns how many
+/// there were. What still comes for one of them is nobody's. All are listed once for each family.
 ///
 /// # Errors
 ///
 /// As [`Socket::list`] and [`Socket::transact`].
-pub fn forget(socket: &mut Socket, source: IpAddr) -> Result<usize, NetlinkError> {
-    let mut question = message(GET, flags::DUMP, source);
-    // Of IPv6 the kernel's filter gives all but what was asked for (its comparison is inverted), so
-    // all are listed.
-    if source.is_ipv4() {
-        filter(&mut question, source);
-    }
-    let found = socket.list("list connections", question)?;
-    // Kernels before 5.8 do not know the filter, and list all, too.
-    let mut deletions: Vec<Request> =
-        found.iter().filter_map(|answer| deletion(answer, source)).collect();
-    for part in deletions.chunks_mut(TOGETHER) {
-        match socket.transact("forget connections", part) {
-            // It has ended meanwhile. The others of this part were deleted none the less.
-            Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => {}
-            other => other?,
+pub fn forget(socket: &mut Socket, sources: &BTreeSet<IpAddr>) -> Result<usize, NetlinkError> {
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = sources.iter().partition(|it| it.is_ipv4());
+    let mut count = 0;
+    for family in [four, six] {
+        let Some(first) = family.first() else { continue };
+        let mut question = message(GET, flags::DUMP, *first);
+        // Of IPv6 the kernel's filter gives all but what was asked for (its comparison is
+        // inverted), and it takes one address.
+        if first.is_ipv4() && family.len() == 1 {
+            filter(&mut question, *first);
         }
+        let found = socket.list("list connections", question)?;
+        // Kernels before 5.8 do not know the filter, and list all, too.
+        let mut deletions: Vec<Request> =
+            found.iter().filter_map(|answer| deletion(answer, sources)).collect();
+        for part in deletions.chunks_mut(TOGETHER) {
+            match socket.transact("forget connections", part) {
+                // It has ended meanwhile. The others of this part were deleted none the less.
+                Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => {}
+                other => other?,
+            }
+        }
+        count += deletions.len();
     }
-    Ok(deletions.len())
+    Ok(count)
 }
 
 /// Has the kernel list what began with this address alone.
@@ -90,14 +96,16 @@ fn source_of(address: IpAddr) -> (u16, Vec<u8>) {
     }
 }
 
-/// The request that deletes what an answer is about, if that began with `source`. With its number,
-/// so that nothing is deleted that has the same addresses and is younger.
-fn deletion(answer: &Answer, source: IpAddr) -> Option<Request> {
+/// The request that deletes what an answer is about, if that began with one of `sources`. With its
+/// number, so that nothing is deleted that has the same addresses and is younger.
+fn deletion(answer: &Answer, sources: &BTreeSet<IpAddr>) -> Option<Request> {
     let (_, attributes) = answer.split::<4>()?;
     let tuple = attributes.find(TUPLE_ORIGINAL)?;
     let addresses = Attributes::new(Attributes::new(tuple).find(TUPLE_ADDRESSES)?);
-    let (kind, octets) = source_of(source);
-    if addresses.find(kind)? != octets {
+    let four = addresses.find(IPV4_SOURCE).and_then(|it| <[u8; 4]>::try_from(it).ok());
+    let six = addresses.find(IPV6_SOURCE).and_then(|it| <[u8; 16]>::try_from(it).ok());
+    let source = four.map(IpAddr::from).or_else(|| six.map(IpAddr::from))?;
+    if !sources.contains(&source) {
         return None;
     }
     let mut request = message(DELETE, 0, source);
