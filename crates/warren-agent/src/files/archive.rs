@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use rustix::fs::{FileType as Kind, Mode, OFlags};
@@ -26,7 +26,7 @@ use crate::http::reply::{self, Body, Refusal};
 /// Sends what is below a directory, or one file.
 pub(super) async fn export(
     agent: &Arc<Agent>,
-    request: &Request<Incoming>,
+    request: &Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(request.uri().query());
     let user = user(request, &query)?;
@@ -108,7 +108,7 @@ impl Export {
 /// that was there, what came before stays.
 pub(super) async fn import(
     agent: &Arc<Agent>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(request.uri().query());
     let user = user(&request, &query)?;
@@ -125,7 +125,7 @@ pub(super) async fn import(
     let open = move |context: &Context| Opened::new(context, &wanted, keeps_owners);
     let opened = on_thread(agent, user, open).await;
     let mut import = Import { agent: Arc::clone(agent), opened: Some(opened.map_err(refuse)?) };
-    let mut body = Arriving::new(request.into_body());
+    let mut body = request.into_body();
     let mut held = Vec::new();
     while let Some(bytes) = body.next().await? {
         held.extend_from_slice(&bytes);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
@@ -11,6 +10,7 @@ use warren_sys::beneath;
 
 use crate::daemon::Agent;
 use crate::filesystem::context::{Context, failed, on_thread};
+use crate::http::arriving::Arriving;
 use crate::http::call;
 use crate::http::reply::{self, Body, Refusal};
 
@@ -28,7 +28,7 @@ pub(super) struct Order {
 /// Sets the permission bits of what is at a path; a link is followed.
 pub(super) async fn answer(
     agent: &Arc<Agent>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let caller = call::user(request.headers())?;
     let body = reply::read_body(request.into_body(), REQUEST_BYTES).await?;

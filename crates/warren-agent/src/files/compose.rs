@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use rustix::fs::{FileType as Kind, Mode, OFlags};
 use rustix::process::{Gid, Uid};
@@ -16,6 +15,7 @@ use super::{refuse, refuse_own};
 use crate::daemon::Agent;
 use crate::filesystem::context::{Context, failed, on_thread};
 use crate::filesystem::{make, path};
+use crate::http::arriving::Arriving;
 use crate::http::call;
 use crate::http::reply::{self, Body, Refusal};
 
@@ -34,7 +34,7 @@ pub(super) struct Order {
 
 pub(super) async fn answer(
     agent: &Arc<Agent>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let caller = call::user(request.headers())?;
     let body = reply::read_body(request.into_body(), REQUEST_BYTES).await?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
@@ -24,6 +24,7 @@ use super::{PIECE_BYTES, date, disposition, refuse_own, user};
 use crate::daemon::Agent;
 use crate::filesystem::context::{Context, failed, on_thread};
 use crate::filesystem::path;
+use crate::http::arriving::Arriving;
 use crate::http::reply::{self, Body, BodyError, Refusal};
 
 /// A file that can be sent.
@@ -39,7 +40,7 @@ struct Opened {
 /// Sends a file, or the part of it that is asked for.
 pub(super) async fn answer(
     agent: &Arc<Agent>,
-    request: &Request<Incoming>,
+    request: &Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(request.uri().query());
     let user = user(request, &query)?;

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use rustix::fs::{Dir, FileType as Kind, Mode, OFlags};
 use serde_json::json;
@@ -14,6 +13,7 @@ use super::query::Query;
 use super::{PROC_MAGIC, user};
 use crate::daemon::Agent;
 use crate::filesystem::context::{Context, failed, on_thread};
+use crate::http::arriving::Arriving;
 use crate::http::reply::{self, Body, Refusal};
 
 /// Bytes of a pattern.
@@ -28,7 +28,7 @@ const LOOKED_AT: usize = 1_000_000;
 /// Finds paths below a directory.
 pub(super) async fn answer(
     agent: &Arc<Agent>,
-    request: &Request<Incoming>,
+    request: &Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(request.uri().query());
     let user = user(request, &query)?;

@@ -34,6 +34,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use warren_proto::{Code, Status};
 
 use crate::daemon::Agent;
+use crate::http::arriving::Arriving;
 use crate::http::call;
 use crate::http::reply::{Body, Refusal};
 use query::Query;
@@ -46,6 +47,7 @@ const PROC_MAGIC: u64 = 0x9fa0;
 
 /// Answers `/files` and what stands beside it.
 pub(crate) async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
+    let request = request.map(Arriving::new);
     let answer = match (request.method(), request.uri().path()) {
         (&(Method::GET | Method::HEAD), "/files") => download::answer(&agent, &request).await,
         (&Method::POST, "/files") => upload::answer(&agent, request).await,
@@ -60,7 +62,7 @@ pub(crate) async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Res
 }
 
 /// Whom a request names: in its query, else in its authorization.
-fn user(request: &Request<Incoming>, query: &Query) -> Result<Option<String>, Status> {
+fn user<B>(request: &Request<B>, query: &Query) -> Result<Option<String>, Status> {
     match query.get("username") {
         Some(name) if !name.is_empty() => Ok(Some(name.to_owned())),
         _ => call::user(request.headers()),

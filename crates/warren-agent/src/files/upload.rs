@@ -6,7 +6,6 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use flate2::write::MultiGzDecoder;
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use serde_json::Value;
@@ -30,7 +29,7 @@ const MOST_FILES: usize = 1024;
 /// Writes the files of a request, and answers with what was written.
 pub(super) async fn answer(
     agent: &Arc<Agent>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Response<Body>, Refusal> {
     let query = Query::parse(request.uri().query());
     let user = user(&request, &query)?;
@@ -167,7 +166,7 @@ struct Content {
 }
 
 impl Content {
-    fn new(request: Request<Incoming>) -> Result<Self, Refusal> {
+    fn new(request: Request<Arriving>) -> Result<Self, Refusal> {
         let gzip = match text(request.headers(), CONTENT_ENCODING.as_str()) {
             "" | "identity" => None,
             encoding if encoding.eq_ignore_ascii_case("gzip") => {
@@ -178,11 +177,7 @@ impl Content {
                 return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
             }
         };
-        Ok(Self {
-            body: Arriving::new(request.into_body()),
-            gzip,
-            packed: hyper::body::Bytes::new(),
-        })
+        Ok(Self { body: request.into_body(), gzip, packed: hyper::body::Bytes::new() })
     }
 
     /// The next piece, or `None` at the end.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 
 use super::reply::Refusal;
 
@@ -20,6 +20,11 @@ pub(crate) struct Arriving(Option<Incoming>);
 impl Arriving {
     pub(crate) fn new(body: Incoming) -> Self {
         Self(Some(body))
+    }
+
+    /// How many bytes it has at least, by what its sender said.
+    pub(crate) fn least(&self) -> u64 {
+        self.0.as_ref().map_or(0, |body| body.size_hint().lower())
     }
 
     /// The next piece; none at the end.
@@ -46,6 +51,9 @@ impl Arriving {
 impl Drop for Arriving {
     fn drop(&mut self) {
         let Some(mut body) = self.0.take() else { return };
+        if body.is_end_stream() {
+            return;
+        }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let mut left = LEFT_OVER.1;
         let read_on = async move {

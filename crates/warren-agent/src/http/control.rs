@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::arriving::Arriving;
 use super::reply::{self, Body, Refusal};
 use crate::daemon::Agent;
 use crate::daemon::state::Sandbox;
@@ -35,7 +36,7 @@ pub(super) async fn answer(agent: Arc<Agent>, request: Request<Incoming>) -> Res
 
 /// Sets what the sandbox is. May be called again: the new values replace the old.
 async fn init(agent: &Agent, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-    let body = reply::read_body(request.into_body(), INIT_BYTES).await?;
+    let body = reply::read_body(Arriving::new(request.into_body()), INIT_BYTES).await?;
     let value: Value = match body.len() {
         0 => Value::Object(serde_json::Map::new()),
         _ => serde_json::from_slice(&body)

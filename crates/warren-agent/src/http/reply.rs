@@ -6,10 +6,12 @@ use std::task::{Context, Poll};
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
+
+use super::arriving::Arriving;
 
 /// What can go wrong while a body is sent.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -144,14 +146,17 @@ pub(crate) fn json(status: StatusCode, value: &Value) -> Response<Body> {
 /// # Errors
 ///
 /// 413 for a longer one, 400 for one that breaks off.
-pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn read_body(mut body: Arriving, limit: usize) -> Result<Bytes, Refusal> {
     let too_long = || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long");
-    if body.size_hint().lower() > limit as u64 {
+    if body.least() > limit as u64 {
         return Err(too_long());
     }
-    match http_body_util::Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(too_long()),
-        Err(error) => Err(Refusal::bad_request(format!("read the body: {error}"))),
+    let mut read = Vec::new();
+    while let Some(piece) = body.next().await? {
+        if read.len() + piece.len() > limit {
+            return Err(too_long());
+        }
+        read.extend_from_slice(&piece);
     }
+    Ok(read.into())
 }
