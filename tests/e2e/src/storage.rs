@@ -32,12 +32,20 @@ fn can_mount(driver: &str) -> bool {
         () if !is_root() => Some("root"),
         () if !Path::new("/usr/sbin").join(&mkfs).exists() => Some(mkfs.as_str()),
         () if !Path::new("/dev/loop-control").exists() => Some("loop devices"),
+        () if !has_room() => Some("more room beside the part of the disk that stays free"),
         () => None,
     };
     if let Some(missing) = missing {
         println!("SKIPPED: a storage pool needs {missing}");
     }
     missing.is_none()
+}
+
+/// Whether pools fit on the disk of the homes: a twentieth of it is not theirs.
+fn has_room() -> bool {
+    let disk = rustix::fs::statvfs(std::env::temp_dir()).expect("the disk");
+    let free = disk.f_bavail * disk.f_frsize;
+    free > disk.f_blocks * disk.f_frsize / 20 + (4 << 30)
 }
 
 /// Whether limits hold in the pool that a home has: some kernels have no quotas for xfs.
