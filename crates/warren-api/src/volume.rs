@@ -27,7 +27,7 @@ use crate::Timestamp;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({"name": "data"})))]
 #[serde(deny_unknown_fields)]
 pub struct CreateVolume {
-    /// A name, unique among the caller's volumes: `[a-z0-9][a-z0-9._-]{0,62}`.
+    /// A name, unique among the caller's volumes: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}`.
     pub name: String,
     /// How much it may hold, in bytes; no limit where absent. Refused where the server's storage
     /// has no limits.

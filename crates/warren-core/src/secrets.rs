@@ -5,7 +5,7 @@
 //! that a row under another name, or another project's, does not open.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,8 +36,48 @@ pub struct Secret {
     pub updated_at: Timestamp,
     /// How often its value was set.
     pub version: u64,
+    /// Free text about it. It is no secret: it is stored and shown as it is.
+    pub labels: BTreeMap<String, String>,
     /// Whether its value can be opened with the key that this server has.
     pub usable: bool,
+}
+
+impl Secret {
+    /// Its identity: the same for as long as its owner has one of this name.
+    #[must_use]
+    pub fn id(&self) -> String {
+        row_id(&self.owner, &self.name)
+    }
+}
+
+/// A secret that is to be set.
+#[derive(Debug)]
+pub struct WantedSecret {
+    /// Its value.
+    pub value: SecretValue,
+    /// Free text about it; as before where absent.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether there may be one of its name, or must.
+    pub place: Place,
+}
+
+impl WantedSecret {
+    /// This value, whether or not there is one already.
+    #[must_use]
+    pub fn value(value: SecretValue) -> Self {
+        Self { value, labels: None, place: Place::Either }
+    }
+}
+
+/// What must be under the name of a secret that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Anything.
+    Either,
+    /// Nothing.
+    Free,
+    /// A secret.
+    Taken,
 }
 
 /// A secret as it is stored.
@@ -56,10 +96,14 @@ impl StoredSecret {
 
     /// The identity of its row: one for each owner and name.
     pub(crate) fn row_id(&self) -> String {
-        use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(Self::binding(&self.about.owner, &self.about.name));
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        row_id(&self.about.owner, &self.about.name)
     }
+}
+
+fn row_id(owner: &Owner, name: &str) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(StoredSecret::binding(owner, name));
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Checks the name of a secret.
@@ -95,6 +139,30 @@ pub(crate) fn check_value(value: &SecretValue) -> Result<(), SandboxError> {
             format!("expected 1 to {LONGEST_VALUE} bytes, got {length}"),
         )),
     }
+}
+
+/// How many labels a secret may have, and how long a name and a text of one may be.
+const MOST_LABELS: usize = 64;
+const LONGEST_LABEL: (usize, usize) = (128, 1024);
+
+/// Checks the free text about a secret.
+///
+/// # Errors
+///
+/// [`SandboxError::Invalid`].
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), SandboxError> {
+    let (name, text) = LONGEST_LABEL;
+    let fits = |it: (&String, &String)| {
+        (1..=name).contains(&it.0.len()) && it.1.len() <= text && !it.0.contains(char::is_control)
+    };
+    if labels.len() <= MOST_LABELS && labels.iter().all(fits) {
+        return Ok(());
+    }
+    let reason = format!(
+        "at most {MOST_LABELS} are allowed, with names of 1 to {name} bytes and up to {text} bytes \
+         of text"
+    );
+    Err(SandboxError::invalid("labels", reason))
 }
 
 /// All secrets. Its lock is held for a look-up, never across an await.
@@ -193,8 +261,15 @@ mod tests {
     fn stored(owner: &str, name: &str) -> StoredSecret {
         let (owner, name) = (Owner::new(owner), name.to_owned());
         let at = Timestamp::default();
-        let about =
-            Secret { owner, name, created_at: at, updated_at: at, version: 1, usable: true };
+        let about = Secret {
+            owner,
+            name,
+            created_at: at,
+            updated_at: at,
+            version: 1,
+            labels: BTreeMap::new(),
+            usable: true,
+        };
         StoredSecret { about, sealed: Sealed::default() }
     }
 

@@ -64,6 +64,40 @@ pub struct Abilities {
     pub copy: Cost,
 }
 
+/// What is at a path of a volume, with what only a file of the host's own can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeEntry {
+    /// What is there.
+    pub info: FileInfo,
+    /// Whose it is, by the number inside.
+    pub uid: u32,
+    /// Which group's it is, by the number inside.
+    pub gid: u32,
+    /// When it was read last, as far as the storage writes that down.
+    pub accessed_at: Timestamp,
+    /// When anything of it changed last, its owner and its mode too.
+    pub changed_at: Timestamp,
+}
+
+/// What a file or a directory of a volume is to have; what is absent is left to what is usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ownership {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Whose it is, by the number inside.
+    pub uid: Option<u32>,
+    /// Which group's it is, by the number inside.
+    pub gid: Option<u32>,
+}
+
+impl Ownership {
+    /// These permission bits, and the usual owner.
+    #[must_use]
+    pub fn mode(mode: Option<u32>) -> Self {
+        Self { mode, ..Self::default() }
+    }
+}
+
 /// The files of volumes, as a backend keeps them. Paths are below the volume's own root, whatever
 /// they look like; no link leads out of it.
 #[async_trait]
@@ -96,13 +130,23 @@ pub trait VolumeFiles: Send + Sync + fmt::Debug {
     async fn list(&self) -> Result<Vec<VolumeId>, RuntimeError>;
 
     /// What is at a path.
-    async fn stat(&self, id: &VolumeId, path: &str) -> io::Result<FileInfo>;
+    async fn stat(&self, id: &VolumeId, path: &str) -> io::Result<VolumeEntry>;
 
     /// What is in a directory, down to `depth` levels (at least 1), in the order of paths.
-    async fn entries(&self, id: &VolumeId, path: &str, depth: u32) -> io::Result<Vec<FileInfo>>;
+    async fn entries(&self, id: &VolumeId, path: &str, depth: u32) -> io::Result<Vec<VolumeEntry>>;
 
-    /// Makes a directory and those above it that are missing.
-    async fn make_directory(&self, id: &VolumeId, path: &str) -> io::Result<FileInfo>;
+    /// Makes a directory and those above it that are missing; one that is there stays as it is,
+    /// but for what `owned` says.
+    async fn make_directory(
+        &self,
+        id: &VolumeId,
+        path: &str,
+        owned: Ownership,
+    ) -> io::Result<VolumeEntry>;
+
+    /// Changes whose something is, and what its permissions are. A link is not followed, and has
+    /// no permissions of its own.
+    async fn change(&self, id: &VolumeId, path: &str, owned: Ownership) -> io::Result<VolumeEntry>;
 
     /// Removes a file, or a directory with all that is in it.
     async fn remove_file(&self, id: &VolumeId, path: &str) -> io::Result<()>;
@@ -116,7 +160,7 @@ pub trait VolumeFiles: Send + Sync + fmt::Debug {
         &self,
         id: &VolumeId,
         path: &str,
-        mode: Option<u32>,
+        owned: Ownership,
         contents: Box<dyn AsyncRead + Send + Unpin>,
     ) -> io::Result<u64>;
 }

@@ -26,9 +26,9 @@ use tokio::{io::AsyncRead, task::spawn_blocking};
 use warren_core::{
     id::VolumeId,
     runtime::{Cost, RuntimeError},
-    sandboxes::{FileInfo, Range},
+    sandboxes::Range,
     spec::VolumeMount,
-    volumes::{Abilities, Contents, VolumeFiles},
+    volumes::{Abilities, Contents, Ownership, VolumeEntry, VolumeFiles},
 };
 use warren_layer::copy;
 use warren_sys::mount::{self, Attributes};
@@ -186,20 +186,29 @@ impl VolumeFiles for Volumes {
         .await
     }
 
-    async fn stat(&self, id: &VolumeId, path: &str) -> io::Result<FileInfo> {
+    async fn stat(&self, id: &VolumeId, path: &str) -> io::Result<VolumeEntry> {
         self.below(id, path, files::stat).await
     }
 
-    async fn entries(&self, id: &VolumeId, path: &str, depth: u32) -> io::Result<Vec<FileInfo>> {
+    async fn entries(&self, id: &VolumeId, path: &str, depth: u32) -> io::Result<Vec<VolumeEntry>> {
         self.below(id, path, move |root, path| files::entries(root, path, depth)).await
     }
 
-    async fn make_directory(&self, id: &VolumeId, path: &str) -> io::Result<FileInfo> {
-        self.below(id, path, |root, path| {
+    async fn make_directory(
+        &self,
+        id: &VolumeId,
+        path: &str,
+        owned: Ownership,
+    ) -> io::Result<VolumeEntry> {
+        self.below(id, path, move |root, path| {
             files::make_directories(root, path)?;
-            files::stat(root, path)
+            files::change(root, path, owned)
         })
         .await
+    }
+
+    async fn change(&self, id: &VolumeId, path: &str, owned: Ownership) -> io::Result<VolumeEntry> {
+        self.below(id, path, move |root, path| files::change(root, path, owned)).await
     }
 
     async fn remove_file(&self, id: &VolumeId, path: &str) -> io::Result<()> {
@@ -214,10 +223,10 @@ impl VolumeFiles for Volumes {
         &self,
         id: &VolumeId,
         path: &str,
-        mode: Option<u32>,
+        owned: Ownership,
         contents: Box<dyn AsyncRead + Send + Unpin>,
     ) -> io::Result<u64> {
-        let new = self.below(id, path, move |root, path| files::begin(root, path, mode)).await?;
+        let new = self.below(id, path, move |root, path| files::begin(root, path, owned)).await?;
         let (new, size) = new.fill(contents, || self.check_room()).await?;
         spawn_blocking(move || new.finish()).await.map_err(io::Error::other)??;
         Ok(size)

@@ -11,16 +11,27 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::lock;
 use crate::{
+    clock::Timestamp,
     id::VolumeId,
     runtime::{Cost, RuntimeError},
     sandboxes::{FileInfo, FileKind, Range},
-    volumes::{Abilities, Contents, VolumeFiles},
+    volumes::{Abilities, Contents, Ownership, VolumeEntry, VolumeFiles},
 };
 
-/// The files of volumes: by path, without directories.
+/// What a volume holds, by path.
+type Tree = BTreeMap<String, Held>;
+
+/// A file, or a directory where there are no bytes.
+#[derive(Clone, Debug)]
+struct Held {
+    bytes: Option<Vec<u8>>,
+    owned: Ownership,
+}
+
+/// The files of volumes.
 #[derive(Debug, Default)]
 pub struct FakeVolumes {
-    all: Mutex<HashMap<VolumeId, BTreeMap<String, Vec<u8>>>>,
+    all: Mutex<HashMap<VolumeId, Tree>>,
     failing: Mutex<bool>,
 }
 
@@ -38,23 +49,51 @@ impl FakeVolumes {
     fn with<T>(
         &self,
         id: &VolumeId,
-        act: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> io::Result<T>,
+        act: impl FnOnce(&mut Tree) -> io::Result<T>,
     ) -> io::Result<T> {
         act(lock(&self.all).get_mut(id).ok_or(io::ErrorKind::NotFound)?)
     }
 }
 
-fn info(path: &str, size: usize) -> FileInfo {
-    FileInfo {
+/// A path as it is kept.
+fn clean(path: &str) -> String {
+    let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+    format!("/{}", parts.join("/"))
+}
+
+fn entry(path: &str, held: &Held) -> VolumeEntry {
+    let directory = held.bytes.is_none();
+    let info = FileInfo {
         name: path.rsplit('/').next().unwrap_or_default().to_owned(),
         path: path.to_owned(),
-        kind: FileKind::File,
-        size: size as u64,
-        mode: 0o644,
+        kind: if directory { FileKind::Directory } else { FileKind::File },
+        size: held.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+        mode: held.owned.mode.unwrap_or(if directory { 0o755 } else { 0o644 }),
         owner: "user".to_owned(),
         group: "user".to_owned(),
-        modified_at: None,
+        modified_at: Some(Timestamp::default()),
         symlink_target: None,
+    };
+    let (uid, gid) = (held.owned.uid.unwrap_or(1000), held.owned.gid.unwrap_or(1000));
+    let (accessed_at, changed_at) = (Timestamp::default(), Timestamp::default());
+    VolumeEntry { info, uid, gid, accessed_at, changed_at }
+}
+
+fn own(held: &mut Held, owned: Ownership) {
+    held.owned.mode = owned.mode.or(held.owned.mode);
+    held.owned.uid = owned.uid.or(held.owned.uid);
+    held.owned.gid = owned.gid.or(held.owned.gid);
+}
+
+fn find<'a>(files: &'a Tree, path: &str) -> io::Result<&'a Held> {
+    files.get(path).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Makes sure of the directories above a path.
+fn make_above(files: &mut Tree, path: &str) {
+    for (at, _) in path.match_indices('/').skip(1) {
+        let above = path.get(..at).unwrap_or_default().to_owned();
+        files.entry(above).or_insert(Held { bytes: None, owned: Ownership::default() });
     }
 }
 
@@ -66,7 +105,8 @@ impl VolumeFiles for FakeVolumes {
 
     async fn create(&self, id: &VolumeId, _limit: Option<u64>) -> Result<(), RuntimeError> {
         self.check()?;
-        lock(&self.all).insert(*id, BTreeMap::new());
+        let root = Held { bytes: None, owned: Ownership::default() };
+        lock(&self.all).insert(*id, BTreeMap::from([("/".to_owned(), root)]));
         Ok(())
     }
 
@@ -94,38 +134,75 @@ impl VolumeFiles for FakeVolumes {
     }
 
     async fn used(&self, id: &VolumeId) -> Option<u64> {
-        Some(lock(&self.all).get(id)?.values().map(|it| it.len() as u64).sum())
+        let all = lock(&self.all);
+        Some(all.get(id)?.values().flat_map(|it| &it.bytes).map(|it| it.len() as u64).sum())
     }
 
     async fn list(&self) -> Result<Vec<VolumeId>, RuntimeError> {
         Ok(lock(&self.all).keys().copied().collect())
     }
 
-    async fn stat(&self, id: &VolumeId, path: &str) -> io::Result<FileInfo> {
+    async fn stat(&self, id: &VolumeId, path: &str) -> io::Result<VolumeEntry> {
+        let path = clean(path);
+        self.with(id, |files| Ok(entry(&path, find(files, &path)?)))
+    }
+
+    async fn entries(&self, id: &VolumeId, path: &str, depth: u32) -> io::Result<Vec<VolumeEntry>> {
+        let path = clean(path);
+        let below = format!("{}/", path.trim_end_matches('/'));
         self.with(id, |files| {
-            let found = files.get(path).ok_or(io::ErrorKind::NotFound)?;
-            Ok(info(path, found.len()))
+            if find(files, &path)?.bytes.is_some() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            let near = |it: &str| {
+                let rest = it.strip_prefix(&below).filter(|rest| !rest.is_empty());
+                rest.is_some_and(|rest| rest.matches('/').count() < depth as usize)
+            };
+            Ok(files.iter().filter(|(it, _)| near(it)).map(|(it, held)| entry(it, held)).collect())
         })
     }
 
-    async fn entries(&self, id: &VolumeId, _path: &str, _depth: u32) -> io::Result<Vec<FileInfo>> {
-        self.with(id, |files| Ok(files.iter().map(|(path, it)| info(path, it.len())).collect()))
+    async fn make_directory(
+        &self,
+        id: &VolumeId,
+        path: &str,
+        owned: Ownership,
+    ) -> io::Result<VolumeEntry> {
+        let path = clean(path);
+        self.with(id, |files| {
+            make_above(files, &path);
+            let new = Held { bytes: None, owned: Ownership::default() };
+            let held = files.entry(path.clone()).or_insert(new);
+            if held.bytes.is_some() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            own(held, owned);
+            Ok(entry(&path, held))
+        })
     }
 
-    async fn make_directory(&self, id: &VolumeId, path: &str) -> io::Result<FileInfo> {
-        self.with(id, |_| Ok(FileInfo { kind: FileKind::Directory, ..info(path, 0) }))
+    async fn change(&self, id: &VolumeId, path: &str, owned: Ownership) -> io::Result<VolumeEntry> {
+        let path = clean(path);
+        self.with(id, |files| {
+            let held = files.get_mut(&path).ok_or(io::ErrorKind::NotFound)?;
+            own(held, owned);
+            Ok(entry(&path, held))
+        })
     }
 
     async fn remove_file(&self, id: &VolumeId, path: &str) -> io::Result<()> {
-        self.with(id, |files| match files.remove(path) {
-            Some(_gone) => Ok(()),
-            None => Err(io::ErrorKind::NotFound.into()),
+        let path = clean(path);
+        self.with(id, |files| {
+            find(files, &path)?;
+            files.retain(|it, _| *it != path && !it.starts_with(&format!("{path}/")));
+            Ok(())
         })
     }
 
     async fn read(&self, id: &VolumeId, path: &str, _range: Option<Range>) -> io::Result<Contents> {
+        let path = clean(path);
         self.with(id, |files| {
-            let bytes = files.get(path).ok_or(io::ErrorKind::NotFound)?.clone();
+            let bytes = find(files, &path)?.bytes.clone().ok_or(io::ErrorKind::IsADirectory)?;
             let length = bytes.len() as u64;
             Ok(Contents { bytes: Box::new(io::Cursor::new(bytes)), length, part: None })
         })
@@ -135,14 +212,22 @@ impl VolumeFiles for FakeVolumes {
         &self,
         id: &VolumeId,
         path: &str,
-        _mode: Option<u32>,
+        owned: Ownership,
         mut contents: Box<dyn AsyncRead + Send + Unpin>,
     ) -> io::Result<u64> {
         let mut bytes = Vec::new();
         contents.read_to_end(&mut bytes).await?;
-        let size = bytes.len() as u64;
+        let (path, size) = (clean(path), bytes.len() as u64);
         self.with(id, |files| {
-            files.insert(path.to_owned(), bytes);
+            make_above(files, &path);
+            let before = files.get(&path);
+            if before.is_some_and(|held| held.bytes.is_none()) {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            let kept = before.map(|held| held.owned).unwrap_or_default();
+            let mut held = Held { bytes: Some(bytes), owned: kept };
+            own(&mut held, owned);
+            files.insert(path, held);
             Ok(size)
         })
     }

@@ -6,7 +6,7 @@ use super::Sandboxes;
 use crate::{
     caller::{Caller, Owner},
     error::SandboxError,
-    secrets::{self, SealKey, Secret, SecretValue, StoredSecret},
+    secrets::{self, Place, SealKey, Secret, StoredSecret, WantedSecret},
     shared::Shared,
     store::{Object, ObjectChange, ObjectKind, object_secret, secret_object},
 };
@@ -18,18 +18,33 @@ impl Sandboxes {
     /// # Errors
     ///
     /// [`SandboxError::Invalid`], [`SandboxError::Limit`]; [`SandboxError::InUse`] where somebody
-    /// else sets it at the same moment; [`SandboxError::Unsupported`] without a key.
+    /// else sets it at the same moment; [`SandboxError::Taken`] and [`SandboxError::NoSuch`] where
+    /// its place must be free, or must not; [`SandboxError::Unsupported`] without a key.
     pub async fn set_secret(
         &self,
         caller: &Caller,
         name: &str,
-        value: SecretValue,
+        wanted: WantedSecret,
     ) -> Result<Secret, SandboxError> {
         secrets::check_name(name)?;
-        secrets::check_value(&value)?;
+        secrets::check_value(&wanted.value)?;
+        wanted.labels.as_ref().map_or(Ok(()), secrets::check_labels)?;
         let (shared, owner) = (Arc::clone(&self.shared), caller.owner().clone());
         let name = name.to_owned();
-        self.to_the_end(async move { set(&shared, owner, name, &value).await }).await
+        self.to_the_end(async move { set(&shared, owner, name, wanted).await }).await
+    }
+
+    /// What may be told of the caller's secret of this name or identity.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NoSuch`].
+    pub fn secret_by(&self, caller: &Caller, name_or_id: &str) -> Result<Secret, SandboxError> {
+        let named = self.secret(caller, name_or_id);
+        named.or_else(|missing| {
+            let mut all = self.secrets(caller).into_iter();
+            all.find(|secret| secret.id() == name_or_id).ok_or(missing)
+        })
     }
 
     /// The caller's secrets, by name.
@@ -76,17 +91,23 @@ async fn set(
     shared: &Arc<Shared>,
     owner: Owner,
     name: String,
-    value: &SecretValue,
+    wanted: WantedSecret,
 ) -> Result<Secret, SandboxError> {
     let key = sealing_key(shared)?;
     let writing = shared.secrets.write(&owner, &name)?;
-    let sealed = key.seal(value.expose(), &StoredSecret::binding(&owner, &name));
+    match (wanted.place, &writing.before) {
+        (Place::Free, Some(_)) => return Err(SandboxError::Taken { what: "secret", name }),
+        (Place::Taken, None) => return Err(no_such(&name)),
+        _ => {}
+    }
+    let sealed = key.seal(wanted.value.expose(), &StoredSecret::binding(&owner, &name));
     let sealed = sealed.map_err(|_broken| SandboxError::Broken("a secret could not be sealed"))?;
     let now = shared.clock.now();
     let before = writing.before.as_ref().map(|it| &it.about);
     let about = Secret {
         created_at: before.map_or(now, |it| it.created_at),
         version: before.map_or(0, |it| it.version) + 1,
+        labels: wanted.labels.or_else(|| Some(before?.labels.clone())).unwrap_or_default(),
         owner,
         name,
         updated_at: now,

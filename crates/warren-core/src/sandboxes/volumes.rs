@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use tokio::io::AsyncRead;
 
-use super::{FileInfo, Range, Sandboxes};
+use super::{Range, Sandboxes};
 use crate::{
     caller::Caller,
     error::{GuestRefusal, SandboxError},
@@ -14,7 +14,9 @@ use crate::{
     shared::Shared,
     spec::VolumeMount,
     store::{Object, ObjectChange, ObjectKind, object_volume, volume_object},
-    volumes::{Abilities, Contents, Status, Volume, VolumeFiles, VolumeHold},
+    volumes::{
+        Abilities, Contents, Ownership, Status, Volume, VolumeEntry, VolumeFiles, VolumeHold,
+    },
 };
 
 /// How many volumes a project may have.
@@ -27,7 +29,7 @@ const MOST_LEVELS: u32 = 32;
 /// What is wanted of a new volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewVolume {
-    /// Its name: `[a-z0-9][a-z0-9._-]{0,62}`, unique among the caller's volumes.
+    /// Its name: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}`, unique among the caller's volumes.
     pub name: String,
     /// How much it may hold, in bytes; no limit where absent, or that of its source.
     pub size_bytes: Option<u64>,
@@ -205,7 +207,7 @@ impl Sandboxes {
         &self,
         caller: &Caller,
         at: InVolume<'_>,
-    ) -> Result<FileInfo, SandboxError> {
+    ) -> Result<VolumeEntry, SandboxError> {
         let opened = self.open_volume(caller, at)?;
         opened.files.stat(&opened.volume.id, at.path).await.map_err(refused(at.path))
     }
@@ -220,7 +222,7 @@ impl Sandboxes {
         caller: &Caller,
         at: InVolume<'_>,
         depth: u32,
-    ) -> Result<Vec<FileInfo>, SandboxError> {
+    ) -> Result<Vec<VolumeEntry>, SandboxError> {
         if !(1..=MOST_LEVELS).contains(&depth) {
             return Err(SandboxError::invalid("depth", format!("expected 1 to {MOST_LEVELS}")));
         }
@@ -237,10 +239,31 @@ impl Sandboxes {
         &self,
         caller: &Caller,
         at: InVolume<'_>,
-    ) -> Result<FileInfo, SandboxError> {
+        owned: Ownership,
+    ) -> Result<VolumeEntry, SandboxError> {
+        check_ownership(owned)?;
         let opened = self.open_volume(caller, at)?;
         check_writable(&opened.volume)?;
-        opened.files.make_directory(&opened.volume.id, at.path).await.map_err(refused(at.path))
+        let made = opened.files.make_directory(&opened.volume.id, at.path, owned).await;
+        made.map_err(refused(at.path))
+    }
+
+    /// Changes whose something in a volume is, and what its permissions are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandboxes::stat_in_volume`], and [`SandboxError::Invalid`] for what no file can have.
+    pub async fn change_in_volume(
+        &self,
+        caller: &Caller,
+        at: InVolume<'_>,
+        owned: Ownership,
+    ) -> Result<VolumeEntry, SandboxError> {
+        check_ownership(owned)?;
+        let opened = self.open_volume(caller, at)?;
+        check_writable(&opened.volume)?;
+        let changed = opened.files.change(&opened.volume.id, at.path, owned).await;
+        changed.map_err(refused(at.path))
     }
 
     /// Removes a file of a volume, or a directory with all that is in it.
@@ -287,14 +310,15 @@ impl Sandboxes {
         &self,
         caller: &Caller,
         at: InVolume<'_>,
-        mode: Option<u32>,
+        owned: Ownership,
         contents: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<u64, SandboxError> {
+        check_ownership(owned)?;
         let opened = self.open_volume(caller, at)?;
         check_writable(&opened.volume)?;
         opened
             .files
-            .write(&opened.volume.id, at.path, mode, contents)
+            .write(&opened.volume.id, at.path, owned, contents)
             .await
             .map_err(refused(at.path))
     }
@@ -422,8 +446,30 @@ fn uses(shared: &Shared, id: VolumeId) -> usize {
         .count()
 }
 
+/// The largest number of a user or a group inside: guests have 65,536 of them.
+const MOST_ID: u32 = 65_535;
+
+fn check_ownership(owned: Ownership) -> Result<(), SandboxError> {
+    if owned.mode.is_some_and(|mode| mode > 0o7777) {
+        return Err(SandboxError::invalid("mode", "expected permission bits, at most 0o7777"));
+    }
+    for (field, id) in [("uid", owned.uid), ("gid", owned.gid)] {
+        if id.is_some_and(|id| id > MOST_ID) {
+            return Err(SandboxError::invalid(field, format!("expected 0 to {MOST_ID}")));
+        }
+    }
+    Ok(())
+}
+
 fn check_name(name: &str) -> Result<(), SandboxError> {
-    plan::check_name(Some(name))?;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut bytes = name.bytes();
+    let good = name.len() <= 63
+        && bytes.next().is_some_and(letter)
+        && bytes.all(|byte| letter(byte) || b".-".contains(&byte));
+    if !good {
+        return Err(SandboxError::invalid("name", "expected [A-Za-z0-9_][A-Za-z0-9_.-]{0,62}"));
+    }
     if name.parse::<VolumeId>().is_ok() {
         return Err(SandboxError::invalid("name", "must not look like the id of a volume"));
     }

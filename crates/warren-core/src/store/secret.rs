@@ -1,5 +1,7 @@
 //! Secrets as they are stored: their values are sealed.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Object, ObjectKind, row::timestamp, sql::integer};
@@ -12,6 +14,8 @@ struct Record {
     created_at: i64,
     updated_at: i64,
     version: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
     sealed: Sealed,
 }
 
@@ -23,6 +27,7 @@ pub(crate) fn secret_object(secret: &StoredSecret) -> Object {
         created_at: integer(about.created_at.as_millis()),
         updated_at: integer(about.updated_at.as_millis()),
         version: about.version,
+        labels: about.labels.clone(),
         sealed: secret.sealed.clone(),
     };
     Object {
@@ -45,6 +50,7 @@ pub(crate) fn object_secret(object: &Object, key: Option<&SealKey>) -> Option<St
         created_at: timestamp(record.created_at),
         updated_at: timestamp(record.updated_at),
         version: record.version,
+        labels: record.labels,
         usable,
     };
     Some(StoredSecret { about, sealed: record.sealed })
@@ -61,7 +67,9 @@ mod tests {
         let sealed = key.seal(b"hunter2", &StoredSecret::binding(&owner, "K")).unwrap();
         let at = Timestamp::default();
         let (name, version) = ("K".to_owned(), 3);
-        let about = Secret { owner, name, created_at: at, updated_at: at, version, usable: true };
+        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let (created_at, updated_at) = (at, at);
+        let about = Secret { owner, name, created_at, updated_at, version, labels, usable: true };
         let secret = StoredSecret { about, sealed };
         let object = secret_object(&secret);
         assert!(!object.record.contains("hunter2"));

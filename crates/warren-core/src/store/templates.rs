@@ -117,11 +117,46 @@ enum ReadyRow {
     File(String),
 }
 
+/// What a sandbox may use, as far as somebody said it.
+#[derive(Default, Serialize, Deserialize)]
+struct LimitsRow {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu_millis: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pids: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk_bytes: Option<u64>,
+}
+
+impl LimitsRow {
+    fn is_empty(&self) -> bool {
+        WantedLimits::from(self) == WantedLimits::default()
+    }
+}
+
+impl From<&LimitsRow> for WantedLimits {
+    fn from(row: &LimitsRow) -> Self {
+        let LimitsRow { cpu_millis, memory_bytes, pids, disk_bytes } = *row;
+        Self { cpu_millis, memory_bytes, pids, disk_bytes }
+    }
+}
+
+impl From<WantedLimits> for LimitsRow {
+    fn from(limits: WantedLimits) -> Self {
+        let WantedLimits { cpu_millis, memory_bytes, pids, disk_bytes } = limits;
+        Self { cpu_millis, memory_bytes, pids, disk_bytes }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct BuildRow {
     template: String,
     name: String,
     tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "LimitsRow::is_empty")]
+    limits: LimitsRow,
     status: String,
     created_at: u64,
     #[serde(default)]
@@ -290,6 +325,7 @@ pub(crate) fn build_object(build: &Build, log: &[BuildLogEntry]) -> Object {
         template: build.template.to_string(),
         name: build.name.clone(),
         tags: build.tags.clone(),
+        limits: build.limits.into(),
         status: build.status.name().to_owned(),
         created_at: build.created_at.as_millis(),
         finished_at: build.finished_at.map(Timestamp::as_millis),
@@ -316,6 +352,7 @@ pub(crate) fn build(object: &Object) -> Option<(Build, Vec<BuildLogEntry>)> {
         name: row.name,
         owner: object.owner.clone(),
         tags: row.tags,
+        limits: WantedLimits::from(&row.limits),
         status: BuildStatus::from_name(&row.status)?,
         created_at: Timestamp::from_millis(row.created_at),
         finished_at: row.finished_at.map(Timestamp::from_millis),

@@ -43,6 +43,7 @@ mod key;
 mod layer;
 mod run;
 mod stage;
+mod trial;
 
 /// How long a build may take where its request does not say.
 const TIMEOUT: Duration = Duration::from_secs(3600);
@@ -182,6 +183,7 @@ impl Builder {
         }
         let built = last.ok_or(SandboxError::Broken("a plan without a stage"))?;
         self.set_at(None);
+        self.try_start(&built).await?;
         self.clear_up().await;
         self.finish(built).await
     }

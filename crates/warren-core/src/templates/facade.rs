@@ -8,7 +8,9 @@ use super::{
     builder,
     files::{BuildFiles, Contents, FilesError, Taken},
     log::{BuildLog, BuildLogEntry},
-    model::{Build, BuildStatus, DEFAULT_TAG, Tagged, Template, check_name, check_tag},
+    model::{
+        Build, BuildStatus, DEFAULT_TAG, Tagged, Template, WantedLimits, check_name, check_tag,
+    },
     request::BuildRequest,
     resolve,
     table::BuildHandle,
@@ -98,7 +100,7 @@ impl Templates {
     }
 
     /// Announces a build: the template is made where there is none, and the build waits for
-    /// [`Templates::start`].
+    /// [`Templates::start`]. `limits` is remembered for whoever starts it.
     ///
     /// # Errors
     ///
@@ -108,6 +110,7 @@ impl Templates {
         caller: &Caller,
         name: &str,
         tags: &[String],
+        limits: WantedLimits,
     ) -> Result<Arc<Build>, SandboxError> {
         check_name(name)?;
         tags.iter().try_for_each(|tag| check_tag(tag))?;
@@ -142,6 +145,7 @@ impl Templates {
             name: name.to_owned(),
             owner: caller.owner().clone(),
             tags,
+            limits,
             status: BuildStatus::Waiting,
             created_at: now,
             finished_at: None,
@@ -216,7 +220,7 @@ impl Templates {
         let planned = request.recipe.plan(request.target.as_deref(), &globals);
         planned.map_err(|error| SandboxError::invalid("dockerfile", error.to_string()))?;
         let existed = self.shared().templates.by_name(caller.owner(), &request.name).is_some();
-        let build = self.announce(caller, &request.name, &request.tags).await?;
+        let build = self.announce(caller, &request.name, &request.tags, request.limits).await?;
         match self.start(caller, build.id, request) {
             Ok(build) => Ok(build),
             Err(error) => {

@@ -170,6 +170,8 @@ pub struct Build {
     pub owner: Owner,
     /// The tags that its version gets.
     pub tags: Vec<String>,
+    /// What was said, when it was announced, that a sandbox of its version may use.
+    pub limits: WantedLimits,
     /// How it stands.
     pub status: BuildStatus,
     /// When it was asked for.

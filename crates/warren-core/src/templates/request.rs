@@ -39,6 +39,8 @@ pub struct BuildRequest {
     pub network: Option<Network>,
     /// What is started in a new sandbox.
     pub start: Option<Start>,
+    /// Whether the build tries that once, and fails where it does not become ready.
+    pub try_start: bool,
     /// How many sandboxes wait started and ready; as before, or none, where absent.
     pub warm: Option<u32>,
     /// What the sandboxes of the build may use.
@@ -73,6 +75,7 @@ impl BuildRequest {
             limits: WantedLimits::default(),
             network: None,
             start: None,
+            try_start: false,
             warm: None,
             build_limits: WantedLimits::default(),
             timeout: None,

@@ -8,7 +8,7 @@ use warren_core::{
     credentials::{Credentials, HostRule},
     sandbox::{Sandbox, Wanted},
     sandboxes::At,
-    secrets::{SealKey, SecretValue},
+    secrets::{SealKey, SecretValue, WantedSecret},
     spec::Profile,
 };
 
@@ -22,7 +22,9 @@ fn world() -> World {
 
 fn set(world: &World, value: &str) {
     let value = SecretValue::new(value.as_bytes().to_vec());
-    world.run(world.sandboxes.set_secret(&world.caller, "TOKEN", value)).unwrap();
+    world
+        .run(world.sandboxes.set_secret(&world.caller, "TOKEN", WantedSecret::value(value)))
+        .unwrap();
 }
 
 fn credentials() -> Credentials {

@@ -10,7 +10,7 @@ use warren_core::{
     sandboxes::{WantedFork, WantedSnapshot},
     state::State,
     templates::{
-        model::{Build, BuildStatus, Ready, Start},
+        model::{Build, BuildStatus, Ready, Start, WantedLimits},
         request::BuildRequest,
     },
 };
@@ -325,6 +325,46 @@ fn what_is_started_is_ready_before_anybody_has_the_sandbox() {
         assert!(error.to_string().contains(part), "{error}");
         assert_eq!(world.runtime.guests().len(), guests, "nothing is left");
     }
+}
+
+#[test]
+fn what_is_started_can_be_tried_before_there_is_a_version() {
+    let world = World::start();
+    world.runtime.set_port(8080, None);
+    for (port, expected) in [(8080, BuildStatus::Ready), (1, BuildStatus::Failed)] {
+        let mut wanted = request("t", "FROM host\nRUN [\"echo\"]\n");
+        wanted.start = Some(Start {
+            command: vec!["sleep".to_owned()],
+            ready: Some(Ready::Port(port)),
+            timeout: Duration::from_secs(1),
+        });
+        wanted.try_start = true;
+        let started = start_as(&world, wanted, &[]);
+        let (ended, log) = finish(&world, &started);
+        assert_eq!(ended.status, expected, "{log:?}");
+        assert!(log.iter().any(|line| line.starts_with("Trying what is started")), "{log:?}");
+        world.until("no sandbox is left", |world| world.runtime.guests().is_empty());
+        if let Some(failure) = &ended.failure {
+            assert_eq!((failure.line, &failure.step), (None, &None), "no step is to blame");
+            assert!(failure.message.contains("nothing listened on port 1"), "{failure:?}");
+        }
+    }
+    let template = world.sandboxes.templates().get(&world.caller, "t").unwrap();
+    assert_eq!(template.versions.len(), 1);
+}
+
+#[test]
+fn what_was_said_when_a_build_was_announced_is_there_when_it_starts() {
+    let mut world = World::start();
+    let templates = world.sandboxes.templates();
+    let limits = WantedLimits { cpu_millis: Some(500), ..WantedLimits::default() };
+    let announced = world.run(templates.announce(&world.caller, "t", &[], limits)).unwrap();
+    assert_eq!(announced.limits, limits);
+    drop(templates);
+    world.crash(|_| {});
+    let found = world.sandboxes.templates().get_build(&world.caller, announced.id).unwrap();
+    // One that waited for its steps is not waited for any longer.
+    assert_eq!((found.limits, found.status), (limits, BuildStatus::Failed));
 }
 
 /// What was started in a sandbox.

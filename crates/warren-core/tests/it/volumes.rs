@@ -8,7 +8,7 @@ use warren_core::{
     caller::Owner,
     sandbox::{Wanted, WantedVolume},
     sandboxes::{InVolume, NewVolume},
-    volumes::{Volume, VolumeFiles as _},
+    volumes::{Ownership, Volume, VolumeFiles as _},
 };
 
 use crate::world::World;
@@ -27,7 +27,7 @@ fn using(volume: &str, target: &str) -> Wanted {
 fn write(world: &World, volume: &str, text: &'static str) -> Result<u64, SandboxError> {
     let at = InVolume { volume, path: "file" };
     let contents = Box::new(text.as_bytes());
-    world.run(world.sandboxes.write_in_volume(&world.caller, at, None, contents))
+    world.run(world.sandboxes.write_in_volume(&world.caller, at, Ownership::default(), contents))
 }
 
 fn read(world: &World, volume: &str) -> Result<String, SandboxError> {
@@ -65,7 +65,7 @@ fn what_cannot_be_is_refused() {
     make(&world, "data").unwrap();
     let taken = make(&world, "data").unwrap_err();
     assert!(matches!(taken, SandboxError::Taken { what: "volume", .. }), "{taken}");
-    for name in ["", "Data", "-x", "vol-aaaaaaaaaaaaaaaa"] {
+    for name in ["", "a b", ".x", "-x", "vol-aaaaaaaaaaaaaaaa"] {
         let refused = make(&world, name).unwrap_err();
         assert!(matches!(refused, SandboxError::Invalid { field: "name", .. }), "{refused}");
     }

@@ -13,8 +13,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fchmod, fchown, fstat, linkat,
-        mkdirat, openat, openat2, readlinkat, renameat, statat, unlinkat,
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, chmodat, chownat, fchmod, fchown,
+        fstat, linkat, mkdirat, openat, openat2, readlinkat, renameat, statat, unlinkat,
     },
     io::Errno,
     process::{Gid, Uid},
@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use warren_core::{
     clock::Timestamp,
     sandboxes::{FileInfo, FileKind, Range},
-    volumes::Contents,
+    volumes::{Contents, Ownership, VolumeEntry},
 };
 use warren_sys::tree;
 
@@ -88,7 +88,7 @@ fn parent<'a>(root: &File, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
 }
 
 /// What is at a path; a link at its end is not followed.
-pub(super) fn stat(root: &File, path: &str) -> io::Result<FileInfo> {
+pub(super) fn stat(root: &File, path: &str) -> io::Result<VolumeEntry> {
     let found = find(root, path, OFlags::NOFOLLOW)?;
     let stat = fstat(&found)?;
     let target = link_target(&stat, || readlinkat(&found, "", Vec::new()));
@@ -96,15 +96,20 @@ pub(super) fn stat(root: &File, path: &str) -> io::Result<FileInfo> {
 }
 
 /// What is in a directory.
-pub(super) fn entries(root: &File, path: &str, depth: u32) -> io::Result<Vec<FileInfo>> {
+pub(super) fn entries(root: &File, path: &str, depth: u32) -> io::Result<Vec<VolumeEntry>> {
     let mut found = Vec::new();
     let base = if path == "." { String::new() } else { format!("{path}/") };
     walk(&find_directory(root, path)?, &base, depth, &mut found)?;
-    found.sort_unstable_by(|one: &FileInfo, other| one.path.cmp(&other.path));
+    found.sort_unstable_by(|one: &VolumeEntry, other| one.info.path.cmp(&other.info.path));
     Ok(found)
 }
 
-fn walk(directory: &OwnedFd, base: &str, depth: u32, found: &mut Vec<FileInfo>) -> io::Result<()> {
+fn walk(
+    directory: &OwnedFd,
+    base: &str,
+    depth: u32,
+    found: &mut Vec<VolumeEntry>,
+) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = openat(directory, ".", flags, Mode::empty())?;
     for entry in Dir::read_from(&opened)? {
@@ -147,11 +152,9 @@ fn link_target(
     Some(target.to_string_lossy().into_owned())
 }
 
-fn describe(path: &str, stat: &Stat, symlink_target: Option<String>) -> FileInfo {
+fn describe(path: &str, stat: &Stat, symlink_target: Option<String>) -> VolumeEntry {
     let path = path.trim_start_matches('.');
-    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
-    let nanoseconds = stat.st_mtime_nsec;
-    FileInfo {
+    let info = FileInfo {
         name: path.rsplit('/').next().unwrap_or_default().to_owned(),
         path: format!("/{path}"),
         kind: match FileType::from_raw_mode(stat.st_mode) {
@@ -164,9 +167,39 @@ fn describe(path: &str, stat: &Stat, symlink_target: Option<String>) -> FileInfo
         mode: stat.st_mode & 0o7777,
         owner: owner(stat.st_uid),
         group: owner(stat.st_gid),
-        modified_at: Some(Timestamp::from_millis(seconds * 1000 + nanoseconds / 1_000_000)),
+        modified_at: Some(moment(stat.st_mtime, stat.st_mtime_nsec)),
         symlink_target,
+    };
+    VolumeEntry {
+        info,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        accessed_at: moment(stat.st_atime, stat.st_atime_nsec),
+        changed_at: moment(stat.st_ctime, stat.st_ctime_nsec),
     }
+}
+
+fn moment(seconds: i64, nanoseconds: u64) -> Timestamp {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    Timestamp::from_millis(seconds.saturating_mul(1000) + nanoseconds / 1_000_000)
+}
+
+/// Changes whose something is, and what its permissions are; a link at the end is not followed.
+pub(super) fn change(root: &File, path: &str, owned: Ownership) -> io::Result<VolumeEntry> {
+    let found = find(root, path, OFlags::NOFOLLOW)?;
+    if owned.uid.is_some() || owned.gid.is_some() {
+        let (uid, gid) = (owned.uid.map(Uid::from_raw), owned.gid.map(Gid::from_raw));
+        chownat(&found, "", uid, gid, AtFlags::EMPTY_PATH)?;
+    }
+    if let Some(mode) = owned.mode {
+        if is(&fstat(&found)?, FileType::Symlink) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // By what the descriptor holds: the path may lead elsewhere by now.
+        let place = by_descriptor(&found);
+        chmodat(rustix::fs::CWD, place, Mode::from(mode & 0o7777), AtFlags::empty())?;
+    }
+    stat(root, path)
 }
 
 /// The names that every image of this product has; for others the number.
@@ -269,8 +302,8 @@ pub(super) struct New {
     name: String,
 }
 
-/// Begins a file. In the place of another it gets that one's owner and, unless told, its mode.
-pub(super) fn begin(root: &File, path: &str, mode: Option<u32>) -> io::Result<New> {
+/// Begins a file. In the place of another it gets, unless told, that one's owner and its mode.
+pub(super) fn begin(root: &File, path: &str, owned: Ownership) -> io::Result<New> {
     if let Some((above, _)) = path.rsplit_once('/') {
         make_directories(root, above)?;
     }
@@ -287,10 +320,11 @@ pub(super) fn begin(root: &File, path: &str, mode: Option<u32>) -> io::Result<Ne
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = openat(&above, ".", flags, Mode::from(0o600))?;
     let owner = before.map_or((USER, USER), |it| (it.st_uid, it.st_gid));
-    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    let uid = Uid::from_raw(owned.uid.unwrap_or(owner.0));
+    let gid = Gid::from_raw(owned.gid.unwrap_or(owner.1));
     allow_one_id(fchown(&file, Some(uid), Some(gid)))?;
     // Of a mode that is taken over, only what does not give rights away.
-    let mode = mode.unwrap_or_else(|| before.map_or(0o644, |it| it.st_mode & 0o777));
+    let mode = owned.mode.unwrap_or_else(|| before.map_or(0o644, |it| it.st_mode & 0o777));
     fchmod(&file, Mode::from(mode & 0o7777))?;
     let mut file = tokio::fs::File::from_std(File::from(file));
     file.set_max_buf_size(PIECE_BYTES);
@@ -359,7 +393,7 @@ mod tests {
     }
 
     async fn write(root: &File, path: &str, text: &'static str) -> io::Result<()> {
-        let new = begin(root, &clean(path)?, None)?;
+        let new = begin(root, &clean(path)?, Ownership::default())?;
         let (new, size) = new.fill(Box::new(text.as_bytes()), || Ok(())).await?;
         assert_eq!(size, text.len() as u64);
         new.finish()
@@ -383,11 +417,11 @@ mod tests {
         assert_eq!(text(&root, "a/b/file", Some(Range::Last(5))).await.unwrap(), "again");
         assert_eq!(text(&root, "a/b/file", Some(Range::From(0, Some(4)))).await.unwrap(), "hello");
         let listed = entries(&root, ".", 3).unwrap();
-        let paths: Vec<_> = listed.iter().map(|it| it.path.as_str()).collect();
+        let paths: Vec<_> = listed.iter().map(|it| it.info.path.as_str()).collect();
         assert_eq!(paths, ["/a", "/a/b", "/a/b/file"]);
         assert_eq!(entries(&root, ".", 1).unwrap().len(), 1);
-        assert_eq!(stat(&root, ".").unwrap().path, "/");
-        let file = stat(&root, "a/b/file").unwrap();
+        assert_eq!(stat(&root, ".").unwrap().info.path, "/");
+        let file = stat(&root, "a/b/file").unwrap().info;
         assert_eq!((file.name.as_str(), file.size, file.mode), ("file", 11, 0o644));
         if rustix::process::geteuid().is_root() {
             assert_eq!(file.owner, "user");
@@ -396,6 +430,38 @@ mod tests {
         }
         remove(&root, "a").unwrap();
         assert_eq!(entries(&root, ".", 3).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn owners_and_modes_are_changed_and_links_are_not_followed() {
+        let (outside, root) = place();
+        let owned = Ownership { mode: Some(0o600), uid: Some(7), gid: Some(8) };
+        write(&root, "file", "x").await.unwrap();
+        symlink("../secret", outside.path().join("volume/link")).unwrap();
+        let before = fs::metadata(outside.path().join("secret")).unwrap();
+        let error = change(&root, "link", Ownership::mode(Some(0o777))).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(change(&root, "none", owned).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let after = fs::metadata(outside.path().join("secret")).unwrap();
+        assert_eq!(after.mode(), before.mode());
+        assert_eq!(change(&root, "file", Ownership::mode(Some(0o640))).unwrap().info.mode, 0o640);
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let changed = change(&root, "file", owned).unwrap();
+        assert_eq!((changed.info.mode, changed.uid, changed.gid), (0o600, 7, 8));
+        let of_link = change(&root, "link", Ownership { mode: None, ..owned }).unwrap();
+        assert_eq!((of_link.uid, of_link.info.kind), (7, FileKind::Symlink));
+        let after = fs::metadata(outside.path().join("secret")).unwrap();
+        assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+        // One that is written anew is whose it was, unless it is said.
+        write(&root, "file", "y").await.unwrap();
+        assert_eq!(stat(&root, "file").unwrap().uid, 7);
+        let new = begin(&root, "file", Ownership { uid: Some(9), ..Ownership::default() }).unwrap();
+        let (new, _) = new.fill(Box::new(&b"z"[..]), || Ok(())).await.unwrap();
+        new.finish().unwrap();
+        let found = stat(&root, "file").unwrap();
+        assert_eq!((found.uid, found.gid, found.info.mode), (9, 8, 0o600));
     }
 
     #[tokio::test]
@@ -420,7 +486,10 @@ mod tests {
         // A link at the end is the thing itself: replaced, removed, never followed.
         write(&root, "absolute", "mine").await.unwrap();
         assert_eq!(text(&root, "absolute", None).await.unwrap(), "mine");
-        assert_eq!(stat(&root, "relative").unwrap().symlink_target.as_deref(), Some("../secret"));
+        assert_eq!(
+            stat(&root, "relative").unwrap().info.symlink_target.as_deref(),
+            Some("../secret")
+        );
         remove(&root, "relative").unwrap();
         remove(&root, "up").unwrap();
         assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "secret");
@@ -448,7 +517,7 @@ mod tests {
     async fn an_upload_that_fails_leaves_what_was_there() {
         let (outside, root) = place();
         write(&root, "file", "before").await.unwrap();
-        let new = begin(&root, "file", None).unwrap();
+        let new = begin(&root, "file", Ownership::default()).unwrap();
         let full = || Err(io::ErrorKind::StorageFull.into());
         let error = new.fill(Box::new(&b"after"[..]), full).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use warren_api::secret as api;
-use warren_core::secrets::{Secret, SecretValue};
+use warren_core::secrets::{Secret, SecretValue, WantedSecret};
 
 use crate::{
     app::App,
@@ -41,7 +41,7 @@ pub(crate) async fn set_secret(
     Body(request): Body<api::SetSecret>,
 ) -> Result<Json<api::Secret>, ApiError> {
     let value = SecretValue::new(request.value.into_bytes());
-    let set = app.sandboxes.set_secret(&caller, &name, value).await?;
+    let set = app.sandboxes.set_secret(&caller, &name, WantedSecret::value(value)).await?;
     Ok(Json(shown(set)))
 }
 

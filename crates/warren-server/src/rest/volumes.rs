@@ -15,7 +15,7 @@ use warren_api::{files, volume as api};
 use warren_core::{
     Caller,
     sandboxes::{InVolume, NewVolume},
-    volumes::Volume,
+    volumes::{Ownership, Volume},
 };
 
 use super::{
@@ -233,7 +233,7 @@ pub(crate) async fn write_volume_file(
     let contents = Arriving::new(request.into_body(), app.tasks()).map_err(io::Error::other);
     let contents = Box::new(StreamReader::new(Box::pin(contents)));
     let at = InVolume { volume: &name, path: &path };
-    let size = app.sandboxes.write_in_volume(&caller, at, mode, contents).await?;
+    let size = app.sandboxes.write_in_volume(&caller, at, Ownership::mode(mode), contents).await?;
     Ok(Json(files::FileWritten { path: format!("/{}", path.trim_start_matches('/')), size }))
 }
 
@@ -274,7 +274,7 @@ pub(crate) async fn stat_volume_file(
 ) -> Result<Json<files::FileInfo>, ApiError> {
     let path = only_path(parameters)?;
     let at = InVolume { volume: &name, path: &path };
-    Ok(Json(convert::file(app.sandboxes.stat_in_volume(&caller, at).await?)))
+    Ok(Json(convert::file(app.sandboxes.stat_in_volume(&caller, at).await?.info)))
 }
 
 /// List a directory of a volume, `depth` levels down
@@ -299,7 +299,9 @@ pub(crate) async fn list_volume_files(
     let path = only_path(parameters)?;
     let at = InVolume { volume: &name, path: &path };
     let entries = app.sandboxes.list_in_volume(&caller, at, depth).await?;
-    Ok(Json(files::FileList { entries: entries.into_iter().map(convert::file).collect() }))
+    Ok(Json(files::FileList {
+        entries: entries.into_iter().map(|it| convert::file(it.info)).collect(),
+    }))
 }
 
 /// Make a directory in a volume, and those above it that are missing
@@ -319,7 +321,8 @@ pub(crate) async fn make_volume_directory(
 ) -> Result<Json<files::FileInfo>, ApiError> {
     let path = only_path(parameters)?;
     let at = InVolume { volume: &name, path: &path };
-    Ok(Json(convert::file(app.sandboxes.make_directory_in_volume(&caller, at).await?)))
+    let made = app.sandboxes.make_directory_in_volume(&caller, at, Ownership::default()).await?;
+    Ok(Json(convert::file(made.info)))
 }
 
 /// The path of a query that has nothing else.

@@ -42,7 +42,7 @@ struct Place {
 enum VolumeCommand {
     /// Make an empty volume
     Create {
-        /// Its name: `[a-z0-9][a-z0-9._-]{0,62}`
+        /// Its name: `[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}`
         name: String,
         /// How much it may hold, such as `10GiB`; needs storage with limits
         #[arg(long, value_name = "SIZE")]
