@@ -59,6 +59,8 @@ pub struct FakeRuntime {
     dialled: AtomicU32,
     capabilities: Mutex<Capabilities>,
     credentials: Mutex<HashMap<SandboxId, Granted>>,
+    /// Taken by the next who gives credentials, and waits until it is opened.
+    slow: Mutex<Option<Arc<Slow>>>,
     created: AtomicU32,
     destroyed: AtomicU32,
     /// Closed: creates wait until it is opened.
@@ -74,6 +76,15 @@ struct Guest {
     oom_kills: u64,
     network: Network,
     reached: Vec<Reached>,
+}
+
+/// A call that takes its time.
+#[derive(Debug, Default)]
+pub struct Slow {
+    /// Notified when the call has come.
+    pub began: Notify,
+    /// To be notified when it may go on.
+    pub goes_on: Notify,
 }
 
 /// What goes wrong, once.
@@ -140,6 +151,7 @@ impl Default for FakeRuntime {
                 warnings: vec!["nothing is isolated: this runtime is a fake".to_owned()],
             }),
             credentials: Mutex::default(),
+            slow: Mutex::default(),
             created: AtomicU32::new(0),
             destroyed: AtomicU32::new(0),
             gate: Mutex::default(),
@@ -169,6 +181,13 @@ impl FakeRuntime {
     /// Changes what this runtime says it can do.
     pub fn change_capabilities(&self, change: impl FnOnce(&mut Capabilities)) {
         change(&mut lock(&self.capabilities));
+    }
+
+    /// Makes the next call that gives credentials wait.
+    pub fn slow_credentials(&self) -> Arc<Slow> {
+        let slow = Arc::<Slow>::default();
+        *lock(&self.slow) = Some(Arc::clone(&slow));
+        slow
     }
 
     /// Knows no credentials any more, as after a restart.
@@ -493,6 +512,11 @@ impl Runtime for FakeRuntime {
         id: &SandboxId,
         credentials: &Granted,
     ) -> Result<Option<String>, RuntimeError> {
+        let slow = lock(&self.slow).take();
+        if let Some(slow) = slow {
+            slow.began.notify_one();
+            slow.goes_on.notified().await;
+        }
         match *credentials == Granted::default() {
             true => drop(lock(&self.credentials).remove(id)),
             false => drop(lock(&self.credentials).insert(*id, credentials.clone())),

@@ -39,6 +39,7 @@ mod network;
 pub(crate) mod secrets;
 mod snapshots;
 mod transfer;
+pub(crate) mod turns;
 mod visits;
 pub(crate) mod volumes;
 

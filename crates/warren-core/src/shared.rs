@@ -23,6 +23,7 @@ use crate::{
     quota,
     runtime::Runtime,
     sandbox::{Sandbox, handle::Handle},
+    sandboxes::turns::Turns,
     secrets::Secrets,
     snapshots::Snapshots,
     spec::Limits,
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) secrets: Secrets,
     /// What requests of sandboxes are given, of those that are given anything.
     pub(crate) credentials: Mutex<HashMap<SandboxId, Arc<Credentials>>>,
+    /// Who may say so to the runtime.
+    pub(crate) turns: Turns,
     /// Those whose credentials this server cannot open.
     pub(crate) unopened: Mutex<HashSet<SandboxId>>,
     pub(crate) followers: Followers,
@@ -163,6 +166,7 @@ impl Shared {
             volumes,
             secrets,
             credentials: Mutex::default(),
+            turns: Turns::default(),
             unopened: Mutex::default(),
             followers: Followers::default(),
             domains: Domains::default(),

@@ -8,7 +8,7 @@ use std::{
 use base64::Engine as _;
 use futures::TryStreamExt as _;
 
-use super::{At, Sandboxes, Upload};
+use super::{At, Sandboxes, Upload, turns::Turn};
 use crate::{
     caller::{Caller, Owner},
     credentials::{self, Credentials, Granted},
@@ -112,11 +112,14 @@ impl Sandboxes {
         let this = self.clone();
         let caller = caller.clone();
         self.to_the_end(async move {
+            let turn = shared.turns.of(id).await;
             let change = shared.credentials_change(id, &owner, &wanted)?;
             let stored = shared.store.change_objects(change).await;
             stored.map_err(SandboxError::store("store the credentials"))?;
             shared.remember_credentials(id, wanted);
-            if let Some(authority) = shared.tell_runtime(id, &owner).await? {
+            let told = shared.tell_in_turn(id, &owner, &turn).await?;
+            drop(turn);
+            if let Some(authority) = told {
                 this.trust(&caller, id, &authority).await?;
                 let handle = this.find(&caller, id.as_str())?;
                 let variables = Place::of(handle.sandbox().spec.profile).variables().collect();
@@ -369,6 +372,17 @@ impl Shared {
         &self,
         id: SandboxId,
         owner: &Owner,
+    ) -> Result<Option<String>, SandboxError> {
+        let turn = self.turns.of(id).await;
+        self.tell_in_turn(id, owner, &turn).await
+    }
+
+    /// Values are looked up and told in one turn: what is told last is what is so.
+    async fn tell_in_turn(
+        &self,
+        id: SandboxId,
+        owner: &Owner,
+        _turn: &Turn<'_>,
     ) -> Result<Option<String>, SandboxError> {
         let wanted = self.credentials_of(id).unwrap_or_default();
         let (granted, missing) = self.resolve(owner, &wanted);

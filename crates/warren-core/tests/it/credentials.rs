@@ -65,6 +65,33 @@ fn a_secret_that_changes_is_sent_at_once_and_one_that_goes_no_more() {
 }
 
 #[test]
+fn what_is_told_last_is_the_newest_value() {
+    let world = world();
+    let sandbox = create(&world);
+    let slow = world.runtime.slow_credentials();
+    let value = |text: &str| SecretValue::new(text.as_bytes().to_vec());
+    let set = |text| world.sandboxes.set_secret(&world.caller, "TOKEN", value(text));
+    let newest = async {
+        slow.began.notified().await;
+        let goes_on = async {
+            while world.sandboxes.secrets(&world.caller)[0].version < 3 {
+                tokio::task::yield_now().await;
+            }
+            // Whoever does not wait for the one before has told it by now.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            slow.goes_on.notify_one();
+        };
+        tokio::join!(set("the third"), goes_on).0
+    };
+    let (second, third) = world.run(async { tokio::join!(set("the second"), newest) });
+    second.unwrap();
+    third.unwrap();
+    assert_eq!(given(&world, &sandbox), ["Bearer the third"]);
+}
+
+#[test]
 fn a_new_server_tells_the_runtime_again() {
     let mut world = world();
     let sandbox = create(&world);
