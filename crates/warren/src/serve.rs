@@ -20,6 +20,7 @@ mod wiring;
 
 use std::{sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use warren_core::{
@@ -63,6 +64,7 @@ pub(crate) fn serve(
 ) -> Result<(), CliError> {
     let file = post.background.then(|| dirs.log());
     log::start(config.log, file, config.log_size.0);
+    raise_open_files();
     post.sign().map_err(CliError::local("write the lock file"))?;
     let opened =
         Listeners::open(config, dirs, environment).and_then(|tcp| Ok((tcp, storage(dirs)?)));
@@ -89,6 +91,17 @@ pub(crate) fn serve(
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock); // the next server may start
     result
+}
+
+/// Takes all the descriptors this process may have: every sandbox and every connection takes some,
+/// and what shells are given was chosen for programs that number them. What runs in sandboxes has
+/// its own limit.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Where the files of sandboxes are. Without its pool a server would take its sandboxes for lost.
