@@ -70,7 +70,8 @@ fn is_reset(error: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::ConnectionReset;
+            let kind = error.kind();
+            return matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
         }
         cause = error.source();
     }
