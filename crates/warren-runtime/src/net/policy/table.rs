@@ -46,6 +46,11 @@ const DENIALS: (u32, u32) = (20, 40);
 const SIGHTS: (u32, u32) = (200, 400);
 
 const TCP: &[u8] = &[6];
+/// Where TCP has its flags.
+const TCP_FLAGS: u32 = 13;
+/// A reset, and one that acknowledges: what the guest's kernel answers with, for each packet, where
+/// the other end of a connection that was cut does not know it yet. Nobody tried anything.
+const RESETS: [&[u8]; 2] = [&[0x04], &[0x14]];
 const UDP: &[u8] = &[17];
 const ICMP: &[u8] = &[1];
 const ICMP_6: &[u8] = &[58];
@@ -106,6 +111,11 @@ pub(super) fn add(batch: &mut Batch<'_>, place: &Place, policy: &Policy, needs: 
         &names.allowed,
         &[Expression::SetMark(policy.mark), Expression::Count(&made), ACCEPT],
     );
+    for flags in RESETS {
+        let reset =
+            Expression::Payload { base: Header::Transport, offset: TCP_FLAGS, value: flags };
+        batch.add_rule(&names.denied, &[protocol(TCP), reset, Expression::Verdict(Verdict::Drop)]);
+    }
     let (per_second, burst) = DENIALS;
     batch
         .add_rule(&names.denied, &[Expression::Count(&denied)])
