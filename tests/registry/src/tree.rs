@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType, Header, HeaderMode};
 
 /// A tar archive that is being written. Nothing is checked: a test may want `../x`.
 pub struct Tree(Builder<Vec<u8>>);
@@ -22,14 +22,17 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Everything below a directory of this host, root as the owner where this process is root.
+    /// Everything below a directory of this host, root as the owner and nothing of when it was made:
+    /// the same files are the same layer.
     ///
     /// # Errors
     ///
     /// When a file cannot be read.
     pub fn of(directory: &Path) -> io::Result<Self> {
         let mut tree = Self::default();
+        tree.0.mode(HeaderMode::Deterministic);
         tree.0.append_dir_all(".", directory)?;
+        tree.0.mode(HeaderMode::Complete);
         Ok(tree)
     }
 

@@ -336,6 +336,12 @@ impl Sandbox<'_> {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.len().saturating_sub(40);
+            println!("the server's log ends with:\n{}", lines[last..].join("\n"));
+        }
         let keepers = Leftovers::keepers(self);
         for arguments in [&["rm", "--all", "--force"][..], &["serve", "--stop"]] {
             // A server that a test broke may refuse; the rest is removed below.

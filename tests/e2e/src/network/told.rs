@@ -1,6 +1,9 @@
 //! What is told about connections: denials, counts, what was learned, and why.
 
-use std::io::BufRead as _;
+use std::{
+    io::BufRead as _,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -13,7 +16,9 @@ pub(super) fn event(sandbox: &Sandbox<'_>, wanted: impl Fn(&Value) -> bool) -> V
     let socket = sandbox.home.socket();
     let mut stream = http::open(&socket, "GET", &path, "text/event-stream", b"");
     assert_eq!(http::head(&mut stream).0, 200);
-    loop {
+    let began = Instant::now();
+    // A server that has nothing to tell sends a sign of life every now and then.
+    while began.elapsed() < Duration::from_secs(60) {
         let mut line = String::new();
         assert_ne!(stream.read_line(&mut line).expect("an event"), 0, "there is no such event");
         let Some(data) = line.strip_prefix("data:") else { continue };
@@ -22,6 +27,7 @@ pub(super) fn event(sandbox: &Sandbox<'_>, wanted: impl Fn(&Value) -> bool) -> V
             return event;
         }
     }
+    panic!("there is no such event");
 }
 
 pub(super) fn denied(event: &Value) -> bool {
