@@ -7,6 +7,10 @@ use crate::error::SandboxError;
 /// What stands for the number of the port in [`Exposure::mask_host`].
 pub const PORT_PLACE: &str = "${PORT}";
 
+/// The port at which the agent itself is reached from outside, in its own protocol: whatever
+/// listens there inside is not.
+pub const AGENT_PORT: u16 = 49_983;
+
 /// How many ports of one sandbox may be public.
 const MOST_PUBLIC: usize = 64;
 
@@ -22,6 +26,17 @@ pub struct Exposure {
     pub mask_host: Option<String>,
     /// How often its tokens were revoked: those of an earlier count are good for nothing.
     pub revision: u32,
+    /// What clients of E2B may do, where the sandbox was made for them.
+    pub e2b: Option<ForE2b>,
+}
+
+/// Who reaches a sandbox that was made for clients of E2B, which expect other defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForE2b {
+    /// Whether the agent is reached with its token alone.
+    pub secured: bool,
+    /// Whether everybody reaches every other port; where not, a token for them all is needed.
+    pub public: bool,
 }
 
 /// A change of who reaches the ports of a sandbox; what is absent stays as it is.
@@ -40,10 +55,10 @@ pub struct ExposureChange {
 }
 
 impl Exposure {
-    /// Whether everybody reaches this port.
+    /// Whether everybody reaches this port. The agent's own is another matter.
     #[must_use]
     pub fn is_public(&self, port: u16) -> bool {
-        self.public.contains(&port)
+        port != AGENT_PORT && (self.public.contains(&port) || self.e2b.is_some_and(|it| it.public))
     }
 
     /// What a request to this port is to have in `Host`; none where it stays as it came.
@@ -126,6 +141,17 @@ mod tests {
         assert_eq!(next.host_for(3000).as_deref(), Some("localhost:3000"));
         let none = ExposureChange { mask_host: Some(String::new()), ..ExposureChange::default() };
         assert_eq!(next.after(none).unwrap().mask_host, None);
+    }
+
+    #[test]
+    fn the_agent_is_public_nowhere() {
+        let e2b = Some(ForE2b { secured: true, public: true });
+        let open = Exposure { public: [AGENT_PORT].into(), e2b, ..Exposure::default() };
+        assert!(open.is_public(80) && !open.is_public(AGENT_PORT));
+        let closed = Exposure { e2b: Some(ForE2b { secured: true, public: false }), ..open };
+        assert!(!closed.is_public(80));
+        let changed = closed.after(ExposureChange { revoke: true, ..Default::default() }).unwrap();
+        assert_eq!(changed.e2b, closed.e2b);
     }
 
     #[test]

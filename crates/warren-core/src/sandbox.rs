@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     credentials::Credentials,
     exposure::Exposure,
-    id::{SandboxId, SnapshotId},
+    id::{SandboxId, SnapshotId, TemplateId},
     runtime::{DeadlineAction, Exit, ExitReason},
     spec::{Image, Limits, Network, Profile, Spec, Stack},
     state::State,
@@ -82,6 +82,8 @@ pub struct History {
     /// The last snapshot that was made of it, that it was made from, or that it went back to: the
     /// next one's parent in the tree.
     pub snapshot: Option<SnapshotId>,
+    /// The template that it was made from, or the sandbox that it was forked from.
+    pub template: Option<TemplateId>,
     /// What it is going back to: its own files may be gone already.
     pub(crate) going_back: Option<Stack>,
 }
@@ -116,6 +118,15 @@ pub struct Lifetime {
     pub length: Option<Duration>,
     /// What happens then.
     pub action: DeadlineAction,
+}
+
+/// Another lifetime for a sandbox, from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// It lives so long; none for no limit. With nothing left its end comes at once.
+    To(Option<Duration>),
+    /// It lives at least so long: what is longer already stays as it is.
+    AtLeast(Duration),
 }
 
 /// How a sandbox ended.

@@ -19,7 +19,7 @@ use crate::{
     ports, reap, reconcile,
     runtime::{Capabilities, Duplex, Port, Runtime, Usage},
     sandbox::{
-        Made, Sandbox,
+        Extension, Made, Sandbox,
         handle::{Command, Handle},
     },
     shared::Shared,
@@ -254,7 +254,35 @@ impl Sandboxes {
     ) -> Result<Arc<Sandbox>, SandboxError> {
         let handle = self.find(caller, id_or_name)?;
         let length = plan::lifetime(Some(length), &self.shared.config.defaults)?;
-        match handle.ask(|reply| Command::Extend(length, reply)).await {
+        Self::lengthen(&handle, Extension::To(length)).await
+    }
+
+    /// Lets a sandbox end after `left`, at once where nothing is left; with `only_longer` what is
+    /// longer already stays as it is. One that is paused or stopped has so long when it goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandboxes::extend`].
+    pub async fn set_time_left(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        left: Duration,
+        only_longer: bool,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        if !left.is_zero() {
+            plan::lifetime(Some(left), &self.shared.config.defaults)?;
+        }
+        let extension = match only_longer {
+            true => Extension::AtLeast(left),
+            false => Extension::To(Some(left)),
+        };
+        Self::lengthen(&handle, extension).await
+    }
+
+    async fn lengthen(handle: &Handle, extension: Extension) -> Result<Arc<Sandbox>, SandboxError> {
+        match handle.ask(|reply| Command::Extend(extension, reply)).await {
             Err(SandboxError::Ended { .. }) => {
                 let from = handle.sandbox().state;
                 Err(Refused { from, event: Event::Extend }.into())

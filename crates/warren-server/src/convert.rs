@@ -85,6 +85,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
             wake: request.auto_resume,
             mask_host: request.mask_request_host.filter(|mask| !mask.is_empty()),
             revision: 0,
+            e2b: None,
         },
         cold: request.warm == Some(false),
     })

@@ -126,6 +126,33 @@ impl Sandboxes {
         Ok(self.shared.api_keys.all())
     }
 
+    /// Calls a key something else.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::Denied`] for all but host callers, [`SandboxError::Invalid`],
+    /// [`SandboxError::NoSuchKey`], [`SandboxError::Store`].
+    pub async fn rename_key(
+        &self,
+        caller: &Caller,
+        id: &str,
+        name: &str,
+    ) -> Result<(), SandboxError> {
+        caller.require_host("rename keys")?;
+        check_name(name)?;
+        let found = id.parse().ok().and_then(|id| self.shared.api_keys.get(id));
+        let key = found.ok_or_else(|| SandboxError::NoSuchKey { name: id.to_owned() })?;
+        let name = name.to_owned();
+        self.finish(|shared| async move {
+            let change = AccessChange::RenameKey(key.id, name.clone());
+            let renamed = shared.store.change_access(change).await;
+            renamed.map_err(SandboxError::store("rename the key"))?;
+            shared.api_keys.rename(key.id, &name);
+            Ok(())
+        })
+        .await
+    }
+
     /// Removes a key: it opens nothing once this returns.
     ///
     /// # Errors

@@ -69,6 +69,15 @@ impl KeyTable {
         self.write().insert(hash, Arc::new(entry));
     }
 
+    /// Calls a key something else.
+    pub(crate) fn rename(&self, id: KeyId, name: &str) {
+        let mut keys = self.write();
+        let Some(entry) = keys.values_mut().find(|entry| entry.key.id == id) else { return };
+        let key = ApiKey { name: name.to_owned(), ..entry.key.clone() };
+        let last = entry.last_used_at.load(Ordering::Relaxed);
+        *entry = Arc::new(Entry { key, last_used_at: AtomicU64::new(last) });
+    }
+
     /// Whether it was there.
     pub(crate) fn remove(&self, id: KeyId) -> bool {
         let mut keys = self.write();

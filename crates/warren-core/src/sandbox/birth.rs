@@ -151,6 +151,7 @@ impl Driver {
         self.sandbox.setup = plan.setup;
         self.sandbox.lifetime = plan.lifetime;
         self.sandbox.program = plan.program;
+        self.sandbox.history = plan.history;
         self.sandbox.exposure = plan.exposure;
         self.sandbox.created_at = now;
         self.sandbox.expires_at = plan.lifetime.length.map(|length| now + length);

@@ -104,8 +104,8 @@ impl Driver {
                 let made = self.start_again().await;
                 answer(reply, made);
             }
-            Command::Extend(length, reply) => {
-                let extended = self.extend(length).await;
+            Command::Extend(extension, reply) => {
+                let extended = self.extend(extension).await;
                 answer(reply, extended);
             }
             Command::SetNetwork(network, reply) => {

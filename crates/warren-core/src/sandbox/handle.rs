@@ -15,7 +15,7 @@ use tokio::sync::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Made, Sandbox};
+use super::{Extension, Made, Sandbox};
 use crate::{
     error::SandboxError,
     exec::{Signal, no_such_exec},
@@ -55,8 +55,8 @@ pub(crate) enum Command {
     Stop(Reply<Arc<Sandbox>>),
     /// Make a guest on the files that were kept.
     Start(Reply<Made>),
-    /// Give it another lifetime from now on; none for no limit.
-    Extend(Option<Duration>, Reply<Arc<Sandbox>>),
+    /// Give it another lifetime from now on.
+    Extend(Extension, Reply<Arc<Sandbox>>),
     /// Change what it may reach.
     SetNetwork(Network, Reply<Arc<Sandbox>>),
     /// Add variables to those of its commands, where they do not set them.

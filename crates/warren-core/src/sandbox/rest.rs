@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Made, Sandbox, driver::Driver};
+use super::{End, Extension, Made, Sandbox, driver::Driver};
 use crate::{
     error::SandboxError,
     events::EventKind,
@@ -128,18 +128,31 @@ impl Driver {
     /// Gives the sandbox another lifetime, from now on.
     pub(super) async fn extend(
         &mut self,
-        length: Option<Duration>,
+        extension: Extension,
     ) -> Result<Arc<Sandbox>, SandboxError> {
+        let length = match extension {
+            Extension::To(length) => length,
+            Extension::AtLeast(length) => Some(length),
+        };
         match self.sandbox.state {
             State::Running => {
-                let now = self.now();
-                self.sandbox.expires_at = length.map(|length| now + length);
+                let until = length.map(|length| self.now() + length);
+                let before = self.sandbox.expires_at;
+                if matches!(extension, Extension::AtLeast(_))
+                    && (before.is_none() || until <= before)
+                {
+                    return Ok(self.published());
+                }
+                self.sandbox.expires_at = until;
             }
             // Its lifetime begins when it goes on.
             State::Paused | State::Stopped => {}
             from => return Err(Refused { from, event: Event::Extend }.into()),
         }
-        self.sandbox.lifetime.length = length;
+        // What is to end at once has as long as before, should it go on one day.
+        if length.is_none_or(|length| !length.is_zero()) {
+            self.sandbox.lifetime.length = length;
+        }
         self.change(Event::Extend)?;
         self.save([EventKind::Extended]);
         self.tell_deadline().await;

@@ -12,6 +12,7 @@ use crate::{
     credentials::Credentials,
     error::SandboxError,
     events::{Draft, EventKind},
+    exposure::Exposure,
     id::{SandboxId, SnapshotId},
     plan::{self, Plan},
     runtime::{Haste, RuntimeError},
@@ -56,6 +57,8 @@ pub struct WantedFork {
     pub env: BTreeMap<String, String>,
     /// Whether the forks get the environment that their parent was given. It may hold secrets.
     pub with_env: bool,
+    /// Whether their ports are reached from outside as those of their parent are.
+    pub with_exposure: bool,
     /// How long each lives; as long as the parent's lifetime where absent, zero for no limit.
     pub lifetime: Option<Duration>,
 }
@@ -162,6 +165,39 @@ impl Sandboxes {
         })?;
         put(&self.shared, &[&changed], true).await?;
         Ok(changed)
+    }
+
+    /// Gives a snapshot a name, and takes it from whichever had it: both or neither.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NoSuch`], [`SandboxError::Invalid`], [`SandboxError::Taken`].
+    pub async fn move_snapshot_name(
+        &self,
+        caller: &Caller,
+        name: &str,
+        to: &str,
+    ) -> Result<Arc<Snapshot>, SandboxError> {
+        check_name(Some(name))?;
+        let snapshots = &self.shared.snapshots;
+        let snapshot = self.get_snapshot(caller, to)?;
+        let before = snapshots.find(caller.owner(), name).ok().filter(|it| it.id != snapshot.id);
+        let before = match before {
+            Some(before) => Some(snapshots.change(before.id, |it| it.name = None)?),
+            None => None,
+        };
+        let named = snapshots.change(snapshot.id, |it| it.name = Some(name.to_owned()));
+        let named = match (named, &before) {
+            (Ok(named), _) => named,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(before)) => {
+                snapshots.change(before.id, |it| it.name = Some(name.to_owned()))?;
+                return Err(error);
+            }
+        };
+        let changed: Vec<_> = before.iter().chain([&named]).map(|it| &**it).collect();
+        put(&self.shared, &changed, true).await?;
+        Ok(named)
     }
 
     /// Removes a snapshot from sight. What was made of it later in the tree becomes its parent's;
@@ -526,12 +562,20 @@ fn plan_fork(
         },
         setup: Setup { env, ..setup.clone() },
         lifetime: Lifetime { length: length.unwrap_or(parent.lifetime.length), ..parent.lifetime },
-        history: History { parent: Some(parent.id), snapshot: capture.previous, going_back: None },
+        history: History {
+            parent: Some(parent.id),
+            snapshot: capture.previous,
+            template: parent.history.template,
+            going_back: None,
+        },
         program: parent.program.clone(),
         // Whoever may use the files of another need not have its credentials.
         credentials: Credentials::default(),
-        // Whoever knew the parent's ports knows nothing of the child's.
-        exposure: Default::default(),
+        // Whoever knew the parent's ports knows nothing of the child's, unless that is asked for.
+        exposure: match wanted.with_exposure {
+            true => Exposure { revision: 0, ..parent.exposure.clone() },
+            false => Exposure::default(),
+        },
     }
 }
 

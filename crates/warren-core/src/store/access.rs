@@ -31,6 +31,7 @@ pub(crate) enum AccessChange {
     /// given twice.
     RemoveProject(ProjectName),
     AddKey(StoredKey),
+    RenameKey(KeyId, String),
     RemoveKey(KeyId),
 }
 
@@ -93,6 +94,9 @@ async fn apply(connection: &mut SqliteConnection, change: AccessChange) -> Resul
         .bind(key.prefix)
         .bind(integer(key.created_at.as_millis()))
         .bind(key.expires_at.map(|end| integer(end.as_millis()))),
+        AccessChange::RenameKey(id, name) => {
+            sqlx::query("UPDATE api_keys SET name = ? WHERE id = ?").bind(name).bind(id.to_string())
+        }
         AccessChange::RemoveKey(id) => {
             sqlx::query("DELETE FROM api_keys WHERE id = ?").bind(id.to_string())
         }

@@ -18,7 +18,7 @@ use super::templates::ProgramRow;
 use crate::{
     caller::Owner,
     clock::Timestamp,
-    exposure::Exposure,
+    exposure::{Exposure, ForE2b},
     runtime::DeadlineAction,
     sandbox::{End, EndReason, History, Lifetime, Sandbox, Setup},
     spec::{
@@ -90,6 +90,8 @@ struct Record<'a> {
     parent: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<Cow<'a, str>>,
     /// The image that the sandbox is going back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     going_back: Option<StackRow<'a>>,
@@ -103,6 +105,15 @@ struct Record<'a> {
     mask_host: Option<Cow<'a, str>>,
     #[serde(default)]
     token_revision: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    e2b: Option<ForE2bRow>,
+}
+
+/// Who reaches a sandbox that was made for clients of E2B.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct ForE2bRow {
+    secured: bool,
+    public: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -269,12 +280,14 @@ impl<'a> From<&'a Sandbox> for Record<'a> {
             warm: sandbox.warm,
             parent: history.parent.as_ref().map(|id| Cow::Borrowed(id.as_str())),
             snapshot: history.snapshot.as_ref().map(|id| Cow::Borrowed(id.as_str())),
+            template: history.template.as_ref().map(|id| Cow::Borrowed(id.as_str())),
             going_back: history.going_back.as_ref().map(StackRow::from),
             program: ProgramRow::from(&sandbox.program),
             public_ports: Cow::Borrowed(&exposure.public),
             wakes: exposure.wake,
             mask_host: exposure.mask_host.as_deref().map(Cow::Borrowed),
             token_revision: exposure.revision,
+            e2b: exposure.e2b.map(|ForE2b { secured, public }| ForE2bRow { secured, public }),
         }
     }
 }
@@ -399,6 +412,7 @@ impl Columns {
             history: History {
                 parent: id(record.parent)?,
                 snapshot: id(record.snapshot)?,
+                template: id(record.template)?,
                 going_back: match record.going_back {
                     Some(stack) => Some(stack.into_stack()?),
                     None => None,
@@ -410,6 +424,7 @@ impl Columns {
                 wake: record.wakes,
                 mask_host: record.mask_host.map(Cow::into_owned),
                 revision: record.token_revision,
+                e2b: record.e2b.map(|ForE2bRow { secured, public }| ForE2b { secured, public }),
             },
         })
     }

@@ -11,7 +11,7 @@ use crate::{
     error::SandboxError,
     id::BuildId,
     plan::Base,
-    sandbox::Program,
+    sandbox::{History, Program},
     shared::Shared,
     spec::Limits,
 };
@@ -91,8 +91,10 @@ pub(super) fn find_own(
 
 /// What a sandbox of a template gets where its request does not say, and what is started in it.
 pub(crate) fn base(shared: &Shared, caller: &Caller, name: &str) -> Result<Base, SandboxError> {
-    let (_template, version) = resolve(shared, caller, name)?;
-    Ok(base_of(shared, &version))
+    let (template, version) = resolve(shared, caller, name)?;
+    let base = base_of(shared, &version);
+    let history = History { template: Some(template.id), ..base.history };
+    Ok(Base { history, ..base })
 }
 
 /// The same of one version.

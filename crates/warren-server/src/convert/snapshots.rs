@@ -35,6 +35,7 @@ pub(crate) fn wanted_fork(request: api::ForkSandbox) -> WantedFork {
         labels: request.labels,
         env: request.env,
         with_env: request.with_env,
+        with_exposure: false,
         lifetime: request.lifetime_seconds.map(Duration::from_secs),
     }
 }
