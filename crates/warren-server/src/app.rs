@@ -17,6 +17,7 @@ use warren_http::Crowd;
 use crate::{
     certificates::CertificateSource,
     config::{COMMAND_FACTOR, Config},
+    e2b::Samples,
     edge::{Door, Edge},
     error::ApiError,
     metrics::Metrics,
@@ -49,6 +50,8 @@ struct Inner {
     config: Config,
     streams: Streams,
     edge: Edge,
+    /// What sandboxes of E2B's clients have used.
+    samples: Samples,
     waiting: Waiting,
     certificates: OnceLock<Box<dyn CertificateSource>>,
     /// The turns of each key; none where they are not limited.
@@ -112,6 +115,7 @@ impl App {
             stopping,
             tasks,
             edge,
+            samples: Samples::default(),
             waiting: Waiting::default(),
             certificates: OnceLock::new(),
             metrics: Metrics::default(),
@@ -194,6 +198,10 @@ impl App {
 
     pub(crate) fn edge(&self) -> &Edge {
         &self.inner.edge
+    }
+
+    pub(crate) fn samples(&self) -> &Samples {
+        &self.inner.samples
     }
 
     pub(crate) fn waiting(&self) -> &Waiting {

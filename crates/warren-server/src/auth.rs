@@ -28,6 +28,7 @@ use warren_http::neighbourhood;
 
 use crate::{
     app::App,
+    e2b,
     error::ApiError,
     origin::{self, Page},
 };
@@ -143,8 +144,8 @@ pub(crate) fn admit<B>(
     }
     let caller = match way {
         Way::Local(caller) => caller.clone(),
-        Way::Tcp { .. } if OPEN.contains(&request.uri().path()) => None,
-        Way::Tcp { address, access, .. } => match key(request.headers())?.map(ToOwned::to_owned) {
+        Way::Tcp { .. } if is_open(request.uri().path()) => None,
+        Way::Tcp { address, access, .. } => match shown(app, *access, request)? {
             Some(key) => by_key(app, *address, &key, request)?,
             None if *access == Access::Open => {
                 request.extensions_mut().insert(MetricsReader);
@@ -158,6 +159,24 @@ pub(crate) fn admit<B>(
         request.extensions_mut().insert(caller);
     }
     Ok(page)
+}
+
+/// Whether a path is served without a key.
+fn is_open(path: &str) -> bool {
+    OPEN.contains(&path) || e2b::is_open(path)
+}
+
+/// The key that a request shows. E2B's clients cannot do without one: where none is needed, one
+/// that is not known says nothing.
+fn shown<B>(
+    app: &App,
+    access: Access,
+    request: &axum::http::Request<B>,
+) -> Result<Option<String>, ApiError> {
+    let key = key(request.headers())?;
+    let needless = access == Access::Open && e2b::is_asked(request.uri().path());
+    let known = key.filter(|key| !needless || app.sandboxes.authenticate(key).is_ok());
+    Ok(known.map(ToOwned::to_owned))
 }
 
 /// The caller that a key stands for; none for a key that stands for nobody.

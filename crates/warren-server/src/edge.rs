@@ -9,6 +9,7 @@
 //! Every request is parsed, looked at and written anew: connections are never handed through, so
 //! no request rides behind another one that was let in.
 
+mod agent;
 mod answer;
 mod forward;
 mod h2c;

@@ -32,6 +32,11 @@ impl ApiError {
         self.body.code
     }
 
+    /// What it is, what it says, and when it is worth asking again.
+    pub(crate) fn into_parts(self) -> (Code, String, Option<Duration>) {
+        (self.body.code, self.body.message, self.retry_after)
+    }
+
     /// The failure as a part of a stream.
     pub(crate) fn into_body(self) -> ErrorBody {
         *self.body

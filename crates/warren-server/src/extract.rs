@@ -48,7 +48,11 @@ pub(crate) fn json<T: DeserializeOwned>(text: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(text).map_err(|error| ApiError::invalid("request body", error))
 }
 
-async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+/// Reads a JSON body of at most so many bytes. An empty one reads as `{}`.
+pub(crate) async fn read<T: DeserializeOwned>(
+    request: Request,
+    most: usize,
+) -> Result<T, ApiError> {
     let body = Limited::new(request.into_body(), most).collect();
     let bytes = match tokio::time::timeout(BODY_TIME, body).await {
         Ok(Ok(body)) => body.to_bytes(),

@@ -28,6 +28,7 @@ use warren_http::Held;
 use crate::{
     app::{App, Busy},
     auth::{self, Access, Way},
+    e2b,
     edge::{self, CameBy, Names, Place, Refusal, Visitor},
     origin::Page,
     routes,
@@ -79,7 +80,7 @@ impl Face {
                 let others = |name: &str| self.app.sandboxes().domain(name);
                 let names = Names { domain: self.app.edge().domain(), others: &others };
                 match edge::place(names, request.uri(), request.headers())? {
-                    Place::Api if access == Access::Ports => Err(Refusal::PortsOnly),
+                    Place::Api | Place::E2b if access == Access::Ports => Err(Refusal::PortsOnly),
                     place => Ok(place),
                 }
             }
@@ -124,6 +125,10 @@ where
                 Ok(response.map(|body| Body::new(Held::new(body, busy))))
             });
         }
+        if let (Ok(Place::E2b), Some(uri)) = (&place, e2b::beneath_root(request.uri())) {
+            *request.uri_mut() = uri;
+        }
+        let is_e2b = e2b::is_asked(request.uri().path());
         let came_by = self.came_by(&request);
         request.extensions_mut().insert(came_by);
         name_host(&mut request);
@@ -136,7 +141,10 @@ where
         );
         let admitted = match place {
             Ok(_) => {
-                auth::admit(&self.app, &self.way, &mut request).map_err(IntoResponse::into_response)
+                auth::admit(&self.app, &self.way, &mut request).map_err(|error| match is_e2b {
+                    true => e2b::Refusal::from(error).into_response(),
+                    false => error.into_response(),
+                })
             }
             Err(refusal) => Err(refusal.respond(request.headers(), None)),
         };

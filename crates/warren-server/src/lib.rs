@@ -13,6 +13,7 @@
 //! | [`edge`] | ports of sandboxes, by name |
 //! | `certificates` | how those of the server are, and challenges |
 //! | `rest` | the handlers of the native API |
+//! | `e2b` | the control API of E2B's clients |
 //! | [`openapi`] | the document that describes all of it |
 //! | `metrics` | what is counted |
 //! | `extract` | requests, with refusals in our envelope |
@@ -30,6 +31,7 @@ pub mod serve;
 mod auth;
 mod certificates;
 mod convert;
+mod e2b;
 mod error;
 mod extract;
 mod face;

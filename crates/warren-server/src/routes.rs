@@ -13,7 +13,7 @@
 
 use axum::{Router, middleware, routing::MethodRouter};
 
-use crate::{app::App, error, metrics, rest};
+use crate::{app::App, e2b, error, metrics, rest};
 
 /// Makes the router, [`ROUTES`] and the operations of the OpenAPI document from one table.
 macro_rules! routes {
@@ -22,6 +22,7 @@ macro_rules! routes {
         pub fn router(app: App) -> Router {
             Router::new()
                 $(.route($path, MethodRouter::new()$(.$method(rest::$file::$handler))+))*
+                .nest(e2b::ROOT, e2b::router())
                 .fallback(error::no_such_route)
                 .method_not_allowed_fallback(error::no_such_method)
                 .layer(middleware::from_fn_with_state(app.clone(), metrics::observe))

@@ -159,6 +159,15 @@ impl Edge {
         Ok((domain.secure().unwrap_or(tls), domain.port().unwrap_or(port)))
     }
 
+    /// The port of names below the domain as far as it is known: see [`Self::reached_by`]. Opens
+    /// nothing.
+    pub(super) fn port_of_names(&self, came_by: Option<CameBy>) -> Option<u16> {
+        let usual = |tls| if tls { 443 } else { 80 };
+        let came = came_by.map(|by| by.port.unwrap_or(usual(by.tls)));
+        let first = || self.listening.lock().first().map(|(address, _)| address.port());
+        self.settings.domain.port().or(came).or_else(first)
+    }
+
     /// The first listener; one is opened where there is none.
     fn listener(&self, app: &App, caller: &Caller) -> Result<(bool, u16), ApiError> {
         if let Some((address, tls)) = self.listening.lock().first() {

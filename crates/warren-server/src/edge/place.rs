@@ -32,6 +32,8 @@ pub(crate) enum Dialect {
 pub(crate) enum Place {
     /// The routes of the API.
     Api,
+    /// The same, with those of E2B's clients at the root.
+    E2b,
     /// A port of a sandbox.
     Port(Destination),
 }
@@ -83,7 +85,7 @@ pub(crate) fn place(names: Names<'_>, uri: &Uri, headers: &HeaderMap) -> Result<
             None if looks_like_a_port(name) => Err(Refusal::Misdirected),
             None => Ok(Place::Api),
         },
-        Some("api") => Ok(Place::Api),
+        Some("api") => Ok(Place::E2b),
         Some("sandbox") => Err(Refusal::Malformed("this host needs headers that name a sandbox")),
         Some(label) => match by_label(label) {
             Some((port, id)) => {
@@ -223,7 +225,7 @@ mod tests {
     fn check_host(host: &str, expected: Result<Option<u16>, Refusal>) {
         let found = find("/", &[("host", host)]);
         let found = found.map(|place| match place {
-            Place::Api => None,
+            Place::Api | Place::E2b => None,
             Place::Port(it) => Some(it.port),
         });
         assert_eq!(found, expected, "{host}");
@@ -256,7 +258,7 @@ mod tests {
         for host in ["localhost", "localhost:7423", "127.0.0.1:1", "[::1]:1", "box.example", ""] {
             check_host(host, Ok(None));
         }
-        check_host("api.localhost", Ok(None));
+        assert_eq!(find("/", &[("host", "api.localhost:1")]).unwrap(), Place::E2b);
         check_host("notlocalhost", Ok(None));
         check_host(&format!("3000-{ID}.other.example"), Err(Refusal::Misdirected));
     }

@@ -74,6 +74,15 @@ pub(super) enum Verdict {
     Bad,
 }
 
+/// What clients of E2B have for a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Secret {
+    /// Opens the agent.
+    Access,
+    /// Opens all other ports.
+    Traffic,
+}
+
 /// Signs tokens and looks at them.
 #[derive(Clone, Debug)]
 pub(super) struct Signer(hmac::Key);
@@ -88,6 +97,19 @@ impl Signer {
         let (port, expires) = (grant.port.unwrap_or(0), grant.expires.unwrap_or(0));
         let tag = hmac::sign(&self.0, &message(id, revision, port, expires));
         format!("{PREFIX}{port}_{expires}_{}", BASE64.encode(tag))
+    }
+
+    /// What clients of E2B show for this sandbox. It has no end but that of the sandbox, and is made
+    /// again whenever it is needed.
+    pub(super) fn secret(&self, id: SandboxId, revision: u32, of: Secret) -> String {
+        let mut message = Vec::with_capacity(64);
+        message.extend_from_slice(match of {
+            Secret::Access => b"warren access token 1\0",
+            Secret::Traffic => b"warren traffic token 1\0",
+        });
+        message.extend_from_slice(id.as_bytes());
+        message.extend_from_slice(&revision.to_be_bytes());
+        BASE64.encode(hmac::sign(&self.0, &message))
     }
 
     /// Whether `token` opens `port` of this sandbox at `now`, in seconds since 1970.
@@ -182,6 +204,22 @@ mod tests {
         ] {
             assert_eq!(signer.check((sandbox, 0), 80, &bad, 1), Verdict::Bad, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_e2bs_clients_show_is_of_one_sandbox_and_one_purpose() {
+        let signer = Signer::new(&EdgeKey::random());
+        let (a, b) = (id("sb-aaaaaaaaaaaaaaaa"), id("sb-bbbbbbbbbbbbbbbb"));
+        let all = [
+            signer.secret(a, 0, Secret::Access),
+            signer.secret(a, 0, Secret::Traffic),
+            signer.secret(a, 1, Secret::Access),
+            signer.secret(b, 0, Secret::Access),
+        ];
+        assert_eq!(all[0], signer.secret(a, 0, Secret::Access));
+        let different: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(signer.check((a, 0), 80, &all[0], 0), Verdict::Bad);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod access;
 mod app;
 mod bad_input;
 mod credentials;
+mod e2b;
 mod edge;
 mod events;
 mod exec;
