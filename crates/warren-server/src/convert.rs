@@ -29,7 +29,7 @@ pub(crate) use volumes::volume;
 
 pub(crate) use access::{key, key_scope, project, quota};
 pub(crate) use snapshots::{check_snapshot_kind, made, snapshot, wanted_fork, wanted_snapshot};
-pub(crate) use templates::{build, build_log_entry, build_request, template};
+pub(crate) use templates::{build, build_log_entry, build_request, quoted, template};
 
 /// How many sandboxes a page has where the request does not say, and at most.
 const PAGE: (usize, usize) = (100, 1000);

@@ -14,29 +14,40 @@
 //! | `names` | what a template may be called |
 //! | `snapshots` | snapshots and forks |
 //! | `metrics`, `logs` | what they use and say |
-//! | `teams` | projects and their keys |
+//! | `templates` | what sandboxes are made from, and how it is built |
+//! | `volumes`, `secrets` | the same as the native ones |
+//! | `grants` | links and tokens that open one thing each, without a key |
+//! | `teams`, `nodes` | projects and their keys, and the server |
 
 use axum::{
     Router,
     http::{Uri, uri::PathAndQuery},
-    routing::{delete, get, post, put},
+    routing::{delete, get, patch, post, put},
 };
 
 use crate::app::App;
 
 mod error;
 mod extract;
+mod grants;
 mod life;
 mod list;
 mod logs;
 mod metrics;
 mod names;
 mod network;
+mod nodes;
 mod sandboxes;
+mod secrets;
 mod shape;
 mod snapshots;
 mod teams;
+mod templates;
+mod volumes;
 mod wanted;
+
+use templates::{builds, files, tags};
+use volumes::content;
 
 pub(crate) use error::Refusal;
 pub(crate) use metrics::Samples;
@@ -49,7 +60,7 @@ pub(crate) const ROOT: &str = "/e2b";
 const ENVD_VERSION: &str = "0.6.13";
 
 /// Paths that have an authentication of their own, or need none. What ends in `/` is a beginning.
-const OPEN: &[&str] = &["/health"];
+const OPEN: &[&str] = &["/health", "/uploads/", "/volumecontent/"];
 
 /// Every route, beneath [`ROOT`].
 pub(crate) fn router() -> Router<App> {
@@ -74,7 +85,43 @@ pub(crate) fn router() -> Router<App> {
         .route("/sandboxes/{id}/fork", post(snapshots::fork))
         .route("/sandboxes/{id}/snapshots", post(snapshots::create))
         .route("/snapshots", get(snapshots::list))
-        .route("/templates/{template}", delete(snapshots::delete))
+        // What they are made from. Each handler's own path is written above it, too.
+        .route("/v3/templates", post(templates::create_template))
+        .route("/templates", get(templates::list_templates))
+        .route("/v2/templates", get(templates::page_templates))
+        .route(
+            "/templates/{template}",
+            get(templates::get_template)
+                .delete(templates::delete_template)
+                .patch(templates::change_template_quietly),
+        )
+        .route("/v2/templates/{template}", patch(templates::change_template))
+        .route("/templates/aliases/{alias}", get(templates::get_alias))
+        .route("/templates/tags", post(tags::assign_tags).delete(tags::remove_tags))
+        .route("/templates/{template}/tags", get(tags::list_tags))
+        .route("/templates/{template}/files/{hash}", get(files::get_link))
+        .route("/uploads/{token}", put(files::upload))
+        .route("/v2/templates/{template}/builds/{build}", post(builds::start_build))
+        .route("/templates/{template}/builds/{build}/status", get(builds::get_status))
+        .route("/templates/{template}/builds/{build}/logs", get(builds::get_logs))
+        // What outlives them.
+        .route("/volumes", get(volumes::list_volumes).post(volumes::create_volume))
+        .route("/volumes/{volume}", get(volumes::get_volume).delete(volumes::delete_volume))
+        .route(
+            "/volumecontent/{volume}/path",
+            get(content::stat).patch(content::change).delete(content::remove),
+        )
+        .route("/volumecontent/{volume}/dir", get(content::list).post(content::make_directory))
+        .route("/volumecontent/{volume}/file", get(content::read).put(content::write))
+        // What they use and never see.
+        .route("/secrets", get(secrets::list_secrets).post(secrets::create_secret))
+        .route(
+            "/secrets/{secret}",
+            get(secrets::get_secret).post(secrets::update_secret).delete(secrets::delete_secret),
+        )
+        // Where they are.
+        .route("/nodes", get(nodes::list_nodes))
+        .route("/nodes/{node}", get(nodes::get_node).post(nodes::change_node))
         // Whose they are.
         .route("/teams", get(teams::list))
         .route("/teams/{team}/metrics", get(teams::metrics))
@@ -133,7 +180,10 @@ mod tests {
     #[test]
     fn only_what_needs_no_key_is_open() {
         assert!(is_open("/e2b/health") && is_asked("/e2b/health"));
-        for closed in ["/e2b", "/e2b/sandboxes", "/e2b/health/x", "/health", "/v1/health"] {
+        assert!(is_open("/e2b/uploads/x") && is_open("/e2b/volumecontent/x/file"));
+        for closed in
+            ["/e2b", "/e2b/sandboxes", "/e2b/health/x", "/health", "/v1/health", "/uploads/x"]
+        {
             assert!(!is_open(closed), "{closed}");
         }
         assert!(is_asked("/e2b") && !is_asked("/e2bx") && !is_asked("/v1/e2b"));

@@ -86,6 +86,12 @@ impl Metrics {
         }
     }
 
+    /// How many creations have succeeded since the start, and how many have failed.
+    pub(crate) fn creations(&self) -> (u64, u64) {
+        let creations = lock(&self.creations);
+        (creations.durations.count(), creations.failures.values().sum())
+    }
+
     /// A command was started.
     pub(crate) fn exec_started(&self) {
         self.execs.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! The native API: one file per resource.
 
 pub(crate) mod access;
-mod arriving;
+pub(crate) mod arriving;
 pub(crate) mod builds;
 pub(crate) mod credentials;
 pub(crate) mod diff;

@@ -85,7 +85,7 @@ fn action(step: api::BuildStep) -> Result<Action, &'static str> {
 }
 
 /// A value that keeps its spaces and quotes when it is filled in.
-fn quoted((name, value): (String, String)) -> (String, String) {
+pub(crate) fn quoted((name, value): (String, String)) -> (String, String) {
     (name, format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
 }
 

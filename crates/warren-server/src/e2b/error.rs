@@ -70,7 +70,7 @@ impl Refusal {
         self.status
     }
 
-    #[cfg(test)]
+    /// What is said.
     pub(super) fn message(&self) -> &str {
         &self.message
     }

@@ -17,7 +17,7 @@ use warren_core::{
 
 use super::{
     Refusal,
-    extract::{Body, Came, Id, Parameters, Segment, Team},
+    extract::{Body, Came, Id, Parameters, Team},
     life,
     list::page_headers,
     names,
@@ -207,19 +207,7 @@ pub(super) async fn list(
     Ok((page_headers(next), Json(shown)))
 }
 
-/// Removes the snapshot of this name or id.
-pub(super) async fn delete(
-    State(app): State<App>,
-    Team(caller): Team,
-    Segment(name): Segment,
-) -> Result<StatusCode, Refusal> {
-    match remove(&app, &caller, &name).await? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Refusal::not_found(format!("template '{name}' not found"))),
-    }
-}
-
-/// The same, where there is one.
+/// Removes the snapshot that a text names, where it names one.
 pub(super) async fn remove(app: &App, caller: &Caller, name: &str) -> Result<bool, Refusal> {
     let Some(id) = names::snapshot(app, caller, name) else { return Ok(false) };
     app.sandboxes.delete_snapshot(caller, id.as_str()).await?;

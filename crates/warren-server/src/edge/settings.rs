@@ -73,7 +73,7 @@ impl Domain {
     }
 
     /// The scheme of links, where the operator says one.
-    pub(super) fn secure(&self) -> Option<bool> {
+    pub(crate) fn secure(&self) -> Option<bool> {
         self.secure
     }
 

@@ -19,13 +19,13 @@ const LEFT_OVER: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 /// Dropped before its end, it is read on for a while: whoever is still sending would otherwise find
 /// the connection closed, and never read why it was refused.
 #[derive(Debug)]
-pub(super) struct Arriving {
+pub(crate) struct Arriving {
     body: Option<BodyDataStream>,
     tasks: TaskTracker,
 }
 
 impl Arriving {
-    pub(super) fn new(body: Body, tasks: &TaskTracker) -> Self {
+    pub(crate) fn new(body: Body, tasks: &TaskTracker) -> Self {
         Self { body: Some(body.into_data_stream()), tasks: tasks.clone() }
     }
 }

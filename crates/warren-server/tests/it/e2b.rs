@@ -4,8 +4,12 @@ mod access;
 mod life;
 mod lists;
 mod network;
+mod nodes;
+mod secrets;
 mod snapshots;
+mod templates;
 mod usage;
+mod volumes;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,75 @@
+//! Secrets in E2B's API.
+
+use serde_json::json;
+use warren_core::{config::Config, secrets::SealKey};
+
+use crate::app::TestApp;
+
+async fn app() -> TestApp {
+    TestApp::with(Config { seal_key: Some(SealKey::generate()), ..Config::default() }).await
+}
+
+#[tokio::test]
+async fn secrets_are_made_changed_listed_and_removed() {
+    let app = app().await;
+    let wanted = r#"{"name":"openai-key","value":"hunter2hunter2","metadata":{"team":"a"}}"#;
+    let made = app.post("/e2b/secrets", wanted).await.expect(201);
+    let expected = json!({
+        "secretID": made["secretID"], "name": "openai-key", "currentVersion": 1,
+        "metadata": {"team": "a"}, "createdAt": made["createdAt"], "updatedAt": made["updatedAt"],
+    });
+    assert_eq!(made, expected);
+    let id = made["secretID"].as_str().unwrap();
+    assert!(id.starts_with("sec_"), "{id}");
+    let again = app.post("/e2b/secrets", wanted).await.expect(409);
+    let message = "Secret 'openai-key' already exists";
+    assert_eq!(again, json!({"code": 409, "message": message}));
+    for name in [id, "openai-key"] {
+        let found = app.get(&format!("/e2b/secrets/{name}")).await.expect(200);
+        assert_eq!(found["secretID"], json!(id), "{name}");
+    }
+    let changed = app.post(&format!("/e2b/secrets/{id}"), r#"{"value":"other-value"}"#).await;
+    let changed = changed.expect(200);
+    assert_eq!(
+        (&changed["currentVersion"], &changed["metadata"]),
+        (&json!(2), &json!({"team": "a"}))
+    );
+    let changed = app.post("/e2b/secrets/openai-key", r#"{"value":"third","metadata":{}}"#).await;
+    assert_eq!(changed.expect(200)["metadata"], json!({}));
+    // It is the native one.
+    assert_eq!(app.get("/v1/secrets/openai-key").await.expect(200)["version"], 3);
+    app.post("/e2b/secrets", r#"{"name":"b","value":"x"}"#).await.expect(201);
+    let page = app.get("/e2b/secrets?limit=1").await;
+    assert_eq!(page.headers["x-next-token"], "b");
+    let text = String::from_utf8(page.body.to_vec()).unwrap();
+    assert!(!text.contains("hunter2") && !text.contains("third"), "{text}");
+    let rest = app.get("/e2b/secrets?limit=1&nextToken=b").await;
+    assert!(!rest.headers.contains_key("x-next-token"));
+    assert_eq!(rest.expect(200)[0]["name"], "openai-key");
+    let gone = app.ask("DELETE", &format!("/e2b/secrets/{id}"), "").await;
+    assert_eq!((gone.status, gone.body.len()), (204, 0));
+    let none = json!({"code": 404, "message": "Secret 'openai-key' not found"});
+    assert_eq!(app.ask("DELETE", "/e2b/secrets/openai-key", "").await.expect(404), none);
+    assert_eq!(app.get("/e2b/secrets/openai-key").await.expect(404), none);
+    let missing = app.post("/e2b/secrets/openai-key", r#"{"value":"x"}"#).await;
+    assert_eq!(missing.expect(404), none);
+}
+
+#[tokio::test]
+async fn what_is_no_secret_is_refused_without_being_repeated() {
+    let app = app().await;
+    let long = json!({"name": "K", "value": "hunter2", "metadata": {"a": "x".repeat(2000)}});
+    for body in [
+        r#"{"name":"9x","value":"hunter2"}"#,
+        r#"{"name":"K","value":""}"#,
+        r#"{"value":"hunter2"}"#,
+        &long.to_string(),
+    ] {
+        let refused = app.post("/e2b/secrets", body).await.expect(400);
+        assert!(!refused["message"].as_str().unwrap().contains("hunter2"), "{refused}");
+    }
+    let other = app.as_owner("other").await;
+    app.post("/e2b/secrets", r#"{"name":"K","value":"mine"}"#).await.expect(201);
+    other.get("/e2b/secrets/K").await.expect(404);
+    assert_eq!(other.get("/e2b/secrets").await.expect(200), json!([]));
+}
