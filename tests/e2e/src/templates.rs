@@ -153,16 +153,16 @@ fn what_is_started_is_ready_when_the_sandbox_is() {
          COPY <<'EOF' /srv/serve.sh\n\
          echo started with $WORD > /tmp/state\n\
          sleep 0.2\n\
-         touch /run/ready\n\
+         touch /tmp/ready\n\
          sleep 1000\n\
          EOF\n\
          ENV WORD=this\n",
     );
-    let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/run/ready", "--warm", "1"];
+    let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/tmp/ready", "--warm", "1"];
     let built = home.build(folder.path(), &start);
     assert_eq!(built["status"], "ready", "{built}");
     let sandbox = home.create(&json!({"template": "t", "warm": false}));
-    let state = sandbox.exec(&["sh", "-c", "cat /tmp/state; test -e /run/ready && echo ready"]);
+    let state = sandbox.exec(&["sh", "-c", "cat /tmp/state; test -e /tmp/ready && echo ready"]);
     assert_eq!(state["stdout"], "started with this\nready\n");
     let page = || home.api("GET", "/v1/metrics", b"").text();
     wait_until("one waits", || page().lines().any(|line| line == "warren_sandboxes_parked 1"));
@@ -194,17 +194,17 @@ fn what_is_started_is_started_again_on_the_same_files() {
          RUN mkdir /data\n\
          COPY <<'EOF' /srv/serve.sh\n\
          echo \"started $WORD\" >> /data/log\n\
-         touch /run/ready\n\
+         touch /dev/shm/ready\n\
          sleep 1000\n\
          EOF\n\
          ENV WORD=this\n\
          USER root\n",
     );
-    let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/run/ready"];
+    let start = ["--start", "sh /srv/serve.sh", "--ready", "file:/dev/shm/ready"];
     let built = home.build(folder.path(), &start);
     assert_eq!(built["status"], "ready", "{built}");
     let sandbox = home.create(&json!({"template": "t"}));
-    let log = || sandbox.root("test -e /run/ready && cat /data/log");
+    let log = || sandbox.root("test -e /dev/shm/ready && cat /data/log");
     assert_eq!(log(), "started this\n");
     assert_eq!(sandbox.api("POST", "/stop", b"").status, 200);
     assert_eq!(sandbox.api("POST", "/start", b"").status, 200);
@@ -217,10 +217,10 @@ fn what_is_started_is_started_again_on_the_same_files() {
 
     let saved = sandbox.api("POST", "/snapshots", b"{}").json();
     let child = home.create(&json!({"snapshot": saved["id"]}));
-    assert_eq!(child.root("test -e /run/ready && cat /data/log"), "started this\n".repeat(4));
+    assert_eq!(child.root("test -e /dev/shm/ready && cat /data/log"), "started this\n".repeat(4));
     let forked = home.warren(&["fork", &sandbox.id]).good().text();
     let fork = Sandbox { home: &home, id: forked.trim().to_owned(), created: Value::Null };
-    assert_eq!(fork.root("test -e /run/ready && cat /data/log"), "started this\n".repeat(4));
+    assert_eq!(fork.root("test -e /dev/shm/ready && cat /data/log"), "started this\n".repeat(4));
     sandbox.root("rm /data/log");
     home.warren(&["rollback", &sandbox.id, saved["id"].as_str().unwrap()]).good();
     assert_eq!(log(), "started this\n".repeat(4));
