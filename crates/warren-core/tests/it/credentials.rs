@@ -69,7 +69,7 @@ fn what_is_told_last_is_the_newest_value() {
     let world = world();
     let sandbox = create(&world);
     let slow = world.runtime.slow_credentials();
-    let value = |text: &str| SecretValue::new(text.as_bytes().to_vec());
+    let value = |text: &str| WantedSecret::value(SecretValue::new(text.as_bytes().to_vec()));
     let set = |text| world.sandboxes.set_secret(&world.caller, "TOKEN", value(text));
     let newest = async {
         slow.began.notified().await;
