@@ -52,7 +52,7 @@ impl Kind {
     fn serves(&self, spec: &Spec, setup: &Setup, program: &Program) -> bool {
         self.fits(spec)
             && self.program.start == program.start
-            && (program.start.is_none() || self.setup == *setup)
+            && (program.start.is_none() || self.setup.is_like(setup))
     }
 
     /// Whether it is made as it should be, or only its network has to be given rules.

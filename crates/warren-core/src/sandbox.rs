@@ -88,6 +88,9 @@ pub struct History {
     pub(crate) going_back: Option<Stack>,
 }
 
+/// Variables that tell programs in which dialect their sandbox was made, and of what.
+pub const MARKS: [&str; 2] = ["E2B_SANDBOX", "E2B_TEMPLATE_ID"];
+
 /// What reaches the guest agent by its initialisation and never the runtime.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Setup {
@@ -99,6 +102,17 @@ pub struct Setup {
     pub user: String,
     /// Where commands start unless they say otherwise.
     pub workdir: String,
+}
+
+impl Setup {
+    /// Whether these are the same but for [`MARKS`], on which nothing depends that a template
+    /// starts.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let plain = |(name, _): &(&String, &String)| !MARKS.contains(&name.as_str());
+        (&self.user, &self.workdir, &self.image_env)
+            == (&other.user, &other.workdir, &other.image_env)
+            && self.env.iter().filter(plain).eq(other.env.iter().filter(plain))
+    }
 }
 
 impl std::fmt::Debug for Setup {

@@ -34,6 +34,9 @@ const FREEZE: Duration = Duration::from_secs(5);
 /// sleeps, timers do not.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
+/// How long a sandbox of E2B's clients lives at least that a visitor has woken.
+const WOKEN: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(super) shared: Arc<Shared>,
@@ -92,8 +95,12 @@ impl Driver {
                 answer(reply, paused.map(|()| self.published()));
             }
             Command::Resume(reply) => {
-                let resumed = self.resume().await;
+                let resumed = self.resume(Duration::ZERO).await;
                 answer(reply, resumed.map(|()| self.published()));
+            }
+            Command::Wake(reply) => {
+                let woken = self.wake().await;
+                answer(reply, woken.map(|()| self.published()));
             }
             Command::Stop(reply) => {
                 let end = End::stopped(self.now());
@@ -171,7 +178,16 @@ impl Driver {
         Ok(())
     }
 
-    async fn resume(&mut self) -> Result<(), SandboxError> {
+    /// Lets it go on for a visitor. Clients of E2B expect it to stay for a while then, however
+    /// short the lifetime is that it was made with.
+    async fn wake(&mut self) -> Result<(), SandboxError> {
+        let least = self.sandbox.exposure.e2b.map_or(Duration::ZERO, |_| WOKEN);
+        let longest = self.shared.config.defaults.longest_lifetime;
+        self.resume(longest.map_or(least, |longest| least.min(longest))).await
+    }
+
+    /// Lets it go on, for so long at least where its life has an end.
+    async fn resume(&mut self, least: Duration) -> Result<(), SandboxError> {
         self.change(Event::Resume)?;
         let thawed = self.shared.runtime.resume(&self.sandbox.id);
         let thawed = match tokio::time::timeout(FREEZE, thawed).await {
@@ -183,7 +199,8 @@ impl Driver {
             return Err(error);
         }
         let now = self.shared.clock.now();
-        self.sandbox.expires_at = self.sandbox.lifetime.length.map(|length| now + length);
+        let length = self.sandbox.lifetime.length;
+        self.sandbox.expires_at = length.map(|length| now + length.max(least));
         self.change(Event::Resumed)?;
         self.save([EventKind::Resumed]);
         self.tell_deadline().await;

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Pause(Reply<Arc<Sandbox>>),
     /// Let it go on.
     Resume(Reply<Arc<Sandbox>>),
+    /// Let it go on because somebody came to one of its ports.
+    Wake(Reply<Arc<Sandbox>>),
     /// End its processes and keep its files.
     Stop(Reply<Arc<Sandbox>>),
     /// Make a guest on the files that were kept.

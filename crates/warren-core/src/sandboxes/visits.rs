@@ -161,7 +161,7 @@ impl Visit {
             match state {
                 State::Running => return Ok(()),
                 // Of many visitors one succeeds; the others find that it runs, or is about to.
-                State::Paused if may_wake => match self.handle.ask(Command::Resume).await {
+                State::Paused if may_wake => match self.handle.ask(Command::Wake).await {
                     Ok(_) | Err(SandboxError::Refused(_)) => continue,
                     Err(error) => {
                         let cause = &error as &dyn std::error::Error;

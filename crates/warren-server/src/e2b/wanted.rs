@@ -8,7 +8,7 @@ use warren_core::{
     Caller,
     exposure::{Exposure, ForE2b},
     runtime::DeadlineAction,
-    sandbox::{Wanted, WantedVolume},
+    sandbox::{MARKS, Wanted, WantedVolume},
 };
 
 use super::{Refusal, names, names::Source, network};
@@ -115,8 +115,8 @@ pub(super) fn wanted(
         ..Wanted::default()
     };
     // Programs look here for what they run in; the agent adds the sandbox's own id.
-    wanted.env.insert("E2B_SANDBOX".to_owned(), "true".to_owned());
-    wanted.env.insert("E2B_TEMPLATE_ID".to_owned(), named.to_owned());
+    let marks = ["true".to_owned(), named.to_owned()];
+    wanted.env.extend(MARKS.map(str::to_owned).into_iter().zip(marks));
     match names::source(app, caller, named)? {
         Source::Template(name) => wanted.template = Some(name),
         Source::Snapshot(id) => wanted.snapshot = Some(id.to_string()),

@@ -205,6 +205,30 @@ async fn a_template_is_named_by_id_name_and_tag() {
 }
 
 #[tokio::test]
+async fn what_a_template_has_waiting_serves_these_clients_too() {
+    let app = TestApp::start().await;
+    app.runtime.set_port(8080, None);
+    let body = json!({
+        "name": "t", "dockerfile": "FROM host\n", "warm": 1,
+        "start": {"command": ["sleep"], "ready": {"port": 8080}, "timeout_seconds": 5},
+    });
+    app.post("/v1/builds", &body.to_string()).await.expect(202);
+    let waits = async {
+        while app.app.sandboxes().parked() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), waits).await.unwrap();
+    let made = app.post("/e2b/v2/sandboxes", r#"{"templateID":"t"}"#).await.expect(201);
+    let id = made["sandboxID"].as_str().unwrap();
+    let native = app.get(&format!("/v1/sandboxes/{id}")).await.expect(200);
+    assert_eq!(native["warm"], true);
+    assert_eq!(made["alias"], "t");
+    let agent = app.runtime.agent(&id.parse().unwrap()).unwrap();
+    assert_eq!(agent.initialised().last().unwrap()["env"]["E2B_SANDBOX"], "true");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_in_the_same_form() {
     let app = TestApp::start().await;
     for (method, target, status) in [

@@ -173,6 +173,22 @@ async fn at_the_end_a_sandbox_is_killed_paused_or_stopped() {
 }
 
 #[tokio::test]
+async fn what_a_visitor_wakes_lives_for_five_minutes_at_least() {
+    let (app, _clock) = app().await;
+    for (timeout, expected) in [(5, "2026-11-22T00:05:00.000Z"), (600, "2026-11-22T00:10:00.000Z")]
+    {
+        let fields =
+            json!({"timeout": timeout, "autoPause": true, "autoResume": {"enabled": true}});
+        let id = create(&app, fields).await;
+        app.post(&format!("/e2b/sandboxes/{id}/pause"), "{}").await.expect(204);
+        let visit = app.app.sandboxes().visit(id.parse().unwrap()).unwrap();
+        visit.ready(true, Duration::from_secs(10)).await.unwrap();
+        let shown = detail(&app, &id).await;
+        assert_eq!((&shown["state"], &shown["endAt"]), (&json!("running"), &json!(expected)));
+    }
+}
+
+#[tokio::test]
 async fn of_several_connects_to_a_paused_sandbox_all_succeed() {
     let app = TestApp::start().await;
     let id = create(&app, json!({})).await;
