@@ -37,6 +37,7 @@ mod metrics;
 mod names;
 mod network;
 mod nodes;
+mod placeholders;
 mod sandboxes;
 mod secrets;
 mod shape;

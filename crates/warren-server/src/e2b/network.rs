@@ -18,7 +18,7 @@ use warren_core::{
 use super::{
     Refusal,
     extract::{Body, Id, Team},
-    life,
+    life, placeholders,
 };
 use crate::app::App;
 
@@ -203,8 +203,9 @@ fn host_rules(
             return Err(Refusal::bad(message));
         }
         let transform = of_host.iter().filter_map(|rule| rule.transform.as_ref());
-        let headers: BTreeMap<_, _> =
-            transform.filter_map(|it| it.headers.clone()).flatten().collect();
+        let written = transform.filter_map(|it| it.headers.clone()).flatten();
+        let ours = |(name, value): (String, String)| Ok((name, placeholders::ours(&value)?));
+        let headers: BTreeMap<_, _> = written.map(ours).collect::<Result<_, Refusal>>()?;
         if !headers.is_empty() {
             rules.push(HostRule { host: host.clone(), headers, ..HostRule::default() });
         }

@@ -120,6 +120,9 @@ pub(super) fn recipe(ground: Ground, steps: Vec<WantedStep>) -> Result<Recipe, R
         let refused = |reason: &str| Refusal::bad(format!("step {number}: {reason}"));
         let force = step.force.unwrap_or_default();
         let action = list.action(step).map_err(|reason| refused(&reason))?;
+        if let Action::Workdir(path) = &action {
+            list.make_own(number, path);
+        }
         list.push(number, force, action);
     }
     list.recipe(ground.name)
@@ -160,9 +163,14 @@ impl List {
                 let rest: Vec<_> = args.collect();
                 let said = |at: usize| rest.get(at).filter(|text| !text.is_empty()).cloned();
                 let user = said(0).unwrap_or_else(|| self.user.clone());
+                let mut destination = self.at_home(&destination);
+                // What fits a pattern goes into a directory, be it one file alone.
+                if source.contains(['*', '?', '[']) && !destination.ends_with('/') {
+                    destination.push('/');
+                }
                 Ok(Action::Copy {
                     source,
-                    destination: self.at_home(&destination),
+                    destination,
                     // What nobody else is given is root's anyway.
                     user: Some(user).filter(|user| user != "root"),
                     mode: said(1),
@@ -188,6 +196,19 @@ impl List {
         }
     }
 
+    /// Makes a directory the user's where it is made: `WORKDIR` alone would leave it to root.
+    fn make_own(&mut self, number: u32, path: &str) {
+        if self.user == "root" {
+            return;
+        }
+        let user = &self.user;
+        let path = path.replace(['\\', '"', '`'], "");
+        let command = format!(
+            "[ -d \"{path}\" ] || {{ mkdir -p \"{path}\" && chown \"{user}:\" \"{path}\"; }}"
+        );
+        self.push(number, false, Action::Run { command, user: Some("root".to_owned()) });
+    }
+
     /// A path with `~` for the home of whoever commands run as.
     fn at_home(&self, path: &str) -> String {
         match path.strip_prefix('~') {
@@ -207,10 +228,14 @@ impl List {
             let at = usize::try_from(error.line).unwrap_or_default().saturating_sub(1);
             Refusal::bad(format!("step {}: {}", number(at), error.reason))
         })?;
-        // The first is the shell.
-        let made = recipe.stages.iter_mut().flat_map(|stage| stage.steps.iter_mut().skip(1));
-        for (at, step) in made.enumerate() {
-            step.line = number(at);
+        for stage in &mut recipe.stages {
+            // The first is the shell.
+            for (at, step) in stage.steps.iter_mut().enumerate() {
+                match at.checked_sub(1) {
+                    Some(at) => step.line = number(at),
+                    None => (step.line, step.text) = (0, "SHELL bash -l -c".to_owned()),
+                }
+            }
         }
         Ok(recipe)
     }
@@ -241,7 +266,7 @@ mod tests {
         let recipe = recipe(
             host(),
             steps(json!([
-                {"type": "COPY", "args": ["a.txt", "~/x", "", "0755"], "filesHash": hash},
+                {"type": "COPY", "args": ["*.txt", "~/x", "", "0755"], "filesHash": hash},
                 {"type": "USER", "args": ["root"]},
                 {"type": "COPY", "args": ["a.txt", "/x"], "filesHash": hash, "forceUpload": true},
                 {"type": "RUN", "args": ["id", "user"], "force": true},
@@ -257,7 +282,7 @@ mod tests {
         let Instruction::Copy(copy) = &made[2].instruction else { panic!("{made:?}") };
         assert_eq!(
             (copy.destination.as_str(), copy.chown.as_deref()),
-            ("/home/user/x", Some(USER))
+            ("/home/user/x/", Some(USER))
         );
         assert_eq!(copy.chmod.as_deref(), Some("0755"));
         let Instruction::Copy(copy) = &made[4].instruction else { panic!("{made:?}") };
@@ -277,7 +302,9 @@ mod tests {
         let (user, workdir) = (Some("me".to_owned()), Some("/app".to_owned()));
         let template = Ground { name: "template:x".to_owned(), foreign: false, user, workdir };
         let made = recipe(template, steps(json!([{"type": "WORKDIR", "args": ["~"]}]))).unwrap();
-        let last = &made.stages[0].steps[1];
+        let [_shell, own, last] = made.stages[0].steps.as_slice() else { panic!("{made:?}") };
+        let Instruction::Run(run) = &own.instruction else { panic!("{own:?}") };
+        assert_eq!((run.user.as_deref(), own.line), (Some("root"), 1));
         assert_eq!(last.instruction, Instruction::Workdir("/home/me".to_owned()));
     }
 

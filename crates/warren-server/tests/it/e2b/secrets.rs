@@ -73,3 +73,31 @@ async fn what_is_no_secret_is_refused_without_being_repeated() {
     other.get("/e2b/secrets/K").await.expect(404);
     assert_eq!(other.get("/e2b/secrets").await.expect(200), json!([]));
 }
+
+#[tokio::test]
+async fn a_secret_is_put_into_headers_and_never_into_the_sandbox() {
+    let app = app().await;
+    app.post("/e2b/secrets", r#"{"name":"key-1","value":"hunter2hunter2"}"#).await.expect(201);
+    let rules = |value: &str| json!({"a.example": [{"transform": {"headers": {"X-Key": value}}}]});
+    let wanted =
+        |value: &str| json!({"templateID": "base", "network": {"rules": rules(value)}}).to_string();
+    let made = app.post("/e2b/v2/sandboxes", &wanted("Bearer ${e2b.secrets.key-1}")).await;
+    let made = made.expect(201);
+    let id = made["sandboxID"].as_str().unwrap();
+    let granted = app.runtime.credentials(&id.parse().unwrap()).unwrap();
+    assert_eq!(granted.rules[0].headers[0].1.expose(), b"Bearer hunter2hunter2");
+    let shown = app.get(&format!("/e2b/sandboxes/{id}")).await.expect(200);
+    assert!(!shown.to_string().contains("hunter2"), "{shown}");
+    // One that is set anew is sent at once.
+    app.post("/e2b/secrets/key-1", r#"{"value":"another-value"}"#).await.expect(200);
+    let granted = app.runtime.credentials(&id.parse().unwrap()).unwrap();
+    assert_eq!(granted.rules[0].headers[0].1.expose(), b"Bearer another-value");
+    for (value, part) in [
+        ("${e2b.secrets.key-1:2}", "without a version"),
+        ("${e2b.identity.tokens.aws}", "tokens of workloads neither"),
+        ("${e2b.secrets.none}", "there is no secret none"),
+    ] {
+        let refused = app.post("/e2b/v2/sandboxes", &wanted(value)).await.expect(400);
+        assert!(refused["message"].as_str().unwrap().contains(part), "{refused}");
+    }
+}
