@@ -430,8 +430,14 @@ fn field(text: &str, name: &str) -> u64 {
 /// `cgroups(7)`; `favordynmods` in the kernel's `admin-guide/cgroup-v2.rst`.
 pub(crate) fn favor_dynamic_modifications() -> io::Result<()> {
     let options = [("none", None), ("name", Some("warren")), ("favordynmods", None)];
-    warren_sys::mount::new_filesystem("cgroup", &options, warren_sys::mount::Attributes::default())
-        .map(drop)
+    let attributes = warren_sys::mount::Attributes::default();
+    match warren_sys::mount::new_filesystem("cgroup", &options, attributes) {
+        // One that somebody made is just going away: that one has switched it on.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+            Ok(())
+        }
+        made => made.map(drop),
+    }
 }
 
 /// Nine tenths of the processes and threads that this machine can have.
