@@ -1,6 +1,11 @@
 //! Files of a layer, as a tar archive.
 
-use std::{io, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
 
 use tar::{Builder, EntryType, Header, HeaderMode};
 
@@ -30,10 +35,29 @@ impl Tree {
     /// When a file cannot be read.
     pub fn of(directory: &Path) -> io::Result<Self> {
         let mut tree = Self::default();
-        tree.0.mode(HeaderMode::Deterministic);
-        tree.0.append_dir_all(".", directory)?;
-        tree.0.mode(HeaderMode::Complete);
+        tree.below(directory, Path::new("."))?;
         Ok(tree)
+    }
+
+    fn below(&mut self, place: &Path, name: &Path) -> io::Result<()> {
+        let about = place.symlink_metadata()?;
+        let mut header = Header::new_gnu();
+        header.set_metadata_in_mode(&about, HeaderMode::Deterministic);
+        // That mode would make all directories alike, and `/tmp` is not.
+        header.set_mode(about.permissions().mode() & 0o7777);
+        if about.is_symlink() {
+            return self.0.append_link(&mut header, name, fs::read_link(place)?);
+        }
+        if about.is_file() {
+            return self.0.append_data(&mut header, name, File::open(place)?);
+        }
+        self.0.append_data(&mut header, name, io::empty())?;
+        let mut entries = fs::read_dir(place)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            self.below(&entry.path(), &name.join(entry.file_name()))?;
+        }
+        Ok(())
     }
 
     /// Adds one file of this host under another name.
