@@ -47,6 +47,9 @@ pub enum Reason {
     NotAnswered(Option<usize>),
     /// The rules are about names, and this is a way around them.
     Closed(Closure),
+    /// Requests of this sandbox are given credentials, or a proxy carries its connections, and this
+    /// would pass them by.
+    PassesBy,
     /// What the rules would deny happens: they are not enforced. What they say themselves.
     NotEnforced(Box<Reason>),
 }

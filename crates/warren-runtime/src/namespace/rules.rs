@@ -154,9 +154,25 @@ impl Host {
         net.traffic(guest.slot).map_err(RuntimeError::host("read the guest's traffic"))
     }
 
-    /// Why a guest reaches something, or does not. A name is explained by the addresses that were
-    /// answered for it, where there are any that matter.
+    /// Why a guest reaches something, or does not: what its policy says, and what is closed besides
+    /// so that nothing passes by what its requests are given.
     pub(super) fn explain(
+        &self,
+        guest: &Guest,
+        network: &spec::Network,
+        question: &Question,
+    ) -> Explanation {
+        let said = self.explain_policy(guest, network, question);
+        let Some(net) = self.net.as_ref().filter(|_| said.allowed) else { return said };
+        if net.policies().given(guest.slot).needs().close(question.protocol, question.port) {
+            return Explanation { allowed: false, reason: Reason::PassesBy };
+        }
+        said
+    }
+
+    /// What the policy says. A name is explained by the addresses that were answered for it, where
+    /// there are any that matter.
+    fn explain_policy(
         &self,
         guest: &Guest,
         network: &spec::Network,

@@ -20,6 +20,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Method};
 use warren_core::{
     credentials::{Granted, GrantedRule, ProxyKind},
+    egress::Protocol,
     id::SandboxId,
     secrets::SecretValue,
 };
@@ -61,6 +62,13 @@ impl Needs {
     #[must_use]
     pub fn any(self) -> bool {
         self.web || self.all
+    }
+
+    /// Whether packets of this kind are refused, whatever the rules say.
+    #[must_use]
+    pub fn close(self, protocol: Protocol, port: Option<u16>) -> bool {
+        let http3 = protocol == Protocol::Udp && port == Some(443);
+        self.all && protocol != Protocol::Tcp || self.web && http3
     }
 
     /// Writes them into an entry of the journal, or removes what is there.

@@ -155,6 +155,9 @@ fn sentence(reason: &Reason, network: &Network) -> String {
             };
             format!("the rules are about names, and ways around names are closed: {why}")
         }
+        Reason::PassesBy => "its requests are given credentials or carried by a proxy, and what \
+                             would pass them by is closed"
+            .to_owned(),
         Reason::NotEnforced(reason) => {
             format!("the rules are not enforced; if they were: {}", sentence(reason, network))
         }

@@ -198,6 +198,13 @@ fn ways_around_the_gate_are_closed() {
             ("tcp 203.0.113.1 9003", true),
             ("web 203.0.113.1 80 one.example", true),
         ]);
+        let explain = |port: &str| {
+            let to = format!("203.0.113.1:{port}");
+            world.home.warren(&["net", "explain", "--protocol", "udp", &sandbox.id, &to])
+        };
+        assert_eq!(explain("443").code(), 1);
+        assert!(explain("443").text().contains("given credentials"), "{}", explain("443").text());
+        assert_eq!(explain("7").code(), 0);
         let plain = world.create(&json!("open"));
         plain.expect(&[("udp 203.0.113.1 443", true)]);
         sandbox.set_credentials(&json!({}));
