@@ -60,8 +60,9 @@ pub enum EventKind {
     #[serde(rename = "disk.full")]
     DiskFull,
     /// It tried to reach what its rules deny; `host`, `address`, `protocol`, `port` and `rule` in the
-    /// detail say what and why, `dry_run` that it happened all the same, `untold` how many more
-    /// there were since the last such event.
+    /// detail say what and by which rule, `why` what else kept it (its name is hidden, say),
+    /// `dry_run` that it happened all the same, `untold` how many more there were since the last
+    /// such event.
     #[serde(rename = "network.denied")]
     Denied,
     /// What it may reach was changed.

@@ -346,13 +346,14 @@ fn tell_full(shared: &Shared, id: SandboxId, used_bytes: u64, limit_bytes: u64) 
 /// Adds to the events that a sandbox tried what it may not.
 fn tell_denied(shared: &Shared, id: SandboxId, denial: Denial) {
     let Some(handle) = shared.any(id) else { return };
-    let Denial { to, rule, enforced, untold } = denial;
+    let Denial { to, rule, why, enforced, untold } = denial;
     let details = [
         ("host", to.name),
         ("address", to.address.map(|it| it.to_string())),
         ("protocol", Some(to.protocol.word().to_owned())),
         ("port", to.port.map(|it| it.to_string())),
         ("rule", rule.map(|it| it.to_string())),
+        ("why", why.map(str::to_owned)),
         ("dry_run", (!enforced).then(|| "true".to_owned())),
         ("untold", (untold > 0).then(|| untold.to_string())),
     ];

@@ -533,6 +533,8 @@ pub struct Denial {
     pub to: Destination,
     /// The rule that denies it, by its place from 0; none where no rule is about it.
     pub rule: Option<usize>,
+    /// Why, as a phrase, where it is not that the rules name it: its name is hidden, say.
+    pub why: Option<&'static str>,
     /// Whether it was kept from it: the rules of a dry run keep it from nothing.
     pub enforced: bool,
     /// How many denials were not told since the last one that was.

@@ -126,6 +126,8 @@ pub enum Reason {
     Unreachable,
     /// The rules have changed while the connection was there.
     Changed,
+    /// There are too many connections of the sandbox at once.
+    TooMany,
 }
 
 impl Reason {
@@ -143,6 +145,7 @@ impl Reason {
             Self::Path => "the rule for this host does not let the path pass",
             Self::Unreachable => "no sandbox may reach this address",
             Self::Changed => "the rules of this sandbox have changed",
+            Self::TooMany => "this sandbox has too many connections at once",
         }
     }
 }

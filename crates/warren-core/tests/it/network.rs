@@ -128,9 +128,9 @@ fn a_denial_is_an_event_with_what_and_why() {
     };
     assert_eq!(world.events(&sandbox, 2).len(), 2);
     let mut events = world.sandboxes.events(&world.caller, Some(sandbox.id), None);
-    world
-        .runtime
-        .deny(&sandbox.id, Denial { to: to.clone(), rule: None, enforced: true, untold: 3 });
+    let why = Some("its name is hidden");
+    let denial = Denial { to: to.clone(), rule: None, why, enforced: true, untold: 3 };
+    world.runtime.deny(&sandbox.id, denial);
     let event = world.run(events.next()).unwrap().unwrap();
     assert_eq!(event.kind, EventKind::Denied);
     let expected = [
@@ -139,6 +139,7 @@ fn a_denial_is_an_event_with_what_and_why() {
         ("protocol", "tcp"),
         ("port", "443"),
         ("untold", "3"),
+        ("why", "its name is hidden"),
     ];
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     assert_eq!(event.detail, expected.map(pair).into_iter().collect::<BTreeMap<_, _>>());

@@ -167,7 +167,7 @@ async fn accept(
             four @ IpAddr::V4(_) => four,
         };
         let Some(permit) = limits.admit(source) else {
-            let (name, rule, reason) = (None, None, Reason::Rule);
+            let (name, rule, reason) = (None, None, Reason::TooMany);
             passport.denied(Denied { name, destination, rule, reason });
             continue;
         };
@@ -325,7 +325,8 @@ impl Passport for SandboxPassport {
             protocol: Protocol::Tcp,
             port: Some(denied.destination.port()),
         };
-        let denial = Denial { to, rule: denied.rule, enforced: true, untold: 0 };
+        let why = (denied.reason != Reason::Rule).then(|| denied.reason.phrase());
+        let denial = Denial { to, rule: denied.rule, why, enforced: true, untold: 0 };
         self.policies.denied(&self.place, denial);
     }
 

@@ -55,6 +55,12 @@ fn what_is_denied_is_an_event_with_its_address_and_its_rule() {
         // What fails for a name is told with the name.
         sandbox.expect(&[("tls 203.0.113.2 two.example two.example", false)]);
         event(&sandbox, |it| denied(it) && it["detail"]["host"] == "two.example");
+        // What fails for the want of one says so.
+        sandbox.expect(&[("tls one.example - one.example", false)]);
+        event(&sandbox, |it| {
+            let why = it["detail"]["why"].as_str().unwrap_or_default();
+            denied(it) && why.contains("none was given")
+        });
     });
 }
 

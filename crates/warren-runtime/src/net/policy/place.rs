@@ -193,11 +193,11 @@ impl Place {
         if was_denied {
             // What the rules allow is denied where it is a way around them.
             let rule = verdict.rule.filter(|_| !verdict.allowed);
-            return Some(Denial { to, rule, enforced: true, untold: 0 });
+            return Some(Denial { to, rule, why: None, enforced: true, untold: 0 });
         }
         self.note(&to);
         let denied = egress.mode == Mode::DryRun && !verdict.allowed;
-        denied.then_some(Denial { to, rule: verdict.rule, enforced: false, untold: 0 })
+        denied.then_some(Denial { to, rule: verdict.rule, why: None, enforced: false, untold: 0 })
     }
 
     fn note(&self, to: &Destination) {
@@ -233,7 +233,7 @@ impl Place {
     pub(in crate::net) fn denied_question(name: &str, verdict: Verdict, enforced: bool) -> Denial {
         let name = Some(name.to_owned());
         let to = Destination { name, address: None, protocol: Protocol::Any, port: None };
-        Denial { to, rule: verdict.rule, enforced, untold: 0 }
+        Denial { to, rule: verdict.rule, why: None, enforced, untold: 0 }
     }
 }
 
