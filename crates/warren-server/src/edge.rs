@@ -34,6 +34,7 @@ pub(crate) use place::{Names, Place, place};
 pub use settings::{AddressBlock, Domain, InvalidBlock, InvalidDomain, Settings};
 pub use token::EdgeKey;
 
+use agent::Remembered;
 use links::Listening;
 use pool::Pool;
 use slots::Slots;
@@ -47,6 +48,7 @@ pub(crate) struct Edge {
     pool: Pool,
     slots: Slots,
     listening: Listening,
+    remembered: Remembered,
 }
 
 impl Edge {
@@ -59,7 +61,8 @@ impl Edge {
         let signer = Signer::new(&settings.key);
         let slots = Slots::new(settings.requests_per_sandbox);
         let listening = Listening::new(door);
-        Self { settings, signer, pool: Pool::new(tasks, stopping), slots, listening }
+        let (pool, remembered) = (Pool::new(tasks, stopping), Remembered::default());
+        Self { settings, signer, pool, slots, listening, remembered }
     }
 
     /// The domain that names of ports are below.

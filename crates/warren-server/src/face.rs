@@ -116,11 +116,16 @@ where
         }
         let busy = Under { _busy: self.app.busy(), open: Open::new(&self.open) };
         let place = self.place(&request);
-        if let (Ok(Place::Port(at)), Way::Tcp { address, tls, .. }) = (place, &self.way) {
+        if let (Ok(at @ (Place::Port(_) | Place::Signed)), Way::Tcp { address, tls, .. }) =
+            (place, &self.way)
+        {
             let visitor = Visitor { address: *address, tls: *tls };
             let app = self.app.clone();
             return Box::pin(async move {
-                let response = app.edge().serve(&app, (at, visitor), request).await;
+                let response = match at {
+                    Place::Port(at) => app.edge().serve(&app, (at, visitor), request).await,
+                    _ => app.edge().serve_signed(&app, visitor, request).await,
+                };
                 app.metrics().visited(response.status());
                 Ok(response.map(|body| Body::new(Held::new(body, busy))))
             });

@@ -221,6 +221,10 @@ fn environment(
             environment.insert(name.clone(), value.clone());
         }
     }
+    // Programs that were written for E2B ask for it where they run in its dialect.
+    if let (true, Some(id)) = (environment.contains_key("E2B_SANDBOX"), &sandbox.id) {
+        environment.insert("E2B_SANDBOX_ID".to_owned(), id.clone());
+    }
     environment.insert(tree::MARKER.to_owned(), marker.to_owned());
     environment
 }
@@ -323,6 +327,19 @@ mod tests {
             (tree::MARKER, "m"),
         ];
         assert_eq!(environment.into_iter().collect::<Vec<_>>(), pairs(&expected));
+    }
+
+    #[test]
+    fn programs_of_e2b_are_told_where_they_run() {
+        let request = StartRequest { process: ProcessConfig::default().into(), ..<_>::default() };
+        let id = |marked: bool| {
+            let pair = marked.then(|| ("E2B_SANDBOX".to_owned(), "true".to_owned()));
+            let environment = pair.into_iter().collect();
+            let sandbox =
+                Sandbox { environment, id: Some("sb-1".to_owned()), ..Sandbox::default() };
+            super::environment(&request, &user(), &sandbox, "m").remove("E2B_SANDBOX_ID")
+        };
+        assert_eq!((id(true).as_deref(), id(false)), (Some("sb-1"), None));
     }
 
     #[test]

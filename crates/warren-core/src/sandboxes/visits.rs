@@ -13,7 +13,7 @@ use crate::{
     error::SandboxError,
     exposure::ExposureChange,
     id::SandboxId,
-    runtime::{Duplex, Listen, Runtime, RuntimeError},
+    runtime::{Duplex, Listen, Runtime, RuntimeError, Service},
     sandbox::{
         Sandbox,
         handle::{Command, Handle},
@@ -37,6 +37,17 @@ impl Sandboxes {
         if handle.sandbox().owner.as_str().is_empty() {
             return None;
         }
+        Some(Visit { handle, runtime: Arc::clone(&self.shared.runtime) })
+    }
+
+    /// The first sandbox that `is_it` holds for, for a visitor who names none.
+    #[must_use]
+    pub fn find_visit(&self, is_it: impl Fn(&Sandbox) -> bool) -> Option<Visit> {
+        let mut handles = self.shared.all().into_iter();
+        let handle = handles.find(|handle| {
+            let sandbox = handle.sandbox();
+            !sandbox.owner.as_str().is_empty() && is_it(&sandbox)
+        })?;
         Some(Visit { handle, runtime: Arc::clone(&self.shared.runtime) })
     }
 
@@ -190,6 +201,19 @@ impl Visit {
     /// where nothing listens.
     pub async fn dial(&self, port: u16) -> Result<Box<dyn Duplex>, SandboxError> {
         dial(&self.handle, &*self.runtime, port).await
+    }
+
+    /// Opens a byte stream to the agent of a sandbox that runs, which speaks its own protocol
+    /// there: commands and files, and nothing that is the host's alone.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotRunning`]; [`SandboxError::Unresponsive`] where the agent is not reached.
+    pub async fn dial_agent(&self) -> Result<Box<dyn Duplex>, SandboxError> {
+        self.handle.require_running()?;
+        let id = self.handle.id();
+        let dialled = self.runtime.connect(&id, Service::Envd).await;
+        dialled.map_err(|error| SandboxError::Unresponsive { id, source: Box::new(error) })
     }
 }
 

@@ -40,6 +40,10 @@ pub(crate) enum Refusal {
     Misdirected,
     /// This listener serves ports of sandboxes, and nothing else.
     PortsOnly,
+    /// The agent of the sandbox is for those who show its token; this says what was wrong.
+    Unauthorized(&'static str),
+    /// Its ports are for clients of E2B that show the token for them.
+    Forbidden,
 }
 
 impl Refusal {
@@ -58,6 +62,8 @@ impl Refusal {
             Self::Malformed(_) => "bad-request",
             Self::Misdirected => "misdirected",
             Self::PortsOnly => "ports-only",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Forbidden => "forbidden",
         }
     }
 
@@ -66,7 +72,8 @@ impl Refusal {
             (Self::Unknown | Self::Asleep | Self::Stopped, Dialect::E2b) => StatusCode::BAD_GATEWAY,
             (Self::Starting, Dialect::E2b) => StatusCode::CONFLICT,
             (Self::Unknown | Self::PortsOnly, _) => StatusCode::NOT_FOUND,
-            (Self::Expired, _) => StatusCode::UNAUTHORIZED,
+            (Self::Expired | Self::Unauthorized(_), _) => StatusCode::UNAUTHORIZED,
+            (Self::Forbidden, _) => StatusCode::FORBIDDEN,
             (Self::Closed | Self::Broken, _) => StatusCode::BAD_GATEWAY,
             (Self::Asleep | Self::Starting | Self::Stopped, _) => StatusCode::SERVICE_UNAVAILABLE,
             (Self::Busy, _) => StatusCode::TOO_MANY_REQUESTS,
@@ -79,7 +86,8 @@ impl Refusal {
     fn code(self) -> Code {
         match self {
             Self::Unknown | Self::Misdirected | Self::PortsOnly => Code::NotFound,
-            Self::Expired => Code::Unauthenticated,
+            Self::Expired | Self::Unauthorized(_) => Code::Unauthenticated,
+            Self::Forbidden => Code::PermissionDenied,
             Self::Closed | Self::Broken | Self::Asleep | Self::Starting => Code::Unavailable,
             Self::Stopped => Code::FailedPrecondition,
             Self::Busy => Code::ResourceExhausted,
@@ -112,7 +120,12 @@ impl Refusal {
                 .to_owned(),
             Self::Busy => "too many requests to this sandbox are under way".to_owned(),
             Self::Unsupported => "ports of this sandbox cannot be reached from outside".to_owned(),
-            Self::Malformed(what) => what.to_owned(),
+            Self::Malformed(what) | Self::Unauthorized(what) => what.to_owned(),
+            Self::Forbidden => {
+                "the ports of this sandbox are private: expected its traffic access \
+                                token in the header `e2b-traffic-access-token`"
+                    .to_owned()
+            }
             Self::Misdirected => "this server has its sandboxes below another domain; the setting \
                                   `domain` names it"
                 .to_owned(),
@@ -130,7 +143,10 @@ impl Refusal {
     /// The answer to whoever asked with these headers. Which sandbox it is about is told to those
     /// alone who may know it.
     pub(crate) fn respond(self, headers: &HeaderMap, at: Option<Destination>) -> Response<Body> {
-        let dialect = at.map_or(Dialect::Native, |at| at.dialect);
+        let dialect = match (self, at) {
+            (Self::Unauthorized(_), _) => Dialect::E2b,
+            (_, at) => at.map_or(Dialect::Native, |at| at.dialect),
+        };
         let status = self.status(dialect);
         let message = self.message(at.map(|at| at.port));
         let (kind, body) = if wants_page(headers) {
@@ -151,6 +167,10 @@ impl Refusal {
         const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
         fields.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if dialect == Dialect::E2b {
+            // Pages call the agent from anywhere, and are to read why it did not answer.
+            fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
         if self.passes() {
             fields.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -182,6 +202,8 @@ impl Refusal {
         let id = id.as_ref().map_or("", SandboxId::as_str);
         let code = status.as_u16();
         let body = match (self, at) {
+            // As the agent's own daemon says it, which clients compare.
+            (Self::Unauthorized(_), _) => json!({ "code": code, "message": message }),
             (Self::Closed, Some(at)) => {
                 json!({ "sandboxId": id, "message": message, "code": code, "port": at.port })
             }

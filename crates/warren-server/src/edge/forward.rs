@@ -9,11 +9,11 @@ use axum::{
 use bytes::Bytes;
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
-use warren_core::{sandbox::Sandbox, sandboxes::Visit};
+use warren_core::{exposure::AGENT_PORT, sandbox::Sandbox, sandboxes::Visit};
 use warren_http::{Held, declare_length, strip_hop_by_hop, upgrade_protocol};
 
 use super::{
-    Edge,
+    Edge, agent,
     answer::Refusal,
     h2c,
     headers::{self, Visitor},
@@ -53,27 +53,46 @@ impl Edge {
         B::Error: Into<axum::BoxError>,
     {
         let page = accept_of(request.headers());
-        match self.enter(app, (at, visitor), request).await {
-            Ok(response) => response,
-            Err(refusal) => refusal.respond(&page, Some(at)),
+        let visit = app.sandboxes().visit(at.id);
+        let at = self.spoken_to(at, visit.as_ref());
+        let entered = match visit {
+            Some(visit) => self.enter(app, (visit, at, visitor), request).await,
+            None => Err(Refusal::Unknown),
+        };
+        entered.unwrap_or_else(|refusal| refusal.respond(&page, Some(at)))
+    }
+
+    /// Answers a request for a file that names its sandbox by its signature alone.
+    pub(crate) async fn serve_signed<B>(
+        &self,
+        app: &App,
+        visitor: Visitor,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        match agent::find((app, &self.signer), &request) {
+            Ok(at) => self.serve(app, (at, visitor), request).await,
+            Err(refusal) => refusal.respond(&accept_of(request.headers()), None),
         }
     }
 
     async fn enter<B>(
         &self,
         app: &App,
-        (at, visitor): (Destination, Visitor),
+        (visit, at, visitor): (Visit, Destination, Visitor),
         request: Request<B>,
     ) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        let visit = app.sandboxes().visit(at.id).ok_or(Refusal::Unknown)?;
         let now = app.sandboxes().now();
         let mut sandbox = visit.sandbox();
         let mut pass = self.look(app, (&at, &sandbox), &request)?;
-        if let Pass { grant: Some(grant), to_cookie: Some(token) } = &pass {
+        if let Pass { grant: Some(grant), to_cookie: Some(token), .. } = &pass {
             let secure = self.is_secure(request.headers(), visitor);
             let cookie = pass::cookie(token, *grant, secure, now).ok_or(Refusal::Unknown)?;
             return redirect(&request, secure, cookie);
@@ -84,7 +103,7 @@ impl Edge {
         let slot = self.slots.open(at.id, self.who(&pass, visitor, request.headers()));
         // Whoever waits for the sandbox has a place too.
         let slot = slot.ok_or(Refusal::Busy)?;
-        let may_wake = pass.grant.is_some() || sandbox.exposure.wake;
+        let may_wake = pass.wakes || sandbox.exposure.wake;
         visit.ready(may_wake, self.settings.patience).await.map_err(|state| {
             use warren_core::state::State as S;
             match state {
@@ -112,9 +131,13 @@ impl Edge {
         (at, sandbox): (&Destination, &Sandbox),
         request: &Request<B>,
     ) -> Result<Pass, Refusal> {
+        let now = app.sandboxes().now();
+        if at.port == AGENT_PORT {
+            return agent::look(&self.signer, sandbox, request, now);
+        }
         let others = |name: &str| app.sandboxes().domain(name);
         let by = (&self.signer, Names { domain: self.domain(), others: &others });
-        pass::look(by, (at, &sandbox.exposure), request, app.sandboxes().now())
+        pass::look(by, (at, &sandbox.exposure), request, now)
     }
 
     /// For whom a request counts.
@@ -142,7 +165,8 @@ impl Entry<'_> {
     {
         let mut request = self.prepared(request)?;
         let room = self.edge.pool.room(&self.visit);
-        if h2c::is_grpc(&request)
+        if self.at.port != AGENT_PORT
+            && h2c::is_grpc(&request)
             && let Some(sender) =
                 h2c::connection(&self.visit, &room, self.at.port, self.app.tasks()).await?
         {
@@ -197,6 +221,7 @@ impl Entry<'_> {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         pass::strip(&mut head.headers);
+        self.edge.strip_access(&mut head.headers, &self.admitted.sandbox);
         // Our server has answered it, or will when the body is asked for.
         head.headers.remove(header::EXPECT);
         let trusted = self.edge.settings.trusts(self.visitor.address);
@@ -229,8 +254,7 @@ impl Entry<'_> {
             let mut link = match kept {
                 Some(link) => link,
                 None => {
-                    let stream = self.visit.dial(self.at.port).await;
-                    let stream = stream.map_err(|error| h2c::refusal(&error))?;
+                    let stream = agent::dial(&self.visit, self.at).await?;
                     Link::open(stream).await.map_err(|_error| Refusal::Broken)?
                 }
             };

@@ -8,9 +8,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, heade
 use warren_core::{clock::Timestamp, exposure::Exposure};
 
 use super::{
+    agent,
     answer::{Refusal, wants_page},
     place::{self, Destination, Names, ROUTING},
-    token::{Grant, Signer, Verdict},
+    token::{Grant, Secret, Signer, Verdict},
 };
 
 /// The header that shows a token.
@@ -41,6 +42,8 @@ pub(super) struct Pass {
     pub(super) grant: Option<Grant>,
     /// The token in the query of somebody who should have it in a cookie.
     pub(super) to_cookie: Option<String>,
+    /// Whether a paused sandbox goes on for it, whatever its owner lets others do.
+    pub(super) wakes: bool,
 }
 
 /// Looks whether a request is let in to a port of a sandbox that has this exposure.
@@ -69,11 +72,29 @@ pub(super) fn look<B>(
         ours.then(|| cookies(headers).take(MOST_COOKIES).find_map(&mut good)).flatten()
     });
     if grant.is_none() && !at.open && !exposure.is_public(at.port) {
-        return Err(if expired { Refusal::Expired } else { Refusal::Unknown });
+        return match exposure.e2b {
+            Some(_) => by_traffic_token(signer, (at, exposure), headers),
+            None => Err(if expired { Refusal::Expired } else { Refusal::Unknown }),
+        };
     }
     let visits = matches!(*request.method(), Method::GET | Method::HEAD) && wants_page(headers);
     let to_cookie = in_query.filter(|_| from_query.is_some() && at.by_host && visits);
-    Ok(Pass { grant, to_cookie: to_cookie.map(ToOwned::to_owned) })
+    Ok(Pass { grant, to_cookie: to_cookie.map(ToOwned::to_owned), wakes: grant.is_some() })
+}
+
+/// Whether a request shows the token that opens all ports to clients of E2B.
+fn by_traffic_token(
+    signer: &Signer,
+    (at, exposure): (&Destination, &Exposure),
+    headers: &HeaderMap,
+) -> Result<Pass, Refusal> {
+    let token = signer.secret(at.id, exposure.revision, Secret::Traffic);
+    let shown = headers.get(agent::TRAFFIC).ok_or(Refusal::Forbidden)?;
+    if !agent::same(shown.as_bytes(), token.as_bytes()) {
+        return Err(Refusal::Forbidden);
+    }
+    let grant = Some(Grant { port: None, expires: None });
+    Ok(Pass { grant, to_cookie: None, wakes: false })
 }
 
 /// Whether a cookie counts: browsers send it with whatever any page makes them ask.
@@ -139,6 +160,7 @@ pub(super) fn without_token(uri: &Uri) -> String {
 /// Takes out of a request what is for the edge alone.
 pub(super) fn strip(headers: &mut HeaderMap) {
     headers.remove(TOKEN);
+    headers.remove(agent::TRAFFIC);
     for (id, port, _) in ROUTING {
         headers.remove(id);
         headers.remove(port);
@@ -202,6 +224,8 @@ pub(super) fn cookie(
 
 #[cfg(test)]
 mod tests {
+    use warren_core::exposure::ForE2b;
+
     use super::*;
     use crate::edge::{place::Dialect, token::EdgeKey};
 
@@ -286,6 +310,22 @@ mod tests {
     }
 
     #[test]
+    fn clients_of_e2b_reach_all_ports_or_show_the_token_for_them() {
+        let mut door = Door::new();
+        door.exposure.e2b = Some(ForE2b { secured: true, public: true });
+        assert_eq!(door.look("/", &[]).unwrap().grant, None);
+        door.exposure.e2b = Some(ForE2b { secured: true, public: false });
+        let token = |of| ("e2b-traffic-access-token", door.signer.secret(door.at.id, 0, of));
+        let pass = door.look("/", &[token(Secret::Traffic)]).unwrap();
+        assert!(pass.grant.is_some() && !pass.wakes);
+        for pairs in [vec![], vec![token(Secret::Access)]] {
+            assert_eq!(door.look("/", &pairs), Err(Refusal::Forbidden));
+        }
+        // Links of the native API go on to work.
+        assert!(door.look("/", &[("x-warren-token", door.token(None, None))]).unwrap().wakes);
+    }
+
+    #[test]
     fn a_link_in_a_browser_becomes_a_cookie() {
         let door = Door::new();
         let token = door.token(Some(3000), Some(1060));
@@ -336,6 +376,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-warren-token", "wrt_0_0_a"),
+            ("e2b-traffic-access-token", "a"),
             ("warren-sandbox", "a"),
             ("warren-port", "1"),
             ("e2b-sandbox-id", "a"),

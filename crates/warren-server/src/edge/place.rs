@@ -1,22 +1,26 @@
 //! Where a request is to go: to the API, to a port of a sandbox, or nowhere.
 //!
 //! In this order: routing headers where the host is a loopback name, an address or
-//! `sandbox.DOMAIN`; a `PORT-ID` label below the domain; everything else below the domain is
+//! `sandbox.DOMAIN`; there too, the signature of a file's address; a `PORT-ID` label below the domain; everything else below the domain is
 //! nowhere but `api.DOMAIN`; a domain that a caller has shown to be its own. So nothing of the API is ever served under the name of a port, where a
 //! page of a guest could reach it as its own, and no port under a name of the API.
 
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Uri, header};
-use warren_core::id::SandboxId;
+use warren_core::{exposure::AGENT_PORT, id::SandboxId};
 
-use super::answer::Refusal;
+use super::{agent, answer::Refusal};
 
 /// Headers that name a sandbox and its port, ours and those that E2B's clients send.
 pub(super) const ROUTING: [(&str, &str, Dialect); 2] = [
     ("warren-sandbox", "warren-port", Dialect::Native),
     ("e2b-sandbox-id", "e2b-sandbox-port", Dialect::E2b),
 ];
+
+/// Where E2B's control API is. Some of its clients send the headers of their last sandbox there too,
+/// and the agent has no such path.
+const CONTROL: &str = "/e2b/";
 
 /// In which form answers of the edge itself are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub(crate) enum Place {
     E2b,
     /// A port of a sandbox.
     Port(Destination),
+    /// A file of the sandbox whose token has signed the request.
+    Signed,
 }
 
 /// A port of a sandbox, as a request names it.
@@ -72,8 +78,12 @@ pub(crate) fn place(names: Names<'_>, uri: &Uri, headers: &HeaderMap) -> Result<
     let local = is_local(name);
     if (below == Some("sandbox") || local)
         && let Some(destination) = by_headers(headers)?
+        && !(destination.port == AGENT_PORT && uri.path().starts_with(CONTROL))
     {
         return Ok(Place::Port(destination));
+    }
+    if (below == Some("sandbox") || local) && agent::is_signed(uri) {
+        return Ok(Place::Signed);
     }
     match below {
         None if local || name == names.domain => Ok(Place::Api),
@@ -225,7 +235,7 @@ mod tests {
     fn check_host(host: &str, expected: Result<Option<u16>, Refusal>) {
         let found = find("/", &[("host", host)]);
         let found = found.map(|place| match place {
-            Place::Api | Place::E2b => None,
+            Place::Api | Place::E2b | Place::Signed => None,
             Place::Port(it) => Some(it.port),
         });
         assert_eq!(found, expected, "{host}");
@@ -295,6 +305,9 @@ mod tests {
         // Elsewhere they mean nothing: a page that is somebody's may send them there.
         let found = find("/", &[("host", "box.example"), ours[0], ours[1]]).unwrap();
         assert_eq!(found, Place::Api);
+        // But for the API's own paths, which the agent has not.
+        let found = find("/e2b/sandboxes", &[("host", "localhost"), theirs[0], theirs[1]]);
+        assert_eq!(found, Ok(Place::Api));
         let one = find("/", &[("host", "localhost"), ours[0]]).unwrap_err();
         assert!(matches!(one, Refusal::Malformed(text) if text.contains("Warren-Port")));
         let bad = [("host", "localhost"), ("warren-sandbox", ID), ("warren-port", "0")];
@@ -302,6 +315,18 @@ mod tests {
         let twice = [("host", "localhost"), ours[0], ours[0], ours[1]];
         assert!(matches!(find("/", &twice).unwrap_err(), Refusal::Malformed(_)));
         assert!(matches!(find("/", &[("host", "sandbox.localhost")]), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn a_signed_address_of_a_file_needs_no_name() {
+        for host in ["localhost:1", "127.0.0.1", "sandbox.localhost"] {
+            let target = "/files?path=a&signature=v1_x";
+            assert_eq!(find(target, &[("host", host)]), Ok(Place::Signed), "{host}");
+            let named = [("host", host), ("e2b-sandbox-id", ID), ("e2b-sandbox-port", "49983")];
+            assert!(matches!(find(target, &named), Ok(Place::Port(_))), "{host}");
+        }
+        let elsewhere = find("/files?signature=x", &[("host", "api.localhost")]);
+        assert_eq!(elsewhere, Ok(Place::E2b));
     }
 
     #[test]
