@@ -14,6 +14,10 @@ fn every_shipped_template_can_be_read() {
             continue;
         }
         let name = entry.file_name().into_string().unwrap();
+        if entry.path().join("warren.toml").is_file() {
+            // A list of steps; the command line's own tests read it.
+            continue;
+        }
         let text = fs::read_to_string(entry.path().join("Dockerfile")).unwrap();
         let recipe = parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(recipe.warnings, [], "{name}");

@@ -135,6 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_list_says_what_is_started() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../templates");
+        let source = read(None, &root.join("code-interpreter-v1")).unwrap();
+        assert_eq!(source.request.name, "code-interpreter-v1");
+        let start = source.request.start.unwrap();
+        // Without it nothing listens on the port that its clients ask.
+        let server = start.command.last().unwrap().rsplit('/').next().unwrap();
+        assert!(root.join("code-interpreter-v1").join(server).is_file(), "{server}");
+        assert!(source.needs_files);
+    }
+
+    #[test]
     fn a_file_is_found_and_its_mistakes_are_told_with_their_place() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read(None, folder.path()).is_err());
