@@ -5,11 +5,12 @@
 //! as passed. The last line is always `N passed, N failed, N skipped`.
 
 mod binaries;
+mod clients;
 mod libtest;
 mod process;
 mod system;
 
-use std::{collections::BTreeSet, process::ExitCode, time::Duration};
+use std::{collections::BTreeSet, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -82,9 +83,14 @@ fn run_tiers(workspace: &Workspace, tiers: &BTreeSet<Tier>, total: &mut Report) 
         system::prepare();
         system::prepare_authority(&workspace.root);
     }
+    // Package managers wait for a network, so they do while the tests are built.
+    let root = workspace.root.clone();
+    let clients =
+        tiers.contains(&Tier::EndToEnd).then(|| thread::spawn(move || clients::prepare(&root)));
     let compiled = [Tier::Unit, Tier::Integration, Tier::EndToEnd];
     if compiled.iter().any(|tier| tiers.contains(tier)) {
         let binaries = binaries::build(workspace)?;
+        drop(clients.map(thread::JoinHandle::join));
         for tier in compiled.into_iter().filter(|tier| tiers.contains(tier)) {
             for binary in binaries.iter().filter(|binary| binary.tier == tier) {
                 run_binary(workspace, binary, total)?;

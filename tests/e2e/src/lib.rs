@@ -65,6 +65,8 @@ mod reboot;
 
 mod remote;
 
+mod e2b;
+
 mod ports;
 
 mod tls;

@@ -155,7 +155,8 @@ pub(crate) fn head<S: Read>(stream: &mut BufReader<S>) -> (u16, bool) {
     (status, chunked)
 }
 
-fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+/// The bytes of a body that came in chunks.
+pub(crate) fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n") {
         let size = std::str::from_utf8(&bytes[..end]).expect("a chunk size");
