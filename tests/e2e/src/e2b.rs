@@ -124,11 +124,13 @@ fn all_of(set: &str) {
     let scripts = [
         ("suite.py", clients.python("suite.py")),
         ("asynchronous.py", clients.python("asynchronous.py")),
+        ("storage.py", clients.python("storage.py")),
         ("suite.mjs", clients.node("suite.mjs")),
     ];
     let outputs = thread::scope(|scope| {
         let running = scripts.map(|(name, mut client)| {
-            server.told(&mut client);
+            let place = home.data();
+            server.told(&mut client).current_dir(place.parent().expect("a directory"));
             (name, scope.spawn(move || run(&mut client, b"")))
         });
         running.map(|(name, running)| (name, running.join().expect("a script ran")))

@@ -14,6 +14,7 @@ fn with_tls_the_answer_to_a_create_is_enough() {
     openssl
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
         .args(["-nodes", "-days", "1", "-subj", "/CN=box.localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .args(["-addext", "subjectAltName=DNS:*.box.localhost,DNS:box.localhost", "-keyout"])
         .arg(&key)
         .arg("-out")

@@ -43,13 +43,11 @@ fn code_runs_in_real_kernels() {
     home.warren(&[&build[..], &[directory]].concat()).good();
     fs::remove_dir_all(directory).expect("remove a copy");
 
-    let older =
-        Clients::of("older").map(|it| ("older interpreter.py", it.python("interpreter.py")));
     let scripts = [
         ("interpreter.py", clients.python("interpreter.py")),
         ("interpreter.mjs", clients.node("interpreter.mjs")),
     ];
-    for (name, mut client) in scripts.into_iter().chain(older) {
+    for (name, mut client) in scripts {
         passed(name, run(server.told(&mut client), b""));
     }
 }

@@ -62,6 +62,7 @@ def test_volumes():
         raise Skip("this version has no volumes")
     volume = e2b.Volume.create(f"data-{uuid.uuid4().hex[:8]}")
     try:
+        volume.make_dir("/dir")
         volume.write_file("/dir/file.txt", "from outside")
         assert volume.read_file("/dir/file.txt") == "from outside"
         assert volume.exists("/dir") and not volume.exists("/none")
