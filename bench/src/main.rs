@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark speaks to people")]
 
 mod api;
+mod at_once;
 mod http;
 mod images;
 mod machine;
@@ -37,6 +38,8 @@ Usage: cargo xtask bench [--samples N] [--held N] [--quick] [--only ROWS]
 
 struct Options {
     warren: PathBuf,
+    /// A Python with E2B's package, where there is one.
+    python: Option<PathBuf>,
     results: PathBuf,
     size: Size,
     only: Option<String>,
@@ -63,6 +66,7 @@ fn main() -> Result<()> {
     let mut figures = Figures::default();
     let mut bench = Bench {
         warren: &options.warren,
+        python: options.python.as_deref(),
         scratch: &scratch.0,
         size: options.size,
         only: options.only.as_deref(),
@@ -90,7 +94,7 @@ fn origin_port() -> Option<u16> {
 
 /// The options, or `None` when help was asked for.
 fn options() -> Result<Option<Options>> {
-    let (mut warren, mut results, mut only) = (None, None, None);
+    let (mut warren, mut python, mut results, mut only) = (None, None, None, None);
     let mut size = Size { samples: 200, held: 1000, image_bytes: 300_000_000, directories: 100 };
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
@@ -98,6 +102,7 @@ fn options() -> Result<Option<Options>> {
             || arguments.next().with_context(|| format!("{option} needs a value\n{USAGE}"));
         match option.as_str() {
             "--warren" => warren = Some(PathBuf::from(value()?)),
+            "--python" => python = Some(PathBuf::from(value()?)),
             "--results" => results = Some(PathBuf::from(value()?)),
             "--samples" => size.samples = value()?.parse().context("--samples needs a number")?,
             "--only" => only = Some(value()?),
@@ -111,7 +116,7 @@ fn options() -> Result<Option<Options>> {
     }
     let warren = warren.context("--warren names the binary to measure")?;
     let results = results.context("--results names the directory to write to")?;
-    Ok(Some(Options { warren, results, size, only }))
+    Ok(Some(Options { warren, python, results, size, only }))
 }
 
 /// A directory of this run, removed at its end.

@@ -3,6 +3,7 @@
 mod builds;
 mod burst;
 mod command_line;
+mod e2b;
 mod edge;
 mod egress;
 mod files;
@@ -41,6 +42,8 @@ pub(crate) struct Size {
 pub(crate) struct Bench<'a> {
     /// The binary under measurement.
     pub(crate) warren: &'a Path,
+    /// A Python with E2B's package, where there is one.
+    pub(crate) python: Option<&'a Path>,
     /// A directory of this run.
     pub(crate) scratch: &'a Path,
     pub(crate) size: Size,
@@ -101,13 +104,14 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<serde_json::Value> {
             bench.tell(&name, measured);
         }
     }
-    let rows: [(&str, StoredRow); 6] = [
+    let rows: [(&str, StoredRow); 7] = [
         ("egress", egress::run),
         ("images from a registry", images::run),
         ("builds", builds::run),
         ("snapshots and forks", snapshots::run),
         ("command line, no server", command_line::cold),
         ("the edge", edge::run),
+        ("clients of E2B", e2b::run),
     ];
     for (name, row) in rows {
         if bench.announce(name) {

@@ -48,6 +48,17 @@ impl Figures {
         }
     }
 
+    /// Says what a figure was to reach, where that is known only when others are measured.
+    pub(crate) fn aim(&mut self, name: &str, target: &str) {
+        let figure = self.list.iter_mut().find(|figure| figure.name == name);
+        figure.into_iter().for_each(|figure| target.clone_into(&mut figure.target));
+    }
+
+    /// The figure of this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Figure> {
+        self.list.iter().find(|figure| figure.name == name)
+    }
+
     /// Adds a duration to a figure.
     pub(crate) fn time(&mut self, name: &str, took: Duration) {
         self.add(name, Unit::Time, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));

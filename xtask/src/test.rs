@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 
 use crate::{fuzz, shell, workspace::Workspace};
 use binaries::Binary;
+pub(crate) use clients::python as python_of_clients;
 use libtest::Report;
 
 /// A test binary that runs longer than this hangs. The end-to-end tests take some ten minutes.

@@ -3,11 +3,19 @@
 //! `tests/e2e/src/e2b/versions.txt` names them. They are installed under `target/tools/e2b`, once for
 //! each content of that file, by the package managers as this machine has them set up.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use anyhow::{Context as _, Result};
 
 use crate::shell;
+
+/// Where they are.
+const DIRECTORY: &str = "target/tools/e2b";
 
 /// How long a package manager may take, in seconds.
 const LIMIT: &str = "300";
@@ -24,16 +32,27 @@ struct Set {
 
 /// Installs what is missing. Without it tests skip.
 pub(super) fn prepare(root: &Path) {
+    install(root, |_| true);
+}
+
+/// The Python that has the newest package of it, which is installed where it is missing; nothing is
+/// there where that could not be done.
+pub(crate) fn python(root: &Path) -> PathBuf {
+    install(root, |set| set.directory() == "newest-pip");
+    root.join(DIRECTORY).join("newest-pip/bin/python")
+}
+
+fn install(root: &Path, wanted: impl Fn(&Set) -> bool) {
     let file = root.join("tests/e2e/src/e2b/versions.txt");
     let Ok(text) = fs::read_to_string(&file) else {
-        println!("{} is missing, so tests with E2B's clients skip", file.display());
+        println!("{} is missing, so E2B's clients are not installed", file.display());
         return;
     };
-    let directory = root.join("target/tools/e2b");
+    let directory = root.join(DIRECTORY);
     thread::scope(|scope| {
         // They wait for a network, each by itself.
-        for set in sets(&text) {
-            let directory = directory.join(format!("{}-{}", set.name, set.manager));
+        for set in sets(&text).into_iter().filter(wanted) {
+            let directory = directory.join(set.directory());
             scope.spawn(move || {
                 if let Err(error) = set.install(&directory) {
                     let (name, manager) = (&set.name, &set.manager);
@@ -64,6 +83,10 @@ fn sets(text: &str) -> Vec<Set> {
 }
 
 impl Set {
+    fn directory(&self) -> String {
+        format!("{}-{}", self.name, self.manager)
+    }
+
     /// Installs the set, unless that was done already. What says so is written last.
     fn install(&self, directory: &Path) -> Result<()> {
         let separator = if self.manager == "pip" { "==" } else { "@" };
