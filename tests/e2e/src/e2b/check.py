@@ -43,7 +43,7 @@ def run(module, close=None):
     sys.exit(failed)
 
 
-def wait_until(holds, what, seconds=20):
+def wait_until(holds, what, seconds=60):
     """Looks again and again, for what nobody announces."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

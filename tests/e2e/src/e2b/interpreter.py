@@ -113,7 +113,7 @@ def test_another_language():
 def test_what_is_too_slow_is_interrupted():
     sandbox = box()
     raises(Exception, lambda: sandbox.run_code("import time\nwhile True: time.sleep(0.1)", timeout=1))
-    assert sandbox.run_code("1 + 1", timeout=20).text == "2", "the kernel goes on"
+    assert sandbox.run_code("1 + 1", timeout=60).text == "2", "the kernel goes on"
 
 
 def test_files_are_shared_with_commands():

@@ -21,7 +21,7 @@ async function box() {
   return shared
 }
 
-async function waitUntil(holds, what, seconds = 20) {
+async function waitUntil(holds, what, seconds = 60) {
   for (const end = Date.now() + seconds * 1000; Date.now() < end; ) {
     const found = await holds()
     if (found) return found
@@ -65,6 +65,7 @@ test('commands', async () => {
   const handle = await sandbox.commands.run('sleep 60', { background: true })
   assert.ok((await sandbox.commands.list()).some((it) => it.pid === handle.pid))
   assert.equal(await handle.kill(), true)
+  await assert.rejects(handle.wait())
   assert.equal(await sandbox.commands.kill(handle.pid), false)
   const reader = await sandbox.commands.run('head -c 6', { background: true, stdin: true })
   await sandbox.commands.sendStdin(reader.pid, 'hello\n')
