@@ -42,6 +42,7 @@ mod images;
 mod volumes;
 
 mod domains;
+mod git;
 
 use std::{io, ops::RangeInclusive, path::Path, sync::Mutex, time::Duration};
 

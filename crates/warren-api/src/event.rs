@@ -82,6 +82,11 @@ pub enum EventKind {
     /// The certificate of the `domain` in the detail ends soon: `until`, in seconds since 1970.
     #[serde(rename = "certificate.ending")]
     CertificateEnding,
+    /// Something became of its session of git: `event` in the detail is `started`, `committed`,
+    /// `pushed`, `pulled`, `commit_failed`, `push_failed`, `conflict`, or `refused` for what its
+    /// broker did not let it do; `session`, `sha`, `branch`, `reason` and `rescue` say more.
+    #[serde(rename = "sandbox.git")]
+    Git,
     /// It could not be made, or broke.
     #[serde(rename = "sandbox.failed")]
     Failed,

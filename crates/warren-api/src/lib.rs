@@ -38,6 +38,8 @@ pub mod volume;
 
 pub mod domain;
 
+pub mod git;
+
 pub mod logs;
 
 pub mod credentials;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Timestamp, credentials::Credentials, volume::VolumeMount};
+use crate::{Timestamp, credentials::Credentials, git::Git, volume::VolumeMount};
 
 pub use crate::network::Network;
 
@@ -90,6 +90,9 @@ pub struct CreateSandbox {
     /// What its requests are given on their way out, for some hosts; they never reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
+    /// The repository that it works in: cloned before the answer comes, its work saved on a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<Git>,
     /// Whether it may come from the warm pool; true where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<bool>,

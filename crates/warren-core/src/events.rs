@@ -72,6 +72,8 @@ pub enum EventKind {
     CertificateFailed,
     /// The certificate of a domain that leads to it ends soon.
     CertificateEnding,
+    /// Something became of its session of git, or was refused to it.
+    Git,
     /// It could not be made, or was lost.
     Failed,
     /// Nothing of it is left.
@@ -79,7 +81,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Created,
         Self::Running,
         Self::Paused,
@@ -96,6 +98,7 @@ impl EventKind {
         Self::PortClosed,
         Self::CertificateFailed,
         Self::CertificateEnding,
+        Self::Git,
         Self::Failed,
         Self::Deleted,
     ];
@@ -120,6 +123,7 @@ impl EventKind {
             Self::PortClosed => "port_closed",
             Self::CertificateFailed => "certificate_failed",
             Self::CertificateEnding => "certificate_ending",
+            Self::Git => "git",
             Self::Failed => "failed",
             Self::Deleted => "deleted",
         }

@@ -19,6 +19,7 @@
 //! | [`volumes`] | directories that outlive sandboxes |
 //! | [`secrets`] | values that requests are given on their way out |
 //! | [`credentials`] | what requests are given on their way out, for which hosts |
+//! | [`git`] | sandboxes whose work is a branch of a repository |
 //! | [`snapshots`] | what sandboxes were, as a tree |
 //! | [`exposure`] | who reaches the ports of a sandbox from outside |
 //! | [`exec`], [`events`], [`logs`] | what streams |
@@ -46,6 +47,7 @@ pub mod credentials;
 pub mod events;
 pub mod exec;
 pub mod exposure;
+pub mod git;
 pub mod logs;
 pub mod quota;
 pub mod sandbox;

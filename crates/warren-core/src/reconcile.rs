@@ -15,7 +15,7 @@ use crate::{
     id::SandboxId,
     runtime::{Denial, GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
-    sandboxes::{credentials, domains, secrets, volumes},
+    sandboxes::{credentials, domains, git, secrets, volumes},
     shared::Shared,
     snapshots::Status,
     spec::Image,
@@ -71,6 +71,9 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let change = credentials::restore(shared, &loaded.objects, |id| rows.contains(&id));
     let forgotten = shared.store.change_objects(change).await;
     forgotten.map_err(SandboxError::store("forget credentials of sandboxes that are gone"))?;
+    let change = git::restore(shared, &loaded.objects, |id| rows.contains(&id));
+    let forgotten = shared.store.change_objects(change).await;
+    forgotten.map_err(SandboxError::store("forget sessions of sandboxes that are gone"))?;
     shared.restore_keys(loaded.keys.into_iter().filter(|key| rows.contains(&key.sandbox)));
     let mut told = Vec::new();
     for mut sandbox in loaded.sandboxes {

@@ -10,6 +10,7 @@ use crate::{
     clock::Timestamp,
     credentials::Credentials,
     exposure::Exposure,
+    git::WantedGit,
     id::{SandboxId, SnapshotId, TemplateId},
     runtime::{DeadlineAction, Exit, ExitReason},
     spec::{Image, Limits, Network, Profile, Spec, Stack},
@@ -298,6 +299,8 @@ pub struct Wanted {
     pub credentials: Credentials,
     /// Who reaches its ports from outside; nobody without a token where nothing is said.
     pub exposure: Exposure,
+    /// The repository that it works in.
+    pub git: Option<WantedGit>,
     /// Whether it must be made anew, although a parked one would do.
     pub cold: bool,
 }

@@ -33,6 +33,7 @@ pub(crate) mod credentials;
 pub(crate) mod domains;
 mod exec;
 mod files;
+pub(crate) mod git;
 mod health;
 mod images;
 mod network;
@@ -173,6 +174,12 @@ impl Sandboxes {
         if !self.shared.runtime.capabilities().pause {
             return Err(SandboxError::Unsupported { operation: "pause" });
         }
+        if handle.sandbox().state == State::Running
+            && let Some(session) = self.saving(&handle)
+        {
+            self.pause_session(&session).await?;
+            return Ok(handle.sandbox());
+        }
         handle.ask(Command::Pause).await
     }
 
@@ -204,6 +211,12 @@ impl Sandboxes {
         if !self.shared.runtime.capabilities().stop {
             return Err(SandboxError::Unsupported { operation: "stop and keep the files" });
         }
+        if matches!(handle.sandbox().state, State::Running | State::Paused)
+            && let Some(session) = self.saving(&handle)
+        {
+            self.stop_session(&session).await?;
+            return Ok(handle.sandbox());
+        }
         match handle.ask(Command::Stop).await {
             // It had ended, and nothing of it is left to be stopped.
             Err(SandboxError::Ended { .. }) => {
@@ -230,6 +243,7 @@ impl Sandboxes {
                 // Its guest is another one, whose losses are counted anew.
                 handle.adopted();
                 self.renew_credentials(caller, handle.id()).await?;
+                self.go_on_with_git(handle.id()).await;
                 self.begin(&handle, made, false).await
             }
             Err(SandboxError::Ended { .. }) => {
@@ -360,6 +374,7 @@ impl Sandboxes {
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<(), SandboxError> {
         let handle = self.find(caller, id_or_name)?;
         self.drop_credentials(handle.id()).await;
+        self.forget_git(handle.id()).await;
         let sandbox = handle.sandbox();
         if sandbox.state.is_living() || sandbox.kept {
             match handle.ask(Command::Delete).await {

@@ -17,6 +17,7 @@ use crate::{
     credentials::Credentials,
     domains::Domains,
     error::SandboxError,
+    git,
     id::SandboxId,
     pool::Pool,
     ports::Followers,
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) unopened: Mutex<HashSet<SandboxId>>,
     pub(crate) followers: Followers,
     pub(crate) domains: Domains,
+    pub(crate) git: git::Sessions,
     registry: Mutex<Registry>,
 }
 
@@ -170,6 +172,7 @@ impl Shared {
             unopened: Mutex::default(),
             followers: Followers::default(),
             domains: Domains::default(),
+            git: git::Sessions::default(),
             registry,
         }
     }

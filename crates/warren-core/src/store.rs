@@ -37,6 +37,7 @@ use crate::{
 mod access;
 mod credentials;
 mod domain;
+mod git;
 mod objects;
 mod row;
 mod secret;
@@ -53,6 +54,7 @@ pub(crate) use access::AccessChange;
 pub use access::Backup;
 pub(crate) use credentials::{credentials_object, object_credentials};
 pub(crate) use domain::{domain_key, domain_object, object_domain};
+pub(crate) use git::{git_object, object_git};
 pub(crate) use objects::{Object, ObjectChange, ObjectKind};
 pub(crate) use secret::{object_secret, secret_object};
 pub(crate) use snapshot::{object_snapshot, snapshot_object};

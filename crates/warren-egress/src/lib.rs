@@ -11,6 +11,7 @@
 //! | [`name`] | names of hosts, as they are compared |
 //! | [`credentials`] | what is done to requests for some hosts |
 //! | [`authority`] | who signs for those hosts inside of one sandbox |
+//! | [`broker`] | requests of git, with the credential for one repository |
 //! | [`mask`] | secrets hidden in what the other side answers |
 //! | `peek` | what the first bytes of a connection say, without decrypting anything |
 //! | `outside` | connecting to what the sandbox meant, through its proxy where it has one |
@@ -34,6 +35,7 @@
 //! an address of the host itself is refused unless that says otherwise.
 
 pub mod authority;
+pub mod broker;
 pub mod credentials;
 pub mod gate;
 pub mod mask;
@@ -50,6 +52,7 @@ mod relay;
 mod trust;
 
 pub use authority::Authority;
+pub use broker::{Broker, GitPassport};
 pub use credentials::{Credentials, HostRule};
 pub use gate::{Gate, GateConfig, Patience};
 pub use name::HostName;

@@ -166,7 +166,7 @@ pub(crate) async fn tls(
 
 /// Whether an address is one of this host's own: the kernel would use it for both ends. Asking
 /// sends no packet. Where the kernel knows no way, connecting will say so.
-fn is_host(address: IpAddr) -> bool {
+pub(crate) fn is_host(address: IpAddr) -> bool {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -47,6 +47,18 @@ impl Identity {
         }
         Ok(Self { name, email })
     }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn email(&self) -> &str {
+        &self.email
+    }
 }
 
 impl Default for Identity {

@@ -160,8 +160,9 @@ fn list(names: &[String]) -> String {
 }
 
 impl GitError {
-    /// The error and its causes as one sentence, for events.
-    pub(crate) fn sentence(&self) -> String {
+    /// The error and its causes as one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
         let mut sentence = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {

@@ -92,5 +92,6 @@ pub use machine::{Chunk, Command, Ended, Machine, MachineError, MachineState, Ou
 pub use name::{BranchName, NameError, Repository, RepositoryError};
 pub use porcelain::RemoteFault;
 pub use session::{
-    Bundle, Commit, Diff, Forced, GitMachine, LogEntry, Pull, Push, PushOutcome, RunOptions, Saved,
+    Branch, Bundle, Commit, Diff, Forced, GitMachine, LogEntry, Logged, Pull, Push, PushOutcome,
+    RunOptions, Saved, Status,
 };

@@ -172,8 +172,21 @@ impl Repository {
         self.scheme
     }
 
+    /// Host and port, as they were given; empty for a file.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path, without a slash in front.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Whether what is sent there can be read on the way.
-    pub(crate) fn is_open(&self) -> bool {
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         let host = match self.authority.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => host,
             _ => self.authority.as_str(),

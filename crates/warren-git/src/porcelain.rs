@@ -3,6 +3,8 @@
 //! All of it comes out of a machine that may be hostile: nothing here panics, and what is not
 //! understood is `None` or left out.
 
+use crate::session::Logged;
+
 /// A name of a commit, tree or other object: 40 or 64 hexadecimal digits.
 pub(crate) fn object_id(text: &str) -> Option<&str> {
     let text = text.trim_end_matches(['\n', '\r']);
@@ -85,6 +87,22 @@ pub(crate) fn remote_refs(bytes: &[u8]) -> Vec<(String, String)> {
     let listing = text(bytes);
     let lines = listing.lines().filter_map(|line| line.split_once('\t'));
     lines.filter_map(|(id, name)| Some((name.to_owned(), object_id(id)?.to_owned()))).collect()
+}
+
+/// The commits of a log whose fields stand between unit separators.
+pub(crate) fn log(bytes: &[u8]) -> Vec<Logged> {
+    let commit = |part: &[u8]| {
+        let line = text(part);
+        let mut fields = line.splitn(5, '\u{1f}').map(str::to_owned);
+        Some(Logged {
+            sha: object_id(&fields.next()?)?.to_owned(),
+            author: fields.next()?,
+            email: fields.next()?,
+            time: fields.next()?.parse().ok()?,
+            subject: fields.next()?,
+        })
+    };
+    parts(bytes).filter_map(commit).collect()
 }
 
 /// What a push did to one ref.

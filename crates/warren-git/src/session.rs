@@ -3,6 +3,7 @@
 mod bundle;
 mod commit;
 mod diff;
+mod inspect;
 mod integrate;
 mod lifecycle;
 mod push;
@@ -31,6 +32,7 @@ use crate::{
 pub use bundle::Bundle;
 pub use commit::Commit;
 pub use diff::Diff;
+pub use inspect::{Branch, Logged, Status};
 pub use integrate::Pull;
 pub use lifecycle::{Forced, Saved};
 pub use push::{Push, PushOutcome};

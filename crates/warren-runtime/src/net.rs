@@ -22,6 +22,7 @@
 //! Everything here blocks for the length of a few system calls; call it from threads that may.
 //! No process is started. What is not here: who gets which slot, and remembering it.
 
+pub mod broker;
 pub mod credentials;
 mod dial;
 mod flows;

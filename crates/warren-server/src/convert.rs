@@ -18,6 +18,7 @@ use crate::{error::ApiError, extract::Parameters};
 
 mod access;
 mod credentials;
+mod git;
 pub(crate) mod images;
 pub(crate) mod network;
 mod snapshots;
@@ -25,6 +26,9 @@ mod templates;
 mod volumes;
 
 pub(crate) use credentials::{credentials, given};
+pub(crate) use git::{
+    git_branches, git_committed, git_log, git_pushed, git_session, git_status, wanted_git,
+};
 pub(crate) use volumes::volume;
 
 pub(crate) use access::{key, key_scope, project, quota};
@@ -87,6 +91,7 @@ pub(crate) fn wanted(request: api::CreateSandbox) -> Result<Wanted, ApiError> {
             revision: 0,
             e2b: None,
         },
+        git: request.git.map(wanted_git).transpose()?,
         cold: request.warm == Some(false),
     })
 }
@@ -445,6 +450,7 @@ pub(crate) fn event(event: &events::Event) -> event::Event {
             events::EventKind::PortClosed => event::EventKind::PortClosed,
             events::EventKind::CertificateFailed => event::EventKind::CertificateFailed,
             events::EventKind::CertificateEnding => event::EventKind::CertificateEnding,
+            events::EventKind::Git => event::EventKind::Git,
             events::EventKind::Failed => event::EventKind::Failed,
             events::EventKind::Deleted => event::EventKind::Deleted,
         },

@@ -51,6 +51,7 @@ WebSocket; each says so, and which schema one of its messages has.";
     security(("bearer" = []), ("api_key" = [])),
     tags(
         (name = "sandboxes", description = "Machines: make, find, freeze, remove"),
+        (name = "git", description = "Sandboxes whose work is a branch of a repository"),
         (name = "snapshots", description = "What sandboxes were, as a tree; forks, and going back"),
         (name = "exec", description = "Commands inside a sandbox"),
         (name = "ports", description = "What listens inside a sandbox, and streams to it"),

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod exec_socket;
 pub(crate) mod files;
+pub(crate) mod git;
 pub(crate) mod images;
 pub(crate) mod lifecycle;
 mod lines;

@@ -55,6 +55,15 @@ routes! {
     "/v1/sandboxes/{id}/network/learned" => get network::learned_network;
     "/v1/sandboxes/{id}/credentials" =>
         get credentials::get_credentials, put credentials::set_credentials;
+    // Their repositories.
+    "/v1/git/sessions" => get git::list_git_sessions;
+    "/v1/sandboxes/{id}/git" => get git::get_git_status;
+    "/v1/sandboxes/{id}/git/diff" => get git::read_git_diff;
+    "/v1/sandboxes/{id}/git/commit" => post git::commit_git;
+    "/v1/sandboxes/{id}/git/push" => post git::push_git;
+    "/v1/sandboxes/{id}/git/pull" => post git::pull_git;
+    "/v1/sandboxes/{id}/git/log" => get git::read_git_log;
+    "/v1/sandboxes/{id}/git/branches" => get git::list_git_branches;
     // What they were.
     "/v1/sandboxes/{id}/snapshots" => post snapshots::create_snapshot;
     "/v1/sandboxes/{id}/fork" => post snapshots::fork_sandbox;

@@ -16,6 +16,7 @@ pub(crate) mod extend;
 pub(crate) mod files;
 pub(crate) mod fork;
 pub(crate) mod forward;
+pub(crate) mod git;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod keep;
@@ -192,6 +193,7 @@ pub(crate) fn run(
         }
         Command::Ports(args) => setup.client(&loaded?, async |cx| ports::ports(cx, args).await),
         Command::Net(args) => setup.client(&loaded?, async |cx| net::net(cx, args).await),
+        Command::Git(args) => setup.client(&loaded?, async |cx| git::git(cx, args).await),
         Command::Diff(args) => setup.client(&loaded?, async |cx| diff::diff(cx, args).await),
         Command::Logs(args) => setup.client(&loaded?, async |cx| logs::logs(cx, args).await),
         Command::Selftest(args) => {

@@ -29,6 +29,7 @@ use warren_core::{
 use warren_runtime::{
     namespace::NamespaceRuntime,
     net::{
+        broker::{self, BrokerHandle},
         gate::{self, GateHandle},
         resolver::{self, ResolverConfig, ResolverHandle},
     },
@@ -144,6 +145,8 @@ async fn run(
         .map_err(CliError::local("take over the sandboxes that live"))?;
     sandboxes.look_up_with(Arc::new(certificates::Names::new(config)));
     // Sandboxes that live have been given what theirs are given: nothing comes before that.
+    let broker = start_broker(&runtime, &sandboxes, &roots).await;
+    sandboxes.set_git_broker(broker.as_ref().map(|it| it.base().to_owned()));
     let gate = start_gate(&runtime, roots).await;
     let face = wiring::face(config, EdgeKey::new(kept_key(dirs, key_file::EDGE)?));
     let (tcp, door_for_browsers) = tcp.with_door();
@@ -171,6 +174,9 @@ async fn run(
         }
         if let Some(gate) = gate {
             gate.stop().await;
+        }
+        if let Some(broker) = broker {
+            broker.stop().await;
         }
         writers.close();
         writers.wait().await;
@@ -226,6 +232,25 @@ async fn start_gate(runtime: &NamespaceRuntime, roots: Vec<u8>) -> Option<GateHa
                 error = cause,
                 "no web for sandboxes whose rules name domains, or with credentials: {error}"
             );
+            None
+        }
+    }
+}
+
+/// The broker of git for sandboxes. Without it none has a session, which is said.
+async fn start_broker(
+    runtime: &Arc<NamespaceRuntime>,
+    sandboxes: &Sandboxes,
+    roots: &[u8],
+) -> Option<BrokerHandle> {
+    let policies = Arc::clone(runtime.network()?.policies());
+    let (runtime, rights) = (Arc::downgrade(runtime), Arc::new(sandboxes.clone()));
+    let in_slot = Arc::new(move |slot| runtime.upgrade()?.sandbox_in(slot));
+    match broker::start(policies, rights, in_slot, roots).await {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::error!(error = cause, "no sessions of git: {error}");
             None
         }
     }

@@ -85,6 +85,8 @@ mod network;
 
 mod credentials;
 
+mod git;
+
 mod security;
 
 mod budget;

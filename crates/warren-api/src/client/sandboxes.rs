@@ -73,6 +73,15 @@ impl Client {
         self.empty(Call::new(Method::DELETE, path(sandbox))).await
     }
 
+    /// The same, without waiting for work in its repository to be saved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::delete_sandbox`].
+    pub async fn discard_sandbox(&self, sandbox: &str) -> Result<(), ClientError> {
+        self.empty(Call::new(Method::DELETE, format!("{}?force=true", path(sandbox)))).await
+    }
+
     /// Freezes a sandbox's processes; their memory is kept.
     ///
     /// # Errors

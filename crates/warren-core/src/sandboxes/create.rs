@@ -64,17 +64,21 @@ impl Sandboxes {
         let Based { base, _kept } = self.base(caller, &wanted).await?;
         // An image may have had to be pulled before this, for minutes perhaps.
         let _creating = self.shared.creating();
-        let volumes = wanted.volumes.clone();
+        let (volumes, git) = (wanted.volumes.clone(), wanted.git.clone());
         if wanted.disk_bytes.is_some() && !self.shared.runtime.capabilities().disk_limit {
             return Err(SandboxError::invalid("disk_bytes", NO_DISK_LIMITS));
         }
         self.check_credentials(caller, &wanted.credentials)?;
         let mut plan = Plan::new(wanted, base, caller, &self.shared.config)?;
         self.require_rules(&plan.spec.network)?;
+        if let Some(git) = &git {
+            self.check_git(caller, git, &plan.spec.network)?;
+        }
         let _volumes = self.mount_volumes(caller, volumes, &mut plan)?;
         let id = SandboxId::mint();
         let Some((key, fingerprint)) = key.zip(fingerprint) else {
-            return self.make(caller, id, plan, cold, None).await;
+            let made = self.make(caller, id, plan, cold, None).await?;
+            return self.begin_git(caller, made, git).await;
         };
         check_key(key)?;
         let key = Key {
@@ -88,6 +92,10 @@ impl Sandboxes {
             KeyUse::Made(id) => self.made_before(caller, id).await,
             KeyUse::New => {
                 let made = self.make(caller, id, plan, cold, Some(key.clone())).await;
+                let made = match made {
+                    Ok(made) => self.begin_git(caller, made, git).await,
+                    Err(error) => Err(error),
+                };
                 if made.is_err() {
                     self.shared.free_key(&key);
                 }

@@ -17,10 +17,11 @@ pub(crate) enum ObjectKind {
     Secret,
     Credentials,
     Domain,
+    Git,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Snapshot,
         Self::Template,
         Self::Volume,
@@ -29,6 +30,7 @@ impl ObjectKind {
         Self::Secret,
         Self::Credentials,
         Self::Domain,
+        Self::Git,
     ];
 
     fn name(self) -> &'static str {
@@ -41,6 +43,7 @@ impl ObjectKind {
             Self::Secret => "secret",
             Self::Credentials => "credentials",
             Self::Domain => "domain",
+            Self::Git => "git",
         }
     }
 }

@@ -207,7 +207,12 @@ impl<M: Machine> GitMachine<M> {
     }
 
     /// Commits and pushes, as far as that was asked for.
-    async fn save(&self, git: &Git<'_, M>, push: bool, saved: &mut Saved) -> Result<(), GitError> {
+    pub(super) async fn save(
+        &self,
+        git: &Git<'_, M>,
+        push: bool,
+        saved: &mut Saved,
+    ) -> Result<(), GitError> {
         if self.inner.config.auto_commit
             && let Some(commit) = self.committed(git, Asked::Nobody).await?
         {

@@ -135,6 +135,12 @@ impl NamespaceRuntime {
         self.host.net.as_ref()
     }
 
+    /// Whose a slot is.
+    #[must_use]
+    pub fn sandbox_in(&self, slot: u32) -> Option<SandboxId> {
+        self.host.id_of(slot)
+    }
+
     /// Ends the pool and gives back what is not in use. Guests of sandboxes go on.
     ///
     /// With no guest left, keepers end and the host is as it was before [`Self::open`].

@@ -201,7 +201,7 @@ impl Host {
         by_address.into_iter().find(|it| it.reason != Reason::Otherwise).unwrap_or(said)
     }
 
-    fn id_of(&self, slot: u32) -> Option<SandboxId> {
+    pub(super) fn id_of(&self, slot: u32) -> Option<SandboxId> {
         self.guests().into_iter().find(|(_, guest)| guest.slot == slot).map(|(id, _)| id)
     }
 }

@@ -50,7 +50,7 @@ use warren_sys::netlink::{
 use answers::ADDRESSES;
 pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
-pub(super) use table::{INTO_GATE, LOOKED_AT, OUTSIDE, POLICIES, TO_GATE, create_sets};
+pub(super) use table::{INTO_BROKER, INTO_GATE, LOOKED_AT, OUTSIDE, POLICIES, TO_GATE, create_sets};
 
 use self::place::Force;
 use super::{
@@ -185,6 +185,7 @@ pub struct Policies {
     socket: Mutex<Socket>,
     places: RwLock<HashMap<u32, Arc<Place>>>,
     gate: Mutex<Option<GatePort>>,
+    broker: Mutex<Option<u16>>,
     listener: OnceLock<Listener>,
 }
 
@@ -250,6 +251,7 @@ impl Policies {
             socket: Mutex::new(socket.map_err(NetError::netlink(operation))?),
             places: RwLock::new(before.into_iter().map(place).collect()),
             gate: Mutex::default(),
+            broker: Mutex::default(),
             listener: OnceLock::new(),
         }))
     }
@@ -337,6 +339,7 @@ impl Policies {
         if let Some(gate) = *lock(&self.gate) {
             table::add_gate(batch, self.gateway, gate);
         }
+        table::set_broker(batch, self.gateway, *lock(&self.broker));
         for place in self.all() {
             let force = place.force();
             if let Some(policy) = force.packets() {
@@ -453,6 +456,22 @@ impl Policies {
         Ok(())
     }
 
+    /// Lets sandboxes connect to the broker of git at this port of the gateway; none to let them
+    /// connect to nothing there.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`]: they reach what they reached before.
+    pub(super) fn set_broker(&self, port: Option<u16>) -> Result<(), NetError> {
+        let operation = "let sandboxes connect to the broker of git";
+        let mut socket = self.hold();
+        let mut batch = Batch::new(&self.table);
+        table::set_broker(&mut batch, self.gateway, port);
+        batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
+        *lock(&self.broker) = port;
+        Ok(())
+    }
+
     /// The policy of a sandbox; none for one that is open.
     #[must_use]
     pub fn policy(&self, slot: u32) -> Option<Policy> {
@@ -517,6 +536,14 @@ impl Policies {
     /// Whether no sandbox may reach an address.
     pub(super) fn is_closed(&self, address: IpAddr) -> bool {
         self.closed(address).is_some() && !self.is_granted(address)
+    }
+
+    /// The slot of the sandbox with this address.
+    pub(super) fn slot_at(&self, address: IpAddr) -> Option<u32> {
+        match address {
+            IpAddr::V4(address) => self.subnet.slot(address),
+            IpAddr::V6(_) => None,
+        }
     }
 
     /// The sandbox with this address.

@@ -3,6 +3,7 @@
 //! ```text
 //! from a sandbox   a source that is not its own, addresses to go by . dropped
 //!                  to the gateway address, port 53 .................. accepted
+//!                  to the broker of git there (`broker.rs`) ......... accepted
 //!                  to anything else of the host ..................... refused
 //!                  to a sandbox of any instance ..................... refused
 //!                  to an address of the host outside (`outside.rs`) . refused
@@ -36,7 +37,7 @@ use warren_sys::netlink::{
 
 use super::{
     Errno, INTERFACE_PREFIX, NetError,
-    policy::{self, INTO_GATE, OUTSIDE, POLICIES, Policies, TO_GATE},
+    policy::{self, INTO_BROKER, INTO_GATE, OUTSIDE, POLICIES, Policies, TO_GATE},
     refused_with, six,
     subnet::Subnet,
 };
@@ -183,7 +184,16 @@ fn without_policies<'a>(rules: &Rules, table: &'a str) -> Batch<'a> {
     batch.create_table().delete_table().create_table();
     add_networks(&mut batch, rules);
     policy::create_sets(&mut batch);
-    for chain in [REFUSE, RESERVED, POLICY, FROM_SANDBOX, INTO_GATE, TO_HOST, TO_SANDBOX] {
+    for chain in [
+        REFUSE,
+        RESERVED,
+        POLICY,
+        FROM_SANDBOX,
+        INTO_GATE,
+        INTO_BROKER,
+        TO_HOST,
+        TO_SANDBOX,
+    ] {
         batch.create_chain(chain);
     }
     add_refuse(&mut batch);
@@ -272,6 +282,7 @@ fn add_to_host(batch: &mut Batch<'_>, gateway: Ipv4Addr) {
     }
     batch
         .add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(INTO_GATE))])
+        .add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(INTO_BROKER))])
         .add_rule(TO_HOST, &[Expression::Verdict(Verdict::Jump(REFUSE))]);
 }
 

@@ -88,17 +88,29 @@ pub(crate) async fn get_sandbox(
 
 /// Remove a sandbox
 ///
-/// Everything in it ends and is lost. A second request for the same one answers 404.
+/// Everything in it ends and is lost. A second request for the same one answers 404. Work in the
+/// repository of a session of git is committed and pushed first; where that fails the sandbox is
+/// paused and the answer says why, unless it is to go all the same.
 #[utoipa::path(
-    delete, path = "/v1/sandboxes/{id}", tag = "sandboxes", params(SandboxPath),
+    delete, path = "/v1/sandboxes/{id}", tag = "sandboxes",
+    params(
+        SandboxPath,
+        ("force" = Option<bool>, Query, description = "Whether it goes although work in its repository is not saved"),
+    ),
     responses((status = 204, description = "Nothing of it is left")),
 )]
 pub(crate) async fn delete_sandbox(
     State(app): State<App>,
     Known(caller): Known,
     SandboxPath(id): SandboxPath,
+    mut parameters: Parameters,
 ) -> Result<StatusCode, ApiError> {
-    app.sandboxes.delete(&caller, &id).await?;
+    let force = parameters.flag("force")?;
+    parameters.finish()?;
+    match force {
+        true => app.sandboxes.delete(&caller, &id).await?,
+        false => app.sandboxes.delete_saved(&caller, &id).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

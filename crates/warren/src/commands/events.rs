@@ -91,6 +91,7 @@ fn text(event: &Event) -> String {
         EventKind::PortClosed => "port closed",
         EventKind::CertificateFailed => "certificate failed",
         EventKind::CertificateEnding => "certificate ending",
+        EventKind::Git => "git",
         EventKind::Failed => "failed",
         EventKind::Deleted => "deleted",
         EventKind::Unknown => "(of a later version)",

@@ -28,7 +28,12 @@ pub(crate) async fn rm(cx: &Context<'_>, args: RmArgs) -> Result<ExitCode, CliEr
     let sandboxes = if args.all { all(cx, args.force).await? } else { args.sandboxes };
     let mut status = ExitCode::SUCCESS;
     for sandbox in sandboxes {
-        let removing = cx.client.delete_sandbox(&sandbox);
+        let removing = async {
+            match args.force {
+                true => cx.client.discard_sandbox(&sandbox).await,
+                false => cx.client.delete_sandbox(&sandbox).await,
+            }
+        };
         match cx.wait(&format!("removing {sandbox}"), removing).await {
             Ok(()) => cx.output.talk(&format!("removed {sandbox}")),
             Err(error) if error.code() == Code::NotFound && args.force => {}

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use warren_api::{
     exec::{ExecEnd, ExecRequest},
+    git,
     sandbox::Sandbox,
 };
 
@@ -102,6 +103,8 @@ pub(crate) async fn run(cx: &Context<'_>, args: RunArgs) -> Result<ExitCode, Cli
     let mut request = args.command.request(args.words, cx)?;
     request.workdir = request.workdir.or_else(|| copies.workdir());
     let wanted = args.wanted.request(cx)?;
+    let repository = wanted.git.as_ref().map(|git| git.path.as_deref().unwrap_or(git::PATH));
+    request.workdir = request.workdir.or_else(|| repository.map(str::to_owned));
     let mut signals = Signals::watch()?;
     let created = made(cx, &wanted, &mut signals).await?;
     cx.say_what_is_weaker(&created);

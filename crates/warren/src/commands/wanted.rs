@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, OnDeadline, Profile};
 
 use super::{
-    Context, credential::GivenArgs, exposed::ExposedArgs, mounts, reach::ReachArgs, volume,
+    Context, credential::GivenArgs, exposed::ExposedArgs, git::GitArgs, mounts, reach::ReachArgs, volume,
 };
 use crate::{
     config::{Cpus, Lasting, Size},
@@ -66,6 +66,8 @@ pub(crate) struct WantedArgs {
     exposed: ExposedArgs,
     #[command(flatten)]
     given: GivenArgs,
+    #[command(flatten)]
+    git: GitArgs,
     /// How much its root may do
     #[arg(long, value_name = "default|strict")]
     profile: Option<ProfileArg>,
@@ -138,6 +140,7 @@ impl WantedArgs {
                 .collect::<Result<_, _>>()?,
             network: self.reach.network()?,
             credentials: self.given.credentials()?,
+            git: self.git.request(cx.environment)?,
             profile: self.profile.map(Profile::from),
             hostname: self.hostname,
             warm: self.cold.then_some(false),

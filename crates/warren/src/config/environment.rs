@@ -5,11 +5,21 @@ use std::collections::BTreeMap;
 /// Variables of ours that are no settings: where the configuration is, what builds use,
 /// what commands inside a sandbox are told, where a `warren` may run too, and which server a
 /// client talks to and how, and a secret that no list of settings should show.
-const NOT_SETTINGS: [&str; 8] =
-    ["CONFIG", "AGENT_BIN", "EXEC_ID", "SERVER", "API_KEY", "CA", "PROJECT", "ACME_DNS_TOKEN"];
+const NOT_SETTINGS: [&str; 9] = [
+    "CONFIG",
+    "AGENT_BIN",
+    "EXEC_ID",
+    "SERVER",
+    "API_KEY",
+    "CA",
+    "PROJECT",
+    "ACME_DNS_TOKEN",
+    "GIT_TOKEN",
+];
 
 /// What is for clients alone: a server that a command starts needs none of it, least of all a key.
-const FOR_CLIENTS: [&str; 4] = ["WARREN_SERVER", "WARREN_API_KEY", "WARREN_CA", "WARREN_PROJECT"];
+const FOR_CLIENTS: [&str; 5] =
+    ["WARREN_SERVER", "WARREN_API_KEY", "WARREN_CA", "WARREN_PROJECT", "WARREN_GIT_TOKEN"];
 
 /// The variables this program was started with. What is not UTF-8 is left out.
 #[derive(Clone, Debug, Default)]

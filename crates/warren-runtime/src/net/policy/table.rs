@@ -31,6 +31,9 @@ pub(in crate::net) const TO_GATE: &str = "to-gate";
 /// The chain that lets them in.
 pub(in crate::net) const INTO_GATE: &str = "into-gate";
 
+/// The chain that lets what is for the broker of git in.
+pub(in crate::net) const INTO_BROKER: &str = "into-broker";
+
 /// The chain of a sandbox whose rules are about to come.
 const HELD_BACK: &str = "held-back";
 
@@ -414,6 +417,17 @@ pub(super) fn close(batch: &mut Batch<'_>, keys: &[Key]) {
 /// All that was opened for a sandbox by these rules, as far as it is remembered.
 pub(super) fn opened(place: &Place, policy: &Policy) -> Vec<Key> {
     answered(place, policy).into_iter().map(|(key, _)| key).collect()
+}
+
+/// Lets what is for the broker at this port in, or nothing where there is none.
+pub(super) fn set_broker(batch: &mut Batch<'_>, gateway: Ipv4Addr, port: Option<u16>) {
+    batch.flush_chain(INTO_BROKER);
+    let gateway = gateway.octets();
+    if let Some(port) = port {
+        let here = Expression::Payload { base: Header::Network, offset: 16, value: &gateway };
+        let ports = Expression::Ports((port, port));
+        batch.add_rule(INTO_BROKER, &[of(Family::Four), here, protocol(TCP), ports, ACCEPT]);
+    }
 }
 
 /// Sends nothing to the gate.
