@@ -11,6 +11,9 @@
 //! | `POST /v1/sandboxes/{id}/git/pull` | [`GitPulled`] |
 //! | `GET /v1/sandboxes/{id}/git/log` | [`GitLog`] |
 //! | `GET /v1/sandboxes/{id}/git/branches` | [`GitBranchList`] |
+//! | `GET /v1/git/rescues` | [`GitRescueList`] |
+//! | `GET /v1/git/rescues/{id}` | a bundle of git, as it is |
+//! | `DELETE /v1/git/rescues/{id}` | 204 |
 
 use std::fmt;
 
@@ -62,7 +65,7 @@ pub struct Git {
     /// Whether changes are committed before a pause and a stop; true where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_commit: Option<bool>,
-    /// When commits are pushed without being asked for; at a pause and a stop where absent.
+    /// When commits are pushed without being asked for; at all of these where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push_on: Option<Vec<GitMoment>>,
     /// What to do when the remote's branch has moved; `rebase` where absent.
@@ -112,6 +115,8 @@ pub enum GitMoment {
     Pause,
     /// Before a stop, and before the sandbox is removed.
     Stop,
+    /// When its lifetime is over, when the server ends, and when the next one begins.
+    Deadline,
 }
 
 /// What to do when the remote's branch has moved.
@@ -298,4 +303,42 @@ pub struct GitBranch {
     pub sha: String,
     /// Whether it is the remote's.
     pub remote: bool,
+}
+
+/// Work that could not get to its remote and whose sandbox had to go, as a bundle of git.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GitRescue {
+    /// Its id, which is that of the sandbox.
+    pub id: String,
+    /// The repository's address.
+    pub repository: String,
+    /// The session, which is the branch that was worked on.
+    pub session: String,
+    /// Why the work could not get to the remote.
+    pub reason: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its refs. `refs/warren/uncommitted` has what was not committed.
+    pub refs: Vec<GitRescueRef>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A ref in a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GitRescueRef {
+    /// Its full name.
+    pub name: String,
+    /// Its commit.
+    pub sha: String,
+}
+
+/// The caller's bundles, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct GitRescueList {
+    /// They.
+    pub rescues: Vec<GitRescue>,
 }

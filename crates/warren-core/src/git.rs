@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `check` | what somebody wants of git, and whether it can be |
 //! | `machine` | a sandbox as a [`warren_git::Machine`] |
+//! | `rescue` | work that could not get to its remote, as files |
 //! | `session` | a session that runs: its machine, its news, its rights |
 
 use std::{
@@ -33,7 +34,11 @@ use crate::{
 
 pub(crate) mod check;
 pub(crate) mod machine;
+pub(crate) mod rescue;
 pub(crate) mod session;
+
+pub use rescue::{Rescue, RescueFiles};
+
 
 use session::Session;
 
@@ -92,11 +97,13 @@ pub struct PushMoments {
     pub pause: bool,
     /// Before a stop.
     pub stop: bool,
+    /// When its lifetime is over, when the server ends, and when the next one begins.
+    pub deadline: bool,
 }
 
 impl Default for PushMoments {
     fn default() -> Self {
-        Self { pause: true, stop: true }
+        Self { pause: true, stop: true, deadline: true }
     }
 }
 
@@ -159,6 +166,8 @@ pub(crate) struct Settings {
     /// Whether the repository may be at an address that no sandbox reaches: its owner commands this
     /// host.
     pub(crate) anywhere: bool,
+    /// Whether its sandbox was stopped with all work on the remote, when this was stored.
+    pub(crate) saved: bool,
 }
 
 /// Where the token of a session is.
@@ -173,6 +182,11 @@ pub(crate) enum Token {
 }
 
 impl Settings {
+    /// Whether its work is saved when the lifetime of its sandbox is over.
+    pub(crate) fn saves_at_deadline(&self) -> bool {
+        self.push && self.push_on.deadline
+    }
+
     /// What a sealed token is bound to.
     pub(crate) fn binding(sandbox: SandboxId, owner: &Owner) -> Vec<u8> {
         let parts = [owner.as_str().as_bytes(), sandbox.as_str().as_bytes()];

@@ -43,7 +43,9 @@ pub(crate) fn reap(shared: &Shared) {
     let handles = shared.all();
     for handle in &handles {
         handle.guest().close_idle();
-        if stopped_too_long(&handle.sandbox(), now, &retention) {
+        let unsaved =
+            || shared.git.get(handle.id()).is_some_and(|it| it.settings.push && !it.is_saved());
+        if stopped_too_long(&handle.sandbox(), now, &retention) && !unsaved() {
             shared.store.tasks().spawn(remove(Arc::clone(handle)));
         }
     }

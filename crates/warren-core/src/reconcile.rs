@@ -15,7 +15,7 @@ use crate::{
     id::SandboxId,
     runtime::{Denial, GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
-    sandboxes::{credentials, domains, git, secrets, volumes},
+    sandboxes::{credentials, domains, git, rescues, secrets, volumes},
     shared::Shared,
     snapshots::Status,
     spec::Image,
@@ -71,6 +71,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     let change = credentials::restore(shared, &loaded.objects, |id| rows.contains(&id));
     let forgotten = shared.store.change_objects(change).await;
     forgotten.map_err(SandboxError::store("forget credentials of sandboxes that are gone"))?;
+    rescues::restore(shared, &loaded.objects).await;
     let change = git::restore(shared, &loaded.objects, |id| rows.contains(&id));
     let forgotten = shared.store.change_objects(change).await;
     forgotten.map_err(SandboxError::store("forget sessions of sandboxes that are gone"))?;
@@ -215,7 +216,7 @@ fn judge(shared: &Shared, sandbox: &Sandbox, guest: Option<&GuestState>) -> Verd
             false,
         ),
         (_, Some(GuestState::Exited(exit))) => {
-            ended(End::from_exit(now, exit, &sandbox.spec.limits), rest::keeps(sandbox, exit))
+            ended(End::from_exit(now, exit, &sandbox.spec.limits), rest::keeps(shared, sandbox, exit))
         }
         (_, Some(GuestState::Stopped)) if sandbox.expires_at.is_some_and(|at| at <= now) => {
             ended(End::timeout(now), true)

@@ -14,6 +14,7 @@ use crate::{
     compare::{Change, Comparison, Files},
     credentials::Granted,
     egress::{Attempt, Explanation, Protocol, Question},
+    git::RescueFiles,
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     spec::{Limits, Network, Spec, Stack},
@@ -82,6 +83,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
 
     /// Where the files are kept that builds of templates copy from, where this runtime can.
     fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {
+        None
+    }
+
+    /// Where bundles of work are kept whose sandboxes had to go, where this runtime keeps any.
+    fn rescue_files(&self) -> Option<Arc<dyn RescueFiles>> {
         None
     }
 

@@ -37,6 +37,7 @@ pub(crate) mod git;
 mod health;
 mod images;
 mod network;
+pub(crate) mod rescues;
 pub(crate) mod secrets;
 mod snapshots;
 mod transfer;
@@ -366,13 +367,17 @@ impl Sandboxes {
         }
     }
 
-    /// Removes a sandbox, whatever it is doing, and forgets it.
+    /// Removes a sandbox, whatever it is doing, and forgets it. Work in the repository of a session
+    /// of git goes to its remote first, or to a bundle where that does not answer.
     ///
     /// # Errors
     ///
     /// [`SandboxError::NotFound`], also when somebody else removed it first.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<(), SandboxError> {
         let handle = self.find(caller, id_or_name)?;
+        if let Some(session) = self.saving(&handle) {
+            self.save_before_removal(caller, &session).await;
+        }
         self.drop_credentials(handle.id()).await;
         self.forget_git(handle.id()).await;
         let sandbox = handle.sandbox();
@@ -425,7 +430,11 @@ impl Sandboxes {
 
     /// Ends what this server does and leaves its sandboxes alone: they live on, and the next
     /// server finds them. Parked ones are removed. Everything is written when this returns.
+    ///
+    /// What running sandboxes with sessions of git have is committed and pushed first, as far as
+    /// that takes seconds.
     pub async fn shut_down(&self) {
+        self.save_all().await;
         self.stop.cancel();
         self.background.close();
         self.background.wait().await;

@@ -56,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) followers: Followers,
     pub(crate) domains: Domains,
     pub(crate) git: git::Sessions,
+    pub(crate) rescues: git::rescue::Rescues,
     registry: Mutex<Registry>,
 }
 
@@ -173,8 +174,15 @@ impl Shared {
             followers: Followers::default(),
             domains: Domains::default(),
             git: git::Sessions::default(),
+            rescues: git::rescue::Rescues::default(),
             registry,
         }
+    }
+
+    /// Where bundles of work are kept.
+    pub(crate) fn rescue_files(&self) -> Result<Arc<dyn git::RescueFiles>, SandboxError> {
+        let operation = "keep bundles of work";
+        self.runtime.rescue_files().ok_or(SandboxError::Unsupported { operation })
     }
 
     /// Counts a create for as long as the guard lives.

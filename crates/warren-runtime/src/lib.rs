@@ -10,6 +10,7 @@ mod image;
 mod journal;
 pub mod namespace;
 pub mod net;
+mod rescues;
 pub mod rootless;
 mod snapshots;
 pub mod storage;

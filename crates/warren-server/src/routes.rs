@@ -57,6 +57,8 @@ routes! {
         get credentials::get_credentials, put credentials::set_credentials;
     // Their repositories.
     "/v1/git/sessions" => get git::list_git_sessions;
+    "/v1/git/rescues" => get git::list_git_rescues;
+    "/v1/git/rescues/{id}" => get git::read_git_rescue, delete git::delete_git_rescue;
     "/v1/sandboxes/{id}/git" => get git::get_git_status;
     "/v1/sandboxes/{id}/git/diff" => get git::read_git_diff;
     "/v1/sandboxes/{id}/git/commit" => post git::commit_git;

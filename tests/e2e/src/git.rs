@@ -7,11 +7,16 @@ mod work;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Home, Sandbox};
+use crate::harness::{Home, Sandbox, http, in_world};
 use remote::{Remote, TOKEN};
 
 /// Where the repository is inside.
 const REPO: &str = "/home/user/repo";
+
+/// Runs a test on a host of its own, beside a server of repositories.
+fn with_remote(test: impl FnOnce(&Home, &Remote) + Send) {
+    in_world(|world| test(&world.home, &Remote::start()));
+}
 
 /// What a request says about git.
 fn wanted(remote: &Remote, session: &str) -> Value {
@@ -49,14 +54,16 @@ impl Sandbox<'_> {
     /// What was refused to it by its broker.
     fn refusals(&self) -> Vec<String> {
         let path = format!("/v1/events?after=0&sandbox={}", self.id);
-        let mut stream = self.home.open("GET", &path, b"");
+        let socket = self.home.socket();
+        let mut stream = http::open(&socket, "GET", &path, "text/event-stream", b"");
         let mut refusals = Vec::new();
         // A change that is noted after all that was refused ends the list.
         self.git("POST", "/commit");
         let mut line = String::new();
         while std::io::BufRead::read_line(&mut stream, &mut line).expect("an event") > 0 {
             let text = std::mem::take(&mut line);
-            let Ok(event) = serde_json::from_str::<Value>(&text) else { continue };
+            let Some(data) = text.strip_prefix("data:") else { continue };
+            let event: Value = serde_json::from_str(data).expect("an event's data");
             let detail = &event["detail"];
             match detail["event"].as_str() {
                 Some("refused") => refusals.push(detail["reason"].as_str().unwrap().to_owned()),

@@ -1,8 +1,11 @@
 //! Sessions of git.
 
-use super::{Call, Client, ClientError, Query, sandboxes::path};
+use http::Method;
+
+use super::{Call, Client, ClientError, FileStream, Query, encoded, sandboxes::path};
 use crate::git::{
-    CommitGit, GitBranchList, GitCommitted, GitLog, GitPulled, GitPushed, GitSessionList, GitStatus,
+    CommitGit, GitBranchList, GitCommitted, GitLog, GitPulled, GitPushed, GitRescueList,
+    GitSessionList, GitStatus,
 };
 
 impl Client {
@@ -85,4 +88,37 @@ impl Client {
     pub async fn git_branches(&self, sandbox: &str) -> Result<GitBranchList, ClientError> {
         self.json(Call::get(format!("{}/git/branches", path(sandbox)))).await
     }
+
+    /// Every bundle of work that could not get to its remote.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn list_git_rescues(&self) -> Result<GitRescueList, ClientError> {
+        self.json(Call::get("/v1/git/rescues")).await
+    }
+
+    /// Reads a bundle.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn read_git_rescue(&self, id: &str) -> Result<FileStream, ClientError> {
+        let mut call = Call::get(rescue(id));
+        call.accept = "*/*";
+        Ok(FileStream(self.send(&call).await?))
+    }
+
+    /// Removes a bundle.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::create_sandbox`].
+    pub async fn delete_git_rescue(&self, id: &str) -> Result<(), ClientError> {
+        self.empty(Call::new(Method::DELETE, rescue(id))).await
+    }
+}
+
+fn rescue(id: &str) -> String {
+    format!("/v1/git/rescues/{}", encoded(id))
 }

@@ -91,6 +91,7 @@ impl Session {
         };
         let rights = Rights::new(settings.repository.path(), push);
         let telling = Mutex::new(Telling { left: TOLD, since: Instant::now() });
+        lock(&news).saved = settings.saved;
         Ok(Self { machine: builder.build(), settings, rights, news, telling })
     }
 
@@ -111,9 +112,9 @@ impl Session {
         }
     }
 
-    /// Notes that its sandbox was started again.
-    pub(crate) fn note_start(&self) {
-        lock(&self.news).saved = false;
+    /// Notes that all its work is on the remote, or may be elsewhere.
+    pub(crate) fn note_saved(&self, saved: bool) {
+        lock(&self.news).saved = saved;
     }
 
     /// Whether it was stopped with its work on the remote.

@@ -23,12 +23,16 @@ use crate::{
     exposure::ExposureChange,
     guest::Guest,
     runtime::{Deadline, DeadlineAction},
+    sandboxes::rescues,
     shared::{Admission, Shared},
     state::{Event, State},
 };
 
 /// How long a freeze or a thaw may take before it counts as failed.
 const FREEZE: Duration = Duration::from_secs(5);
+
+/// How long work may take to be saved at the end of a lifetime.
+const SAVING: Duration = Duration::from_secs(60);
 
 /// A deadline is compared with the clock at least this often: the clock also runs while the host
 /// sleeps, timers do not.
@@ -43,6 +47,8 @@ pub(crate) struct Driver {
     pub(super) sandbox: Sandbox,
     pub(super) guest: Arc<Guest>,
     pub(super) admission: Option<Admission>,
+    /// Until when its work is being saved before the end of its lifetime is acted on.
+    saving: Option<Timestamp>,
     mailbox: mpsc::Receiver<Command>,
     publisher: watch::Sender<Arc<Sandbox>>,
 }
@@ -58,6 +64,7 @@ impl Driver {
             sandbox,
             guest,
             admission: None,
+            saving: None,
             mailbox,
             publisher: published,
         };
@@ -80,6 +87,7 @@ impl Driver {
                 Some(Some(command)) => Box::pin(self.obey(command)).await,
                 // The server shuts down; the sandbox lives on.
                 Some(None) => return,
+                None if Box::pin(self.saves_first()).await => {}
                 None => Box::pin(self.act_on_deadline()).await,
             }
         }
@@ -146,6 +154,11 @@ impl Driver {
                 let converted = self.convert(&layer).await;
                 answer(reply, converted);
             }
+            Command::Retell(reply) => {
+                self.tell_deadline().await;
+                answer(reply, Ok(()));
+            }
+            Command::Due => self.act_on_saved().await,
             Command::Delete(reply) => {
                 let deleted = self.delete().await;
                 answer(reply, deleted);
@@ -260,6 +273,34 @@ impl Driver {
             tracing::warn!(sandbox.id = %self.sandbox.id, %error, "removed, its row is not yet");
         }
         Ok(())
+    }
+
+    /// Gives work in the repository of a session of git the time to be saved, once, before the end
+    /// of the lifetime is acted on.
+    async fn saves_first(&mut self) -> bool {
+        let id = self.sandbox.id;
+        if self.saving.take() == self.sandbox.expires_at || self.sandbox.state != State::Running {
+            return false;
+        }
+        let session = self.shared.git.get(id).filter(|it| it.settings.saves_at_deadline());
+        let Some(session) = session else { return false };
+        self.saving = Some(self.now() + SAVING);
+        self.sandbox.expires_at = self.saving;
+        self.publish();
+        self.save([]);
+        self.tell_deadline().await;
+        let shared = Arc::clone(&self.shared);
+        self.shared.store.tasks().spawn(async move {
+            rescues::save_at_deadline(&shared, &session).await;
+        });
+        true
+    }
+
+    /// Its work is saved. Somebody may have given it more time meanwhile.
+    async fn act_on_saved(&mut self) {
+        if self.saving.is_some() && self.saving.take() == self.sandbox.expires_at {
+            self.act_on_deadline().await;
+        }
     }
 
     async fn act_on_deadline(&mut self) {
@@ -384,10 +425,17 @@ impl Driver {
 
     /// Lets the runtime know when to act should no server be there to do it.
     pub(super) async fn tell_deadline(&self) {
-        let deadline = self.sandbox.expires_at.map(|at| Deadline {
-            after: at.since(self.now()),
-            action: self.sandbox.lifetime.action,
-        });
+        let keeps = rescues::keeps_files(&self.shared, self.sandbox.id);
+        let action = match self.sandbox.lifetime.action {
+            // Without a server nobody saves its work: the next one does, from its files.
+            DeadlineAction::Kill if keeps && self.shared.runtime.capabilities().stop => {
+                DeadlineAction::Stop
+            }
+            action => action,
+        };
+        let after = |at: Timestamp| at.since(self.now());
+        let deadline =
+            self.sandbox.expires_at.map(|at| Deadline { after: after(at), action });
         if let Err(error) = self.shared.runtime.set_deadline(&self.sandbox.id, deadline).await {
             tracing::warn!(sandbox.id = %self.sandbox.id, %error, "no deadline beyond the server");
         }

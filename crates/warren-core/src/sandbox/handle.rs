@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Move { from: Option<SnapshotId>, to: Option<SnapshotId> },
     /// Make the files of a sandbox that is nobody's a layer, and forget it.
     Convert(SnapshotId, Reply<()>),
+    /// Tell the runtime again what happens at the end of its lifetime.
+    Retell(Reply<()>),
+    /// Its work is saved: act on the end of its lifetime.
+    Due,
     /// Remove it and forget it.
     Delete(Reply<()>),
     /// The runtime says that it ended.

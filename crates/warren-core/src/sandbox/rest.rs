@@ -9,6 +9,8 @@ use crate::{
     id::SnapshotId,
     runtime::DeadlineAction,
     runtime::{Exit, ExitReason, GuestState},
+    sandboxes::rescues,
+    shared::Shared,
     state::{Event, Refused, State},
 };
 
@@ -72,7 +74,7 @@ impl Driver {
             self.change(Event::Exited).ok();
             return;
         }
-        if keeps(&self.sandbox, exit) && self.shared.runtime.capabilities().stop {
+        if keeps(&self.shared, &self.sandbox, exit) && self.shared.runtime.capabilities().stop {
             match self.put_aside().await {
                 Ok(()) => self.sandbox.kept = true,
                 Err(error) => self.complain("its files are lost", &error),
@@ -169,6 +171,8 @@ impl Driver {
 }
 
 /// Whether the files of a guest that ended stay.
-pub(crate) fn keeps(sandbox: &Sandbox, exit: &Exit) -> bool {
-    exit.reason != ExitReason::Deadline || sandbox.lifetime.action != DeadlineAction::Kill
+pub(crate) fn keeps(shared: &Shared, sandbox: &Sandbox, exit: &Exit) -> bool {
+    exit.reason != ExitReason::Deadline
+        || sandbox.lifetime.action != DeadlineAction::Kill
+        || rescues::keeps_files(shared, sandbox.id)
 }

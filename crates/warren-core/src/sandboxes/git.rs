@@ -17,7 +17,10 @@ use crate::{
     },
     id::SandboxId,
     pool,
-    sandbox::{Made, Sandbox, handle::Handle},
+    sandbox::{
+        Made, Sandbox,
+        handle::{Command, Handle},
+    },
     shared::Shared,
     spec::Network,
     store::{Object, ObjectChange, ObjectKind, git_object, object_git},
@@ -28,9 +31,13 @@ const SAID_BYTES: usize = 2000;
 
 impl Sandboxes {
     /// From now on sandboxes find the broker of git at this address, such as
-    /// `http://10.0.0.1:418`; nowhere with none.
+    /// `http://10.0.0.1:418`; nowhere with none. Work that an earlier server left is saved.
     pub fn set_git_broker(&self, base: Option<String>) {
+        let there = base.is_some();
         self.shared.git.set_broker(base);
+        if there {
+            self.save_what_is_left();
+        }
     }
 
     /// The caller's sessions whose sandboxes are there.
@@ -235,6 +242,10 @@ impl Sandboxes {
         if !everywhere {
             self.point(&session, false).await;
         }
+        // What happens at the end of its lifetime is another thing from now on.
+        if let Some(handle) = self.shared.any(session.settings.sandbox) {
+            handle.ask(Command::Retell).await?;
+        }
         Ok(())
     }
 
@@ -282,7 +293,9 @@ impl Sandboxes {
         let stopped = session.machine.stop().await;
         let trouble = stopped.as_ref().err().map(GitError::sentence);
         session.note_trouble(self.shared.clock.now(), trouble);
-        failed(session, stopped).map(drop)
+        failed(session, stopped)?;
+        self.note_saved(session, true).await;
+        Ok(())
     }
 
     /// Starts a sandbox that ended without its work being saved.
@@ -296,9 +309,24 @@ impl Sandboxes {
     /// What a sandbox that was started again needs for its session.
     pub(super) async fn go_on_with_git(&self, id: SandboxId) {
         let Some(session) = self.shared.git.get(id) else { return };
-        session.note_start();
-        if !self.point(&session, true).await {
-            self.point(&session, false).await;
+        self.note_saved(&session, false).await;
+        self.point_again(&session).await;
+    }
+
+    /// Writes down whether a session's work is all on its remote.
+    async fn note_saved(&self, session: &Session, saved: bool) {
+        session.note_saved(saved);
+        let put = vec![git_object(&Settings { saved, ..session.settings.clone() })];
+        let change = ObjectChange { put, ..ObjectChange::default() };
+        if let Err(error) = self.shared.store.change_objects(change).await {
+            tracing::warn!(%error, "the next server looks again whether work is saved");
+        }
+    }
+
+    /// Points every git of a sandbox at the broker, which may be elsewhere by now.
+    pub(super) async fn point_again(&self, session: &Session) {
+        if !self.point(session, true).await {
+            self.point(session, false).await;
         }
     }
 
@@ -351,7 +379,7 @@ impl GitRights for Sandboxes {
 }
 
 /// A failure of git as one of the sandbox's.
-fn failed<T>(session: &Session, result: Result<T, GitError>) -> Result<T, SandboxError> {
+pub(super) fn failed<T>(session: &Session, result: Result<T, GitError>) -> Result<T, SandboxError> {
     result.map_err(|error| match error {
         GitError::Message => SandboxError::invalid("message", error.to_string()),
         GitError::Ended => SandboxError::ShuttingDown,

@@ -40,6 +40,10 @@ struct Record {
     submodules: bool,
     #[serde(default)]
     anywhere: bool,
+    #[serde(default)]
+    saved: bool,
+    #[serde(default)]
+    push_on_deadline: bool,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -81,6 +85,8 @@ pub(crate) fn git_object(settings: &Settings) -> Object {
         single_branch: settings.fetch.single_branch,
         submodules: settings.fetch.submodules,
         anywhere: settings.anywhere,
+        saved: settings.saved,
+        push_on_deadline: settings.push_on.deadline,
     };
     Object {
         kind: ObjectKind::Git,
@@ -111,7 +117,11 @@ pub(crate) fn object_git(object: &Object) -> Option<Settings> {
         },
         push: record.push,
         auto_commit: record.auto_commit,
-        push_on: PushMoments { pause: record.push_on_pause, stop: record.push_on_stop },
+        push_on: PushMoments {
+            pause: record.push_on_pause,
+            stop: record.push_on_stop,
+            deadline: record.push_on_deadline,
+        },
         on_moved: match record.on_moved {
             Moved::Rebase => WhenMoved::Rebase,
             Moved::Merge => WhenMoved::Merge,
@@ -124,6 +134,7 @@ pub(crate) fn object_git(object: &Object) -> Option<Settings> {
             submodules: record.submodules,
         },
         anywhere: record.anywhere,
+        saved: record.saved,
     })
 }
 
@@ -146,10 +157,11 @@ mod tests {
             token: Token::Sealed(Sealed::default()),
             push: true,
             auto_commit: true,
-            push_on: PushMoments { pause: false, stop: true },
+            push_on: PushMoments { pause: false, stop: true, deadline: true },
             on_moved: WhenMoved::Merge,
             fetch: Fetch { depth: Some(1), blobless: true, single_branch: true, submodules: true },
             anywhere: true,
+            saved: true,
         };
         assert_eq!(object_git(&git_object(&settings)), Some(settings.clone()));
         let named = Settings { token: Token::Secret("TOKEN".to_owned()), ..settings };

@@ -18,10 +18,11 @@ pub(crate) enum ObjectKind {
     Credentials,
     Domain,
     Git,
+    Rescue,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Snapshot,
         Self::Template,
         Self::Volume,
@@ -31,6 +32,7 @@ impl ObjectKind {
         Self::Credentials,
         Self::Domain,
         Self::Git,
+        Self::Rescue,
     ];
 
     fn name(self) -> &'static str {
@@ -44,6 +46,7 @@ impl ObjectKind {
             Self::Credentials => "credentials",
             Self::Domain => "domain",
             Self::Git => "git",
+            Self::Rescue => "rescue",
         }
     }
 }

@@ -66,6 +66,7 @@ use warren_core::{
     compare::{Change, Comparison, Files},
     credentials::Granted,
     egress::{Explanation, Question},
+    git::RescueFiles,
     id::{SandboxId, SnapshotId},
     images::ImageStore,
     runtime::{
@@ -82,7 +83,7 @@ use warren_proto::keeper::Request;
 pub use config::{Config, Network, machine_memory};
 
 use self::{blank::Blank, blanks::Blanks, host::Host, inside::Inside};
-use crate::{builds::BuildTrees, image::Image, net::Net};
+use crate::{builds::BuildTrees, image::Image, net::Net, rescues::Rescues};
 
 /// What keepers call themselves.
 pub(crate) const KEEPER: &str = "warren-keeper";
@@ -97,6 +98,7 @@ pub struct NamespaceRuntime {
     host: Arc<Host>,
     blanks: Arc<Blanks>,
     builds: Arc<BuildTrees>,
+    rescues: Arc<Rescues>,
 }
 
 impl NamespaceRuntime {
@@ -112,6 +114,7 @@ impl NamespaceRuntime {
         let wanted = config.blanks;
         let builds = BuildTrees::open(&config.data_dir);
         let builds = Arc::new(builds.map_err(RuntimeError::host("open the files of builds"))?);
+        let rescues = Arc::new(Rescues::new(&config.data_dir));
         let host = Host::open(config)?;
         adopt::adopt(&host)?;
         let blanks = Arc::<Blanks>::default();
@@ -120,7 +123,7 @@ impl NamespaceRuntime {
             .name("blanks".to_owned())
             .spawn(move || pool.refill(&host_for_pool, wanted))
             .map_err(RuntimeError::host("start the pool"))?;
-        Ok(Arc::new(Self { host, blanks, builds }))
+        Ok(Arc::new(Self { host, blanks, builds, rescues }))
     }
 
     /// How many blanks wait for a create.
@@ -456,6 +459,10 @@ impl Runtime for NamespaceRuntime {
             keeper.tell(&request).ok();
         }
         Ok(())
+    }
+
+    fn rescue_files(&self) -> Option<Arc<dyn RescueFiles>> {
+        Some(Arc::<Rescues>::clone(&self.rescues))
     }
 
     fn build_files(&self) -> Option<Arc<dyn BuildFiles>> {

@@ -2,7 +2,7 @@
 
 use warren_api::git as api;
 use warren_core::{
-    git::{Fetch, GitSession, PushMoments, WantedGit, WantedToken, WhenMoved},
+    git::{Fetch, GitSession, PushMoments, Rescue, WantedGit, WantedToken, WhenMoved},
     git::answers as git,
     sandbox::Sandbox,
 };
@@ -25,6 +25,7 @@ pub(crate) fn wanted_git(request: api::Git) -> Result<WantedGit, ApiError> {
     let push_on = request.push_on.map(|moments| PushMoments {
         pause: moments.contains(&api::GitMoment::Pause),
         stop: moments.contains(&api::GitMoment::Stop),
+        deadline: moments.contains(&api::GitMoment::Deadline),
     });
     Ok(WantedGit {
         repository: request.repository,
@@ -118,4 +119,17 @@ pub(crate) fn git_log(commits: Vec<git::Logged>) -> api::GitLog {
 pub(crate) fn git_branches(branches: Vec<git::Branch>) -> api::GitBranchList {
     let branch = |it: git::Branch| api::GitBranch { name: it.name, sha: it.sha, remote: it.remote };
     api::GitBranchList { branches: branches.into_iter().map(branch).collect() }
+}
+
+pub(crate) fn git_rescue(rescue: &Rescue) -> api::GitRescue {
+    let refs = rescue.refs.iter().cloned();
+    api::GitRescue {
+        id: rescue.sandbox.to_string(),
+        repository: rescue.repository.clone(),
+        session: rescue.session.clone(),
+        reason: rescue.reason.clone(),
+        bytes: rescue.bytes,
+        refs: refs.map(|(name, sha)| api::GitRescueRef { name, sha }).collect(),
+        created_at: super::timestamp(rescue.created_at),
+    }
 }

@@ -3,9 +3,10 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use tokio_util::io::ReaderStream;
 use warren_api::git as api;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     auth::Known,
     convert,
     error::ApiError,
-    extract::{Body, Parameters, SandboxPath},
+    extract::{Body, Named, Parameters, SandboxPath},
 };
 
 /// How many commits a log has where the request does not say.
@@ -157,4 +158,58 @@ pub(crate) async fn list_git_branches(
     SandboxPath(id): SandboxPath,
 ) -> Result<Json<api::GitBranchList>, ApiError> {
     Ok(Json(convert::git_branches(app.sandboxes.git_branches(&caller, &id).await?)))
+}
+
+/// List bundles of work that could not get to its remote
+///
+/// A sandbox that had to go, by its deadline or because its owner said so, leaves one where its
+/// work was nowhere else.
+#[utoipa::path(
+    get, path = "/v1/git/rescues", tag = "git",
+    responses((status = 200, description = "They, the newest first", body = api::GitRescueList)),
+)]
+pub(crate) async fn list_git_rescues(
+    State(app): State<App>,
+    Known(caller): Known,
+) -> Result<Json<api::GitRescueList>, ApiError> {
+    let rescues = app.sandboxes.rescues(&caller);
+    let rescues = rescues.iter().map(|it| convert::git_rescue(it)).collect();
+    Ok(Json(api::GitRescueList { rescues }))
+}
+
+/// Read a bundle
+///
+/// A file for `git fetch` in a clone of the repository.
+#[utoipa::path(
+    get, path = "/v1/git/rescues/{id}", tag = "git",
+    params(("id" = String, Path, description = "The id of the sandbox that it was in")),
+    responses((status = 200, description = "The bundle", body = Vec<u8>, content_type = "application/octet-stream")),
+)]
+pub(crate) async fn read_git_rescue(
+    State(app): State<App>,
+    Known(caller): Known,
+    Named(id): Named,
+) -> Result<Response, ApiError> {
+    let (rescue, file) = app.sandboxes.open_rescue(&caller, &id).await?;
+    let pieces = ReaderStream::new(tokio::fs::File::from_std(file));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (header::CONTENT_LENGTH, HeaderValue::from(rescue.bytes)),
+    ];
+    Ok((headers, axum::body::Body::from_stream(pieces)).into_response())
+}
+
+/// Remove a bundle
+#[utoipa::path(
+    delete, path = "/v1/git/rescues/{id}", tag = "git",
+    params(("id" = String, Path, description = "The id of the sandbox that it was in")),
+    responses((status = 204, description = "It is gone")),
+)]
+pub(crate) async fn delete_git_rescue(
+    State(app): State<App>,
+    Known(caller): Known,
+    Named(id): Named,
+) -> Result<StatusCode, ApiError> {
+    app.sandboxes.remove_rescue(&caller, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,6 +1,7 @@
 //! `warren git`, and the flags that give a new sandbox a repository.
 
 mod flags;
+mod rescue;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,9 @@ enum GitCommand {
         /// Its id or name
         sandbox: String,
     },
+    /// Get back work that could not get to its remote, of sandboxes that are gone
+    #[command(subcommand)]
+    Rescue(rescue::RescueCommand),
 }
 
 pub(crate) async fn git(cx: &Context<'_>, args: GitCommandArgs) -> Result<ExitCode, CliError> {
@@ -109,6 +113,7 @@ pub(crate) async fn git(cx: &Context<'_>, args: GitCommandArgs) -> Result<ExitCo
                 cx.output.table(["COMMIT", "AUTHOR", "SUBJECT"], &rows)?;
             }
         }
+        GitCommand::Rescue(command) => rescue::rescue(cx, command).await?,
         GitCommand::Branches { sandbox } => {
             let list = cx.client.git_branches(&sandbox).await?;
             if cx.output.json {

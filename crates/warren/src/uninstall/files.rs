@@ -22,6 +22,7 @@ pub(super) const DATA: &[&str] = &[
     "pool.record*",
     "pool.return",
     "builds",
+    "rescues",
     "warren.db*",
     "logs.db*",
     "secrets.key*",

@@ -107,6 +107,20 @@ impl Remote {
         git(&self.path(), &["show", &format!("refs/heads/{branch}:{file}")])
     }
 
+    /// Whether a branch has a file.
+    pub(super) fn has(&self, branch: &str, file: &str) -> bool {
+        let listed = git(&self.path(), &["ls-tree", "--name-only", &format!("refs/heads/{branch}")]);
+        listed.lines().any(|line| line == file)
+    }
+
+    /// A clone below a directory, with what a bundle has.
+    pub(super) fn clone_with(&self, place: &Path, bundle: &str) -> Clone {
+        let tree = place.join("clone");
+        git(place, &["clone", "-q", self.path().to_str().unwrap(), tree.to_str().unwrap()]);
+        git(&tree, &["fetch", "-q", bundle, "refs/*:refs/rescue/*"]);
+        Clone(tree)
+    }
+
     pub(super) fn branches(&self) -> Vec<String> {
         let listed =
             git(&self.path(), &["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"]);
@@ -141,6 +155,17 @@ impl Drop for Remote {
         self.shared.ended.store(true, Ordering::SeqCst);
         // Whoever waits for a connection gets one.
         drop(TcpStream::connect(self.address));
+    }
+}
+
+/// Somebody's clone.
+pub(super) struct Clone(PathBuf);
+
+impl Clone {
+    /// What a revision has in a file.
+    #[track_caller]
+    pub(super) fn show(&self, what: &str) -> String {
+        git(&self.0, &["show", what])
     }
 }
 
