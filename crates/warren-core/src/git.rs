@@ -39,7 +39,6 @@ pub(crate) mod session;
 
 pub use rescue::{Rescue, RescueFiles};
 
-
 use session::Session;
 
 /// What git answers.

@@ -215,9 +215,10 @@ fn judge(shared: &Shared, sandbox: &Sandbox, guest: Option<&GuestState>) -> Verd
             ),
             false,
         ),
-        (_, Some(GuestState::Exited(exit))) => {
-            ended(End::from_exit(now, exit, &sandbox.spec.limits), rest::keeps(shared, sandbox, exit))
-        }
+        (_, Some(GuestState::Exited(exit))) => ended(
+            End::from_exit(now, exit, &sandbox.spec.limits),
+            rest::keeps(shared, sandbox, exit),
+        ),
         (_, Some(GuestState::Stopped)) if sandbox.expires_at.is_some_and(|at| at <= now) => {
             ended(End::timeout(now), true)
         }

@@ -143,9 +143,10 @@ impl Broker {
         let method = if wanted.step == Step::Refs { Method::GET } else { Method::POST };
         let mut outgoing = HttpRequest::new(body);
         *outgoing.method_mut() = method;
-        *outgoing.uri_mut() = wanted.target().parse().map_err(|_odd| {
-            denied("the repository's path cannot be asked for".to_owned())
-        })?;
+        *outgoing.uri_mut() = wanted
+            .target()
+            .parse()
+            .map_err(|_odd| denied("the repository's path cannot be asked for".to_owned()))?;
         *outgoing.headers_mut() = headers(&head.headers, authority, &admitted)?;
         let remote = remote::connect(authority, &admitted, passport, &self.trust).await?;
         remote::exchange(remote, outgoing).await
@@ -153,11 +154,7 @@ impl Broker {
 }
 
 /// The headers of a request that is sent on.
-fn headers(
-    given: &HeaderMap,
-    authority: &str,
-    admitted: &Admitted,
-) -> Result<HeaderMap, Refusal> {
+fn headers(given: &HeaderMap, authority: &str, admitted: &Admitted) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
     let protocol = HeaderName::from_static("git-protocol");
     for name in PASSED.into_iter().chain([protocol]) {

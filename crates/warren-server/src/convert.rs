@@ -27,7 +27,8 @@ mod volumes;
 
 pub(crate) use credentials::{credentials, given};
 pub(crate) use git::{
-    git_branches, git_committed, git_log, git_pushed, git_rescue, git_session, git_status, wanted_git,
+    git_branches, git_committed, git_log, git_pushed, git_rescue, git_session, git_status,
+    wanted_git,
 };
 pub(crate) use volumes::volume;
 

@@ -66,7 +66,8 @@ pub(crate) fn settings(
 
 fn repository(wanted: &WantedGit, caller: &Caller) -> Result<Repository, SandboxError> {
     let field = "git.repository";
-    let repository = Repository::parse(&wanted.repository).map_err(|error| invalid(field, error))?;
+    let repository =
+        Repository::parse(&wanted.repository).map_err(|error| invalid(field, error))?;
     let open = repository.scheme() == "http";
     let local = open && !repository.is_open() && caller.is_host();
     if repository.scheme() != "https" && !local {

@@ -47,10 +47,7 @@ pub trait RescueFiles: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// Where the host has no room for it.
-    async fn begin(
-        &self,
-        sandbox: SandboxId,
-    ) -> io::Result<Box<dyn AsyncWrite + Send + Unpin>>;
+    async fn begin(&self, sandbox: SandboxId) -> io::Result<Box<dyn AsyncWrite + Send + Unpin>>;
 
     /// Makes a bundle whole that was begun and written: it survives the machine from here on.
     ///

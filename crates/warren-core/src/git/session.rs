@@ -62,10 +62,10 @@ impl Session {
         begun: bool,
     ) -> Result<Self, SandboxError> {
         let news = Arc::<Mutex<News>>::default();
-        let broken = |_settings| SandboxError::Broken("a session of git has settings that are none");
+        let broken =
+            |_settings| SandboxError::Broken("a session of git has settings that are none");
         let machine = SandboxMachine::new(shared, settings.sandbox, begun);
-        let push_on =
-            PushOn { pause: settings.push_on.pause, stop: settings.push_on.stop };
+        let push_on = PushOn { pause: settings.push_on.pause, stop: settings.push_on.stop };
         let access = Broker { shared: Arc::downgrade(shared), url: settings.repository.url() };
         let mut builder = GitMachine::builder(machine, &settings.repository.url())
             .and_then(|it| it.session(settings.session.as_str()))
@@ -176,7 +176,8 @@ impl Session {
         let passed = telling.since.elapsed();
         if passed >= TOLD_EVERY {
             let more = passed.as_secs() / TOLD_EVERY.as_secs().max(1);
-            telling.left = TOLD.min(telling.left.saturating_add(u32::try_from(more).unwrap_or(TOLD)));
+            telling.left =
+                TOLD.min(telling.left.saturating_add(u32::try_from(more).unwrap_or(TOLD)));
             telling.since = Instant::now();
         }
         let may = telling.left > 0;
@@ -277,7 +278,11 @@ pub(crate) fn address(base: &str, repository: &warren_git::Repository) -> String
 }
 
 /// The words that point every git of a sandbox at the broker, and away from an earlier one.
-pub(crate) fn point(base: &str, repository: &warren_git::Repository, scope: [&str; 2]) -> Vec<String> {
+pub(crate) fn point(
+    base: &str,
+    repository: &warren_git::Repository,
+    scope: [&str; 2],
+) -> Vec<String> {
     const POINT: &str = r#"
 flag=$1; at=$2; key=$3; url=$4
 g() { if [ "$flag" = --local ]; then git -C "$at" config --local "$@"; else git config --system "$@"; fi; }

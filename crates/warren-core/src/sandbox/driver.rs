@@ -434,8 +434,7 @@ impl Driver {
             action => action,
         };
         let after = |at: Timestamp| at.since(self.now());
-        let deadline =
-            self.sandbox.expires_at.map(|at| Deadline { after: after(at), action });
+        let deadline = self.sandbox.expires_at.map(|at| Deadline { after: after(at), action });
         if let Err(error) = self.shared.runtime.set_deadline(&self.sandbox.id, deadline).await {
             tracing::warn!(sandbox.id = %self.sandbox.id, %error, "no deadline beyond the server");
         }

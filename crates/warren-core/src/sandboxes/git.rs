@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use warren_git::{
-    Branch, Commit, Diff, GitError, Logged, Pull, Push, Status, wire::Request,
-};
+use warren_git::{Branch, Commit, Diff, GitError, Logged, Pull, Push, Status, wire::Request};
 
 use super::Sandboxes;
 use crate::{
@@ -259,12 +257,8 @@ impl Sandboxes {
         };
         let argv = session::point(&base, &session.settings.repository, scope);
         let user = system.then(|| "root".to_owned());
-        let command = exec::Command {
-            argv,
-            user,
-            workdir: Some("/".to_owned()),
-            ..exec::Command::default()
-        };
+        let command =
+            exec::Command { argv, user, workdir: Some("/".to_owned()), ..exec::Command::default() };
         let Some(handle) = self.shared.any(session.settings.sandbox) else { return false };
         let run = async {
             let mut exec = Exec::start(handle, &command).await?;

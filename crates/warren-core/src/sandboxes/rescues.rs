@@ -94,7 +94,8 @@ impl Sandboxes {
 
     /// Commits and pushes what every running sandbox has that saves its work.
     pub(super) async fn save_all(&self) {
-        let sessions = self.shared.git.all().into_iter().filter(|it| it.settings.push);
+        let sessions =
+            self.shared.git.all().into_iter().filter(|it| it.settings.saves_at_deadline());
         let saves = sessions.map(|session| async move {
             if session.machine.state() == MachineState::Running {
                 checkpoint(&self.shared, &session).await;
@@ -123,7 +124,7 @@ impl Sandboxes {
         let sandbox = handle.sandbox();
         if sandbox.state == State::Running {
             self.point_again(session).await;
-            if session.settings.push {
+            if session.settings.saves_at_deadline() {
                 checkpoint(&self.shared, session).await;
             }
         }

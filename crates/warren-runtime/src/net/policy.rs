@@ -50,7 +50,9 @@ use warren_sys::netlink::{
 use answers::ADDRESSES;
 pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
-pub(super) use table::{INTO_BROKER, INTO_GATE, LOOKED_AT, OUTSIDE, POLICIES, TO_GATE, create_sets};
+pub(super) use table::{
+    INTO_BROKER, INTO_GATE, LOOKED_AT, OUTSIDE, POLICIES, TO_GATE, create_sets,
+};
 
 use self::place::Force;
 use super::{

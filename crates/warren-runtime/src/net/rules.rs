@@ -184,16 +184,9 @@ fn without_policies<'a>(rules: &Rules, table: &'a str) -> Batch<'a> {
     batch.create_table().delete_table().create_table();
     add_networks(&mut batch, rules);
     policy::create_sets(&mut batch);
-    for chain in [
-        REFUSE,
-        RESERVED,
-        POLICY,
-        FROM_SANDBOX,
-        INTO_GATE,
-        INTO_BROKER,
-        TO_HOST,
-        TO_SANDBOX,
-    ] {
+    for chain in
+        [REFUSE, RESERVED, POLICY, FROM_SANDBOX, INTO_GATE, INTO_BROKER, TO_HOST, TO_SANDBOX]
+    {
         batch.create_chain(chain);
     }
     add_refuse(&mut batch);

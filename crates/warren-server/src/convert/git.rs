@@ -2,8 +2,8 @@
 
 use warren_api::git as api;
 use warren_core::{
-    git::{Fetch, GitSession, PushMoments, Rescue, WantedGit, WantedToken, WhenMoved},
     git::answers as git,
+    git::{Fetch, GitSession, PushMoments, Rescue, WantedGit, WantedToken, WhenMoved},
     sandbox::Sandbox,
 };
 use zeroize::Zeroizing;

@@ -6,7 +6,8 @@ use clap::ValueEnum;
 use warren_api::sandbox::{CreateSandbox, OnDeadline, Profile};
 
 use super::{
-    Context, credential::GivenArgs, exposed::ExposedArgs, git::GitArgs, mounts, reach::ReachArgs, volume,
+    Context, credential::GivenArgs, exposed::ExposedArgs, git::GitArgs, mounts, reach::ReachArgs,
+    volume,
 };
 use crate::{
     config::{Cpus, Lasting, Size},

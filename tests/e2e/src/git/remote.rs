@@ -52,6 +52,7 @@ impl Remote {
             let path = path.to_str().unwrap();
             git(remote.place.path(), &["init", "-q", "--bare", "--initial-branch=trunk", path]);
             git(Path::new(path), &["config", "http.receivepack", "true"]);
+            git(Path::new(path), &["config", "receive.advertisePushOptions", "true"]);
         }
         remote.commit("trunk", "README", "first\n");
         let shared = Arc::clone(&remote.shared);
@@ -65,7 +66,7 @@ impl Remote {
                 };
                 let shared = Arc::clone(&shared);
                 // Who leaves early is nobody's failure.
-                thread::spawn(move || drop(serve(&shared, stream)));
+                thread::spawn(move || serve(&shared, stream));
             }
         });
         remote
@@ -109,7 +110,8 @@ impl Remote {
 
     /// Whether a branch has a file.
     pub(super) fn has(&self, branch: &str, file: &str) -> bool {
-        let listed = git(&self.path(), &["ls-tree", "--name-only", &format!("refs/heads/{branch}")]);
+        let listed =
+            git(&self.path(), &["ls-tree", "--name-only", &format!("refs/heads/{branch}")]);
         listed.lines().any(|line| line == file)
     }
 

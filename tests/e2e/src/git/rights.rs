@@ -58,7 +58,10 @@ fn a_sandbox_pushes_its_session_and_nothing_else() {
             let outcome = sandbox.try_work(&format!("echo x >> a; git commit -qam x; {refused}"));
             assert_ne!(outcome["exit_code"], 0, "{refused}: {outcome}");
         }
-        assert_eq!((remote.tip("trunk"), remote.branches()), (trunk, vec!["trunk".into(), "work".into()]));
+        assert_eq!(
+            (remote.tip("trunk"), remote.branches()),
+            (trunk, vec!["trunk".into(), "work".into()])
+        );
         // Not another repository, no other request, and no other host.
         let base = sandbox.root(BASE).trim().to_owned();
         let other = base.replace("agent.git", "other.git");
@@ -70,7 +73,7 @@ fn a_sandbox_pushes_its_session_and_nothing_else() {
             format!("{other}/info/refs?service=git-upload-pack"),
             format!("{gate}169.254.169.254/team/agent.git/info/refs?service=git-upload-pack"),
             format!("{base}/../other.git/info/refs?service=git-upload-pack"),
-            format!("{gate}"),
+            gate.clone(),
         ] {
             let line = format!("curl -s -o /dev/null -w '%{{http_code}}' --path-as-is '{path}'");
             assert_eq!(sandbox.work(&line), "403", "{path}");

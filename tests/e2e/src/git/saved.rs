@@ -32,7 +32,8 @@ fn a_sandbox_that_must_go_leaves_a_bundle() {
     needs!("git");
     with_remote(|home, remote| {
         let sandbox = at_work(home, remote, "work");
-        sandbox.work("echo committed > one && git add one && git commit -q -m one && echo not > two");
+        sandbox
+            .work("echo committed > one && git add one && git commit -q -m one && echo not > two");
         remote.set_down(true);
         home.warren(&["rm", "--force", &sandbox.id]).good();
         assert_eq!(sandbox.api("GET", "", b"").status, 404);
@@ -77,7 +78,10 @@ fn a_lifetime_ends_with_the_work_saved() {
         hurry(&bad);
         wait_until("the second has ended", || ended(&bad));
         let listed = home.api("GET", "/v1/git/rescues", b"").json();
-        assert_eq!((listed["rescues"].as_array().unwrap().len(), &listed["rescues"][0]["session"]), (1, &json!("bad")));
+        assert_eq!(
+            (listed["rescues"].as_array().unwrap().len(), &listed["rescues"][0]["session"]),
+            (1, &json!("bad"))
+        );
     });
 }
 
@@ -104,7 +108,9 @@ fn work_is_saved_when_the_server_ends_and_when_the_next_one_begins() {
         let guests = || Leftovers::of(home).0.iter().any(|it| it.starts_with("process"));
         wait_until("the keeper has ended it", || !guests());
         home.warren(&["list"]).good();
-        wait_until("its work is saved", || remote.branches().contains(&"work".to_owned()) && remote.has("work", "c"));
+        wait_until("its work is saved", || {
+            remote.branches().contains(&"work".to_owned()) && remote.has("work", "c")
+        });
         wait_until("it is gone", || sandbox.api("GET", "", b"").status == 404);
     });
 }
@@ -120,7 +126,10 @@ fn two_sandboxes_push_to_one_session() {
         two.git("POST", "/commit");
         assert_eq!(one.git("POST", "/push")["outcome"], "pushed");
         assert_eq!(two.git("POST", "/push")["outcome"], "integrated");
-        assert_eq!((remote.file("both", "one"), remote.file("both", "two")), ("one".into(), "two".into()));
+        assert_eq!(
+            (remote.file("both", "one"), remote.file("both", "two")),
+            ("one".into(), "two".into())
+        );
         // What does not go together is beside it, and neither is lost.
         one.git("POST", "/pull");
         one.work("echo mine > same");

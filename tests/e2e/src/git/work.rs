@@ -80,7 +80,10 @@ fn sessions_are_listed_and_worked_with_by_the_command_line() {
         let listed: Value = serde_json::from_str(&listed).unwrap();
         let sessions = listed["sessions"].as_array().unwrap();
         assert_eq!(sessions.len(), 2);
-        assert_eq!((&sessions[1]["session"], &sessions[1]["pushed"]), (&json!("b"), &json!(remote.tip("b"))));
+        assert_eq!(
+            (&sessions[1]["session"], &sessions[1]["pushed"]),
+            (&json!("b"), &json!(remote.tip("b")))
+        );
         assert!(home.warren(&["git", "sessions"]).good().text().contains("pushed"));
         // A secret that changes is the next request's.
         run(&mut home.command(&["secret", "set", "GIT"]), b"another").good();
