@@ -16,7 +16,6 @@ const LONGEST: u64 = 4096;
 
 /// The repository that a sandbox works in.
 #[derive(clap::Args, Debug, Default)]
-#[command(next_help_heading = "Repository")]
 pub(crate) struct GitArgs {
     /// A repository that it works in: `https://HOST/PATH`, without a token in it
     ///
