@@ -165,6 +165,8 @@ pub(crate) struct Settings {
     /// Whether the repository may be at an address that no sandbox reaches: its owner commands this
     /// host.
     pub(crate) anywhere: bool,
+    /// Whether its sandbox had the repository, when this was stored.
+    pub(crate) begun: bool,
     /// Whether its sandbox was stopped with all work on the remote, when this was stored.
     pub(crate) saved: bool,
 }

@@ -375,9 +375,19 @@ impl Sandboxes {
     /// [`SandboxError::NotFound`], also when somebody else removed it first.
     pub async fn delete(&self, caller: &Caller, id_or_name: &str) -> Result<(), SandboxError> {
         let handle = self.find(caller, id_or_name)?;
-        if let Some(session) = self.saving(&handle) {
-            self.save_before_removal(caller, &session).await;
-        }
+        let Some(session) = self.saving(&handle) else {
+            return self.delete_now(&handle, id_or_name).await;
+        };
+        let (this, caller, name) = (self.clone(), caller.clone(), id_or_name.to_owned());
+        // Whoever asked may not wait as long as this takes.
+        self.to_the_end(async move {
+            this.save_before_removal(&caller, &session).await;
+            this.delete_now(&handle, &name).await
+        })
+        .await
+    }
+
+    async fn delete_now(&self, handle: &Arc<Handle>, id_or_name: &str) -> Result<(), SandboxError> {
         self.drop_credentials(handle.id()).await;
         self.forget_git(handle.id()).await;
         let sandbox = handle.sandbox();
@@ -389,7 +399,7 @@ impl Sandboxes {
                 other => return other,
             }
         }
-        self.delete_ended(&handle).await
+        self.delete_ended(handle).await
     }
 
     /// What happens to the caller's sandboxes from event `after` on, or from now on.

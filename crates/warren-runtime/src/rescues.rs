@@ -68,8 +68,12 @@ impl RescueFiles for Rescues {
         File::open(self.path(sandbox, WHOLE))
     }
 
+    async fn discard(&self, sandbox: SandboxId) -> io::Result<()> {
+        gone(fs::remove_file(self.path(sandbox, PART)))
+    }
+
     async fn remove(&self, sandbox: SandboxId) -> io::Result<()> {
-        gone(fs::remove_file(self.path(sandbox, PART)))?;
+        self.discard(sandbox).await?;
         gone(fs::remove_file(self.path(sandbox, WHOLE)))
     }
 
@@ -116,6 +120,9 @@ mod tests {
         assert_eq!(text, "bundle");
         rescues.retain([one, two].into()).await.unwrap();
         assert_eq!(fs::read_dir(data.path().join("rescues")).unwrap().count(), 1);
+        drop(rescues.begin(one).await.unwrap());
+        rescues.discard(one).await.unwrap();
+        assert!(rescues.open(one).await.is_ok());
         rescues.remove(one).await.unwrap();
         rescues.remove(one).await.unwrap();
         assert!(rescues.open(one).await.is_err());

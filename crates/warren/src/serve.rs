@@ -146,7 +146,7 @@ async fn run(
     sandboxes.look_up_with(Arc::new(certificates::Names::new(config)));
     // Sandboxes that live have been given what theirs are given: nothing comes before that.
     let broker = start_broker(&runtime, &sandboxes, &roots).await;
-    sandboxes.set_git_broker(broker.as_ref().map(|it| it.base().to_owned()));
+    sandboxes.set_git_broker(broker.as_ref().map(|it| it.base().to_owned())).await;
     let gate = start_gate(&runtime, roots).await;
     let face = wiring::face(config, EdgeKey::new(kept_key(dirs, key_file::EDGE)?));
     let (tcp, door_for_browsers) = tcp.with_door();

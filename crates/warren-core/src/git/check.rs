@@ -60,6 +60,7 @@ pub(crate) fn settings(
         on_moved: wanted.on_moved,
         fetch: wanted.fetch,
         anywhere: caller.is_host(),
+        begun: false,
         saved: false,
     })
 }

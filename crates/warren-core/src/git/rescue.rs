@@ -17,6 +17,8 @@ use crate::{caller::Owner, clock::Timestamp, id::SandboxId};
 
 /// The most bytes of one bundle.
 pub(crate) const MOST_BYTES: u64 = 4 << 30;
+/// The most bytes of all bundles of one owner.
+const MOST_TOGETHER: u64 = 16 << 30;
 
 /// A bundle and where it comes from. The sandbox's id is its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +65,13 @@ pub trait RescueFiles: Send + Sync + fmt::Debug {
     /// Where there is none.
     async fn open(&self, sandbox: SandboxId) -> io::Result<File>;
 
+    /// Removes what was begun and not kept, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// Where the host fails.
+    async fn discard(&self, sandbox: SandboxId) -> io::Result<()>;
+
     /// Removes a bundle, whole or not; one that is gone is no error.
     ///
     /// # Errors
@@ -103,6 +112,12 @@ impl Rescues {
         found
     }
 
+    /// How many bytes one more bundle of this owner may have.
+    pub(crate) fn room(&self, owner: &Owner) -> u64 {
+        let used = self.lock().values().filter(|it| it.owner == *owner).map(|it| it.bytes).sum();
+        MOST_TOGETHER.saturating_sub(used).min(MOST_BYTES)
+    }
+
     pub(crate) fn known(&self) -> HashSet<SandboxId> {
         self.lock().keys().copied().collect()
     }
@@ -131,7 +146,7 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Limited<W> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if bytes.len() as u64 > self.left {
-            let message = format!("a bundle has at most {MOST_BYTES} bytes");
+            let message = "a bundle has at most 4 GiB, and all of a project have 16 GiB";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, message)));
         }
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);

@@ -55,16 +55,12 @@ struct Telling {
 }
 
 impl Session {
-    /// A session with these settings. `begun`: its sandbox has the repository.
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        settings: Settings,
-        begun: bool,
-    ) -> Result<Self, SandboxError> {
+    /// A session with these settings.
+    pub(crate) fn new(shared: &Arc<Shared>, settings: Settings) -> Result<Self, SandboxError> {
         let news = Arc::<Mutex<News>>::default();
         let broken =
             |_settings| SandboxError::Broken("a session of git has settings that are none");
-        let machine = SandboxMachine::new(shared, settings.sandbox, begun);
+        let machine = SandboxMachine::new(shared, settings.sandbox, settings.begun);
         let push_on = PushOn { pause: settings.push_on.pause, stop: settings.push_on.stop };
         let access = Broker { shared: Arc::downgrade(shared), url: settings.repository.url() };
         let mut builder = GitMachine::builder(machine, &settings.repository.url())

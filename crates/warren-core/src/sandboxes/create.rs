@@ -89,7 +89,11 @@ impl Sandboxes {
             created_at: self.shared.clock.now(),
         };
         match self.shared.use_key(&key)? {
-            KeyUse::Made(id) => self.made_before(caller, id).await,
+            KeyUse::Made(id) => {
+                let made = self.made_before(caller, id).await?;
+                self.git_begun(id).await?;
+                Ok(made)
+            }
             KeyUse::New => {
                 let made = self.make(caller, id, plan, cold, Some(key.clone())).await;
                 let made = match made {

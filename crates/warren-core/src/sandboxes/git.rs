@@ -29,10 +29,12 @@ const SAID_BYTES: usize = 2000;
 
 impl Sandboxes {
     /// From now on sandboxes find the broker of git at this address, such as
-    /// `http://10.0.0.1:418`; nowhere with none. Work that an earlier server left is saved.
-    pub fn set_git_broker(&self, base: Option<String>) {
+    /// `http://10.0.0.1:418`; nowhere with none. Sandboxes that an earlier server left without their
+    /// repository are gone when this returns, and work that it left is being saved.
+    pub async fn set_git_broker(&self, base: Option<String>) {
         let there = base.is_some();
         self.shared.git.set_broker(base);
+        self.undo_what_is_half_made().await;
         if there {
             self.save_what_is_left();
         }
@@ -217,10 +219,7 @@ impl Sandboxes {
         let begun = self.to_the_end(async move {
             let begun = this.start_session(settings).await;
             if begun.is_err() {
-                this.forget_git(id).await;
-                if let Some(handle) = this.shared.any(id) {
-                    pool::remove(&handle).await;
-                }
+                this.undo_git(id).await;
             }
             begun
         });
@@ -229,17 +228,35 @@ impl Sandboxes {
         Ok(made)
     }
 
+    /// Removes a sandbox that did not get its repository.
+    pub(super) async fn undo_git(&self, id: SandboxId) {
+        self.forget_git(id).await;
+        if let Some(handle) = self.shared.any(id) {
+            pool::remove(&handle).await;
+        }
+    }
+
+    /// Waits until a sandbox has its repository that an earlier request is making.
+    pub(super) async fn git_begun(&self, id: SandboxId) -> Result<(), SandboxError> {
+        let Some(session) = self.shared.git.get(id) else { return Ok(()) };
+        // Its turn comes after the start; how the repository is does not matter.
+        drop(session.machine.status().await);
+        self.shared.any(id).map(drop).ok_or(SandboxError::KeyFailed)
+    }
+
     async fn start_session(&self, settings: Settings) -> Result<(), SandboxError> {
         let put = vec![git_object(&settings)];
         let change = ObjectChange { put, ..ObjectChange::default() };
         let stored = self.shared.store.change_objects(change).await;
         stored.map_err(SandboxError::store("store the session of git"))?;
-        let session = self.shared.git.put(Session::new(&self.shared, settings, false)?);
+        let session = self.shared.git.put(Session::new(&self.shared, settings)?);
         let everywhere = self.point(&session, true).await;
         failed(&session, session.machine.start().await)?;
         if !everywhere {
             self.point(&session, false).await;
         }
+        // It is whole from here on, also for the next server.
+        self.note_saved(&session, false).await;
         // What happens at the end of its lifetime is another thing from now on.
         if let Some(handle) = self.shared.any(session.settings.sandbox) {
             handle.ask(Command::Retell).await?;
@@ -310,7 +327,7 @@ impl Sandboxes {
     /// Writes down whether a session's work is all on its remote.
     async fn note_saved(&self, session: &Session, saved: bool) {
         session.note_saved(saved);
-        let put = vec![git_object(&Settings { saved, ..session.settings.clone() })];
+        let put = vec![git_object(&Settings { saved, begun: true, ..session.settings.clone() })];
         let change = ObjectChange { put, ..ObjectChange::default() };
         if let Err(error) = self.shared.store.change_objects(change).await {
             tracing::warn!(%error, "the next server looks again whether work is saved");
@@ -398,7 +415,7 @@ pub(crate) fn restore(
             change.remove.push((object.kind, object.id.clone()));
             continue;
         }
-        let settings = object_git(object).map(|it| Session::new(shared, it, true));
+        let settings = object_git(object).map(|it| Session::new(shared, it));
         match settings {
             Some(Ok(session)) => drop(shared.git.put(session)),
             Some(Err(_)) | None => {

@@ -3,17 +3,14 @@
 
 use std::{fs::File, sync::Arc, time::Duration};
 
+use tokio::io::AsyncWrite;
 use warren_git::{Bundle, GitError, MachineState};
 
 use super::{Sandboxes, git::failed};
 use crate::{
     caller::Caller,
     error::SandboxError,
-    git::{
-        Rescue,
-        rescue::{Limited, MOST_BYTES},
-        session::Session,
-    },
+    git::{Rescue, rescue::Limited, session::Session},
     id::SandboxId,
     runtime::DeadlineAction,
     sandbox::{EndReason, handle::Command},
@@ -24,6 +21,8 @@ use crate::{
 
 /// How long a remote is waited for where a sandbox must go.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long saving may take in all where a sandbox must go: a guest that hinders it goes then.
+const LONGEST: Duration = Duration::from_secs(120);
 /// How long the end of the server waits for work to be saved.
 const AT_THE_END: Duration = Duration::from_secs(5);
 /// How much of a reason is kept.
@@ -107,6 +106,15 @@ impl Sandboxes {
         }
     }
 
+    /// Removes sandboxes whose server ended while they were given their repository.
+    pub(super) async fn undo_what_is_half_made(&self) {
+        for session in self.shared.git.all() {
+            if !session.settings.begun {
+                self.undo_git(session.settings.sandbox).await;
+            }
+        }
+    }
+
     /// Goes on with what an earlier server may have left: commits that were not pushed, and
     /// sandboxes whose lifetime ended while no server ran.
     pub(super) fn save_what_is_left(&self) {
@@ -171,20 +179,15 @@ async fn checkpoint(shared: &Shared, session: &Session) {
 async fn save_and_stop(shared: &Arc<Shared>, session: &Session) {
     let id = session.settings.sandbox;
     let stopped = async {
-        let files = shared.rescue_files()?;
-        let file = files.begin(id).await.map_err(|_full| no_room())?;
-        let forced = session.machine.stop_within(PATIENCE, Limited::new(file, MOST_BYTES)).await;
-        let forced = failed(session, forced)?;
-        match forced.bundle {
-            Some(bundle) => {
-                let reason = forced.trouble.as_ref().map(GitError::sentence).unwrap_or_default();
-                keep(shared, session, bundle, reason).await
-            }
-            None => files.remove(id).await.map_err(|_left| no_room()),
-        }
+        let into = begin(shared, session).await?;
+        let forced = failed(session, session.machine.stop_within(PATIENCE, into).await)?;
+        let reason = forced.trouble.as_ref().map(GitError::sentence).unwrap_or_default();
+        keep(shared, session, forced.bundle, reason).await
     };
-    let stopped: Result<(), SandboxError> = stopped.await;
+    let late = |_elapsed| Err(SandboxError::Broken("saving its work took too long"));
+    let stopped = tokio::time::timeout(LONGEST, stopped).await.unwrap_or_else(late);
     if let Err(error) = stopped {
+        discard(shared, id).await;
         let cause = &error as &dyn std::error::Error;
         tracing::error!(sandbox.id = %id, error = cause, "its work is lost: {error}");
     }
@@ -196,22 +199,47 @@ async fn bundle(
     session: &Session,
     reason: String,
 ) -> Result<(), SandboxError> {
-    let id = session.settings.sandbox;
-    let files = shared.rescue_files()?;
-    let file = files.begin(id).await.map_err(|_full| no_room())?;
-    match failed(session, session.machine.bundle(Limited::new(file, MOST_BYTES)).await)? {
-        Some(bundle) => keep(shared, session, bundle, reason).await,
-        None => files.remove(id).await.map_err(|_left| no_room()),
+    let kept = async {
+        let into = begin(shared, session).await?;
+        let bundle = failed(session, session.machine.bundle(into).await)?;
+        keep(shared, session, bundle, reason).await
+    };
+    let kept = kept.await;
+    if kept.is_err() {
+        discard(shared, session.settings.sandbox).await;
+    }
+    kept
+}
+
+/// Begins a bundle, which grows no longer than its owner has room.
+async fn begin(
+    shared: &Shared,
+    session: &Session,
+) -> Result<Limited<Box<dyn AsyncWrite + Send + Unpin>>, SandboxError> {
+    let settings = &session.settings;
+    let file = shared.rescue_files()?.begin(settings.sandbox).await.map_err(|_full| no_room())?;
+    Ok(Limited::new(file, shared.rescues.room(&settings.owner)))
+}
+
+/// Removes what there is of a bundle that was not finished.
+async fn discard(shared: &Shared, sandbox: SandboxId) {
+    let Ok(files) = shared.rescue_files() else { return };
+    if let Err(error) = files.discard(sandbox).await {
+        tracing::warn!(sandbox.id = %sandbox, %error, "half a bundle is left until the next start");
     }
 }
 
-/// Makes a bundle whole, and writes down that it is there.
+/// Makes a bundle whole, and writes down that it is there. There is none where all work is elsewhere.
 async fn keep(
     shared: &Arc<Shared>,
     session: &Session,
-    bundle: Bundle,
+    bundle: Option<Bundle>,
     reason: String,
 ) -> Result<(), SandboxError> {
+    let Some(bundle) = bundle else {
+        discard(shared, session.settings.sandbox).await;
+        return Ok(());
+    };
     let settings = &session.settings;
     shared.rescue_files()?.keep(settings.sandbox).await.map_err(|_full| no_room())?;
     let rescue = Rescue {

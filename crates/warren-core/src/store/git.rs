@@ -41,6 +41,8 @@ struct Record {
     #[serde(default)]
     anywhere: bool,
     #[serde(default)]
+    begun: bool,
+    #[serde(default)]
     saved: bool,
     #[serde(default)]
     push_on_deadline: bool,
@@ -85,6 +87,7 @@ pub(crate) fn git_object(settings: &Settings) -> Object {
         single_branch: settings.fetch.single_branch,
         submodules: settings.fetch.submodules,
         anywhere: settings.anywhere,
+        begun: settings.begun,
         saved: settings.saved,
         push_on_deadline: settings.push_on.deadline,
     };
@@ -134,6 +137,7 @@ pub(crate) fn object_git(object: &Object) -> Option<Settings> {
             submodules: record.submodules,
         },
         anywhere: record.anywhere,
+        begun: record.begun,
         saved: record.saved,
     })
 }
@@ -161,6 +165,7 @@ mod tests {
             on_moved: WhenMoved::Merge,
             fetch: Fetch { depth: Some(1), blobless: true, single_branch: true, submodules: true },
             anywhere: true,
+            begun: true,
             saved: true,
         };
         assert_eq!(object_git(&git_object(&settings)), Some(settings.clone()));

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -36,6 +36,9 @@ struct Shared {
     /// Connections are closed at once.
     down: AtomicBool,
     ended: AtomicBool,
+    /// Whether answers are held back, and what is told when that changes.
+    held: Mutex<bool>,
+    let_go: Condvar,
     /// First lines of requests, in their order.
     seen: Mutex<Vec<String>>,
 }
@@ -146,6 +149,12 @@ impl Remote {
         self.shared.down.store(down, Ordering::SeqCst);
     }
 
+    /// Holds answers back, or no more.
+    pub(super) fn hold(&self, held: bool) {
+        *self.shared.held.lock().unwrap() = held;
+        self.shared.let_go.notify_all();
+    }
+
     /// First lines of requests with a good token.
     pub(super) fn seen(&self) -> Vec<String> {
         self.shared.seen.lock().unwrap().clone()
@@ -155,6 +164,7 @@ impl Remote {
 impl Drop for Remote {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
+        self.hold(false);
         // Whoever waits for a connection gets one.
         drop(TcpStream::connect(self.address));
     }
@@ -243,6 +253,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> Option<()> {
     }
     let line = format!("{} {}?{}", request.method, request.path, request.query);
     shared.seen.lock().unwrap().push(line);
+    drop(shared.let_go.wait_while(shared.held.lock().unwrap(), |held| *held).unwrap());
     let mut backend = command("git");
     backend.args(["-c", "safe.directory=*", "http-backend"]);
     for (name, value) in [

@@ -1,9 +1,17 @@
 //! Work that meets trouble on its way to the remote.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::{at_work, with_remote};
-use crate::harness::{Leftovers, Sandbox, needs, wait_until};
+use super::{at_work, wanted, with_remote};
+use crate::harness::{Leftovers, Sandbox, http, needs, wait_at_most};
+
+/// Waits for what takes git some commands and requests.
+#[track_caller]
+fn wait(what: &str, holds: impl FnMut() -> bool) {
+    wait_at_most(Duration::from_secs(90), what, holds);
+}
 
 #[test]
 fn a_sandbox_whose_work_is_nowhere_else_stays() {
@@ -72,11 +80,11 @@ fn a_lifetime_ends_with_the_work_saved() {
         bad.work("echo b > b");
         hurry(&good);
         let ended = |sandbox: &Sandbox<'_>| sandbox.get()["state"] == "stopped";
-        wait_until("the first has ended", || ended(&good));
+        wait("the first has ended", || ended(&good));
         assert_eq!(remote.file("good", "a"), "a");
         remote.set_down(true);
         hurry(&bad);
-        wait_until("the second has ended", || ended(&bad));
+        wait("the second has ended", || ended(&bad));
         let listed = home.api("GET", "/v1/git/rescues", b"").json();
         assert_eq!(
             (listed["rescues"].as_array().unwrap().len(), &listed["rescues"][0]["session"]),
@@ -100,18 +108,40 @@ fn work_is_saved_when_the_server_ends_and_when_the_next_one_begins() {
         home.kill_server();
         home.warren(&["list"]).good();
         let sha = committed["sha"].as_str().unwrap();
-        wait_until("the next server has pushed", || remote.tip("work") == sha);
+        wait("the next server has pushed", || remote.tip("work") == sha);
         // Its lifetime ends while no server runs.
         sandbox.work("echo c > c");
         hurry(&sandbox);
         home.kill_server();
         let guests = || Leftovers::of(home).0.iter().any(|it| it.starts_with("process"));
-        wait_until("the keeper has ended it", || !guests());
+        wait("the keeper has ended it", || !guests());
         home.warren(&["list"]).good();
-        wait_until("its work is saved", || {
+        wait("its work is saved", || {
             remote.branches().contains(&"work".to_owned()) && remote.has("work", "c")
         });
-        wait_until("it is gone", || sandbox.api("GET", "", b"").status == 404);
+        wait("it is gone", || sandbox.api("GET", "", b"").status == 404);
+    });
+}
+
+#[test]
+fn a_sandbox_without_its_repository_goes_with_the_server_that_made_it() {
+    needs!("git");
+    with_remote(|home, remote| {
+        home.warren(&["list"]).good();
+        remote.hold(true);
+        std::thread::scope(|scope| {
+            let body = wanted(remote, "work").to_string();
+            let socket = home.socket();
+            // It is never answered: the server is killed.
+            scope.spawn(move || http::attempt(&socket, "POST /v1/sandboxes HTTP/1.1", &body));
+            wait("it is cloned", || !remote.seen().is_empty());
+            home.kill_server();
+        });
+        remote.hold(false);
+        home.warren(&["list"]).good();
+        let left = home.api("GET", "/v1/sandboxes", b"").json();
+        assert_eq!(left["sandboxes"], json!([]));
+        assert_eq!(home.api("GET", "/v1/git/sessions", b"").json()["sessions"], json!([]));
     });
 }
 
