@@ -96,7 +96,7 @@ async def test_kill_is_seen_by_what_runs():
     running = asyncio.ensure_future(
         sandbox.commands.run("echo up; sleep 100", on_stdout=lambda _: started.set(), timeout=0)
     )
-    await asyncio.wait_for(started.wait(), 20)
+    await asyncio.wait_for(started.wait(), 60)
     assert await sandbox.kill() is True
     done, _ = await asyncio.wait([running], timeout=60)
     # Older packages raise what their HTTP client says.
