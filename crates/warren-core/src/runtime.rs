@@ -249,6 +249,11 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "change the network" })
     }
 
+    /// Lets a guest connect to the broker of git at its gateway, for as long as it is there.
+    async fn let_to_broker(&self, _id: &SandboxId) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Why a guest reaches something, or does not. `network` is what it may reach by its policy;
     /// a runtime adds what it knows itself: networks that the operator allows, addresses that were
     /// answered for a name.

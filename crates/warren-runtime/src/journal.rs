@@ -22,6 +22,7 @@ use std::{
 };
 
 use warren_core::id::SandboxId;
+use warren_sys::tree;
 
 /// The directories of a server's guests.
 #[derive(Debug)]
@@ -141,7 +142,16 @@ impl Journal {
             return Ok(());
         }
         let shelf = self.shelf(id);
-        match fs::create_dir(&shelf) {
+        let made = match fs::create_dir(&shelf) {
+            // Stopping a sandbox is what makes room: the overlay's own directory, which is made
+            // anew with the next start, has what one more directory takes.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tree::remove(&entry.join("disk/work"))?;
+                fs::create_dir(&shelf)
+            }
+            other => other,
+        };
+        match made {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }

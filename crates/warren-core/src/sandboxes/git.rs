@@ -268,6 +268,7 @@ impl Sandboxes {
     /// system's settings, else by the repository's own. Whether that could be.
     async fn point(&self, session: &Session, system: bool) -> bool {
         let Some(base) = self.shared.git.broker() else { return false };
+        self.let_to_broker(session).await;
         let scope = match system {
             true => ["--system", "/"],
             false => ["--local", session.machine.path()],
@@ -288,6 +289,14 @@ impl Sandboxes {
                 tracing::info!(sandbox.id = %id, system, "git is not pointed at its broker");
                 false
             }
+        }
+    }
+
+    /// Lets a sandbox connect to the broker: those without a session cannot.
+    pub(super) async fn let_to_broker(&self, session: &Session) {
+        let id = session.settings.sandbox;
+        if let Err(error) = self.shared.runtime.let_to_broker(&id).await {
+            tracing::warn!(sandbox.id = %id, %error, "it does not reach its repository");
         }
     }
 

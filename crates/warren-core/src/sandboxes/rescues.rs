@@ -136,6 +136,9 @@ impl Sandboxes {
                 checkpoint(&self.shared, session).await;
             }
         }
+        if sandbox.state == State::Paused {
+            self.let_to_broker(session).await;
+        }
         let timed_out = sandbox.end.as_ref().is_some_and(|it| it.reason == EndReason::Timeout);
         let to_go = timed_out && sandbox.kept && sandbox.lifetime.action == DeadlineAction::Kill;
         if to_go && session.settings.push {

@@ -553,6 +553,11 @@ impl Runtime for NamespaceRuntime {
         blocking(move || host.change_network(&id, &guest, &network)).await
     }
 
+    async fn let_to_broker(&self, id: &SandboxId) -> Result<(), RuntimeError> {
+        let (host, guest) = (Arc::clone(&self.host), self.host.guest(id)?);
+        blocking(move || host.let_to_broker(&guest)).await
+    }
+
     async fn explain(
         &self,
         id: &SandboxId,

@@ -117,6 +117,13 @@ impl Host {
         self.set_rules(guest.slot, netns.as_fd(), &guest.entry, network)
     }
 
+    /// Lets a guest connect to the broker of git.
+    pub(super) fn let_to_broker(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let Some(net) = &self.net else { return Ok(()) };
+        let failed = "let the sandbox connect to the broker of git";
+        net.policies().let_to_broker(guest.slot, true).map_err(RuntimeError::host(failed))
+    }
+
     /// Changes what requests of a running guest are given. What has to go through the gate for it
     /// is written down before it does: should the server end in between, nothing goes around it.
     pub(super) fn give(

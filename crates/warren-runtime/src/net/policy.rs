@@ -19,16 +19,17 @@
 //!   their mark. So the next server, which replaces the table in one step, does it with them.
 
 mod answers;
+mod change;
 mod denials;
 mod parts;
 mod place;
+mod stored;
 mod table;
 
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU16, Ordering},
@@ -38,18 +39,18 @@ use std::{
 
 use rustix::io::Errno;
 use warren_core::{
-    egress::{Egress, InvalidEgress, IpNetwork, reserved},
+    egress::{IpNetwork, reserved},
     runtime::{Denial, Reached},
-    spec::Network,
 };
 use warren_sys::netlink::{
-    NetlinkError, Socket,
+    Socket,
     nftables::{self, Batch},
 };
 
 use answers::ADDRESSES;
 pub(super) use denials::{bind, listen};
 pub(super) use place::{Answering, Place};
+pub use stored::Policy;
 pub(super) use table::{
     INTO_BROKER, INTO_GATE, LOOKED_AT, OUTSIDE, POLICIES, TO_GATE, create_sets,
 };
@@ -73,100 +74,6 @@ const GRACE: Duration = Duration::from_secs(15);
 const SHORTEST: Duration = Duration::from_secs(30);
 /// The longest.
 pub(super) const LONGEST_SECONDS: u32 = 3600;
-
-/// Rules with the mark of the connections that they allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// The rules.
-    pub egress: Arc<Egress>,
-    /// Never 0, which is the mark of connections that have none.
-    pub mark: u32,
-}
-
-impl Policy {
-    /// The policy of a network; none for one that is open.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError::Host`] where the system has no randomness.
-    pub fn of(network: &Network) -> Result<Option<Self>, NetError> {
-        let egress = match network {
-            Network::Open => return Ok(None),
-            // Nothing but what an interface's own loopback is.
-            Network::None => Arc::new(Egress::default()),
-            Network::Rules(egress) => Arc::clone(egress),
-        };
-        let mut bytes = [0; 4];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-            .map_err(NetError::host("choose a mark"))?;
-        Ok(Some(Self { egress, mark: u32::from_ne_bytes(bytes).max(1) }))
-    }
-
-    /// Reads what [`Policy`] wrote by its `Display`.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidEgress`].
-    pub fn read(text: &str) -> Result<Self, InvalidEgress> {
-        let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-        let mark = first.strip_prefix("mark ").and_then(|mark| mark.parse().ok());
-        let unclear = || InvalidEgress::Line { line: first.to_owned() };
-        let mark = mark.filter(|mark| *mark > 0).ok_or_else(unclear)?;
-        Ok(Self { egress: Arc::new(rest.parse()?), mark })
-    }
-
-    /// Rules that allow nothing, for where the right ones cannot be read.
-    #[must_use]
-    pub fn closed() -> Self {
-        Self { egress: Arc::default(), mark: 1 }
-    }
-
-    /// Writes it into an entry of the journal, or removes what is there.
-    ///
-    /// # Errors
-    ///
-    /// The failure of a file operation.
-    pub fn store(policy: Option<&Self>, entry: &Path) -> std::io::Result<()> {
-        let place = entry.join(FILE);
-        match policy {
-            Some(policy) => {
-                let new = entry.join("network.new");
-                std::fs::write(&new, policy.to_string())?;
-                std::fs::rename(new, place)
-            }
-            None => match std::fs::remove_file(place) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        }
-    }
-
-    /// What an entry of the journal has; one that cannot be read allows nothing.
-    #[must_use]
-    pub fn load(entry: &Path) -> Option<Self> {
-        let text = match std::fs::read_to_string(entry.join(FILE)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::error!(%error, "the rules of a sandbox cannot be read: it reaches nothing");
-                return Some(Self::closed());
-            }
-        };
-        Some(Self::read(&text).unwrap_or_else(|error| {
-            tracing::error!(%error, "the rules of a sandbox are no rules: it reaches nothing");
-            Self::closed()
-        }))
-    }
-}
-
-/// The file in an entry of the journal.
-const FILE: &str = "network";
-
-impl fmt::Display for Policy {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "mark {}\n{}", self.mark, self.egress)
-    }
-}
 
 type Listener = Box<dyn Fn(u32, Denial) + Send + Sync>;
 
@@ -239,7 +146,7 @@ impl Policies {
         let Setting { instance, index, subnet, gateway, allow, host, before } = setting;
         let place = |Before { slot, policy, needs }| {
             let place = Place::new(slot);
-            place.set(Force { policy, given: Given::awaited(needs) });
+            place.set(Force { policy, given: Given::awaited(needs), ..Force::default() });
             (slot, Arc::new(place))
         };
         Ok(Arc::new(Self {
@@ -308,170 +215,6 @@ impl Policies {
     fn is_host(&self, address: IpAddr) -> bool {
         let IpAddr::V4(address) = address else { return false };
         self.host.as_ref().is_some_and(|it| read(it).contains(&address))
-    }
-
-    /// Closes these addresses of the host, and no others of it.
-    pub(super) fn set_host(&self, found: BTreeSet<Ipv4Addr>) -> Result<(), NetError> {
-        let Some(host) = &self.host else { return Ok(()) };
-        let operation = "close the host's own addresses";
-        let mut socket = self.hold();
-        let before = read(host).clone();
-        if found == before {
-            return Ok(());
-        }
-        let mut batch = Batch::new(&self.table);
-        for gone in before.difference(&found) {
-            batch.delete_key(table::OUTSIDE, &gone.octets());
-        }
-        for new in found.difference(&before) {
-            batch.add_key(table::OUTSIDE, &new.octets());
-        }
-        // Where somebody has removed the table, it comes back with these.
-        let applied = unless(batch.apply(&mut socket, operation), Errno::NOENT);
-        applied.map_err(NetError::netlink(operation))?;
-        *host.write().unwrap_or_else(PoisonError::into_inner) = found;
-        Ok(())
-    }
-
-    /// Adds to a batch that makes the table what sandboxes have; call it under [`Policies::hold`].
-    pub(super) fn add_all(&self, batch: &mut Batch<'_>) {
-        for address in self.host.iter().flat_map(|it| read(it).clone()) {
-            batch.add_key(table::OUTSIDE, &address.octets());
-        }
-        if let Some(gate) = *lock(&self.gate) {
-            table::add_gate(batch, self.gateway, gate);
-        }
-        table::set_broker(batch, self.gateway, *lock(&self.broker));
-        for place in self.all() {
-            let force = place.force();
-            if let Some(policy) = force.packets() {
-                table::add(batch, &place, &policy, force.given.needs(), self.group());
-                table::add_answers(batch, &place, &policy);
-            }
-            table::send(batch, place.slot(), Needs::default(), force.gated());
-        }
-    }
-
-    /// Changes what a sandbox may reach; none for everything. In force when this returns, and in
-    /// force as before on an error.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError`].
-    pub fn set(&self, slot: u32, policy: Option<Policy>) -> Result<(), NetError> {
-        self.change(slot, |force| force.policy = policy)
-    }
-
-    /// Changes what requests of a sandbox are given, as [`Policies::set`] does its rules.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError`].
-    pub fn give(&self, slot: u32, given: Given) -> Result<(), NetError> {
-        self.change(slot, |force| force.given = given)
-    }
-
-    /// What requests of a sandbox are given.
-    #[must_use]
-    pub fn given(&self, slot: u32) -> Given {
-        self.read().get(&slot).map(|place| place.given()).unwrap_or_default()
-    }
-
-    fn change(&self, slot: u32, change: impl FnOnce(&mut Force)) -> Result<(), NetError> {
-        let operation = "change the rules of a sandbox";
-        let place = self.place(slot);
-        let mut socket = self.hold();
-        let before = place.force();
-        let mut after = before.clone();
-        change(&mut after);
-        let mut batch = Batch::new(&self.table);
-        let (was, is) = (before.packets(), after.packets());
-        let needs = [before.given.needs(), after.given.needs()];
-        // Under the same mark answers are there.
-        let mark = |policy: &Option<Policy>| policy.as_ref().map(|it| it.mark);
-        let fresh = mark(&was) != mark(&is);
-        let mut opened = Vec::new();
-        // What is given alone may change, and not what has to go through the gate for it.
-        if was != is || needs[0] != needs[1] {
-            match &is {
-                Some(policy) => table::add(&mut batch, &place, policy, needs[1], self.group()),
-                None => table::remove(&mut batch, &place),
-            }
-            if fresh && let Some(policy) = &is {
-                table::add_answers(&mut batch, &place, policy);
-            }
-            table::send(&mut batch, slot, before.gated(), after.gated());
-            if let Err(error) = batch.apply(&mut socket, operation) {
-                if matches!(error, NetlinkError::Socket { .. }) {
-                    self.undo(&mut socket, &place, &before, &after);
-                }
-                return Err(NetError::netlink(operation)(error));
-            }
-            if fresh && let Some(policy) = &was {
-                opened = table::opened(&place, policy);
-            }
-        }
-        place.set(after);
-        if fresh && let Some(policy) = &is {
-            self.open_rest(&mut socket, &place, policy);
-        }
-        // Nothing matches them any more: they only take room.
-        self.close(&mut socket, &opened);
-        drop(socket);
-        place.tell();
-        Ok(())
-    }
-
-    /// Forgets a sandbox; its slot may be another's then.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError`].
-    pub fn forget(&self, slot: u32) -> Result<(), NetError> {
-        let Some(place) = self.read().get(&slot).cloned() else { return Ok(()) };
-        let removed = self.change(slot, |force| *force = Force::default());
-        self.write().remove(&slot);
-        place.close();
-        match removed {
-            // Somebody removed the table; it comes back without this one.
-            Err(NetError::Netlink { source, .. }) if refused_with(&source, Errno::NOENT) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Has TCP to 80 and 443 of sandboxes whose rules name domains sent to the gate; none to have it
-    /// refused.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError`].
-    pub(super) fn set_gate(&self, gate: Option<GatePort>) -> Result<(), NetError> {
-        let operation = "send connections of sandboxes to the gate";
-        let mut socket = self.hold();
-        let mut batch = Batch::new(&self.table);
-        table::flush_gate(&mut batch);
-        if let Some(gate) = gate {
-            table::add_gate(&mut batch, self.gateway, gate);
-        }
-        batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
-        *lock(&self.gate) = gate;
-        Ok(())
-    }
-
-    /// Lets sandboxes connect to the broker of git at this port of the gateway; none to let them
-    /// connect to nothing there.
-    ///
-    /// # Errors
-    ///
-    /// [`NetError`]: they reach what they reached before.
-    pub(super) fn set_broker(&self, port: Option<u16>) -> Result<(), NetError> {
-        let operation = "let sandboxes connect to the broker of git";
-        let mut socket = self.hold();
-        let mut batch = Batch::new(&self.table);
-        table::set_broker(&mut batch, self.gateway, port);
-        batch.apply(&mut socket, operation).map_err(NetError::netlink(operation))?;
-        *lock(&self.broker) = port;
-        Ok(())
     }
 
     /// The policy of a sandbox; none for one that is open.
@@ -672,28 +415,4 @@ fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_is_read_back_and_what_is_none_allows_nothing() {
-        let egress: Egress = "allow a.example:443\notherwise deny\n".parse().unwrap();
-        let network = Network::Rules(Arc::new(egress));
-        let policy = Policy::of(&network).unwrap().unwrap();
-        assert_eq!(Policy::read(&policy.to_string()), Ok(policy.clone()));
-        assert_eq!(Policy::of(&Network::Open).unwrap(), None);
-
-        let entry = tempfile::tempdir().unwrap();
-        assert_eq!(Policy::load(entry.path()), None);
-        Policy::store(Some(&policy), entry.path()).unwrap();
-        assert_eq!(Policy::load(entry.path()), Some(policy));
-        std::fs::write(entry.path().join(FILE), "mark 0\n").unwrap();
-        assert_eq!(Policy::load(entry.path()), Some(Policy::closed()));
-        Policy::store(None, entry.path()).unwrap();
-        Policy::store(None, entry.path()).unwrap();
-        assert_eq!(Policy::load(entry.path()), None);
-    }
 }

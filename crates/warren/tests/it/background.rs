@@ -145,7 +145,7 @@ fn events_are_followed_across_the_death_of_a_server() {
     succeeded(&world.warren(&["run", "--name", "two", "true"]));
     until_deleted(&mut seen);
     assert!(seen.is_sorted_by(|one, next| one < next), "{seen:?}");
-    signal(&child, rustix::process::Signal::INT);
+    signal(&child, rustix::process::Signal::TERM);
     finish(child);
 }
 

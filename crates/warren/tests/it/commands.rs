@@ -159,7 +159,7 @@ fn events_are_told_as_they_happen_and_from_the_past() {
     assert_eq!((next().as_str(), next().as_str()), ("sandbox.created", "sandbox.running"));
     world.data(&["pause", &id]);
     assert_eq!(next(), "sandbox.paused");
-    signal(&child, Signal::INT);
+    signal(&child, Signal::TERM);
     finish(child);
 }
 
@@ -172,7 +172,7 @@ fn events_of_one_sandbox_are_its_own() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains(&format!(" {id} created")), "{line}");
-    signal(&child, Signal::INT);
+    signal(&child, Signal::TERM);
     finish(child);
     let outcome = world.warren(&["events", "--sandbox", "nobody"]);
     assert_eq!(outcome.status, 1);

@@ -3,26 +3,24 @@
 use warren_sys::netlink::{Socket, nftables::Batch};
 
 use super::{
-    Policies, Policy, lock,
+    Policies, Policy,
+    change::add_ways,
     place::{Force, Place},
     table,
 };
-use crate::net::credentials::Needs;
 
 impl Policies {
     /// Adds to a batch that makes the table that nothing of who has rules gets through;
     /// [`Policies::let_go_all`] must follow.
     pub(in crate::net) fn hold_back_all(&self, batch: &mut Batch<'_>) {
-        if let Some(gate) = *lock(&self.gate) {
-            table::add_gate(batch, self.gateway, gate);
-        }
+        self.add_services(batch);
         table::create_held_back(batch);
         for place in self.all() {
             let force = place.force();
             if force.packets().is_some() {
                 table::hold_back(batch, place.slot());
             }
-            table::send(batch, place.slot(), Needs::default(), force.gated());
+            add_ways(batch, &place, &force);
         }
     }
 

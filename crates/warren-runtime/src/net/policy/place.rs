@@ -43,6 +43,8 @@ pub(super) struct Force {
     pub(super) policy: Option<Policy>,
     /// What its requests are given.
     pub(super) given: Given,
+    /// Whether it reaches the broker of git.
+    pub(super) brokered: bool,
 }
 
 impl Force {
@@ -131,7 +133,7 @@ impl Place {
 
     /// Nobody is here any more: what is under way may not be.
     pub(super) fn close(&self) {
-        self.set(Force { policy: Some(Policy::closed()), given: Given::default() });
+        self.set(Force { policy: Some(Policy::closed()), ..Force::default() });
         self.tell();
     }
 
@@ -276,7 +278,7 @@ mod tests {
         let place = Place::new(0);
         assert!(!place.names_decide());
         let given = Given::awaited(Needs { web: true, all: false });
-        place.set(Force { policy: None, given });
+        place.set(Force { given, ..Force::default() });
         assert!(place.names_decide());
         assert_eq!(place.policy(), None, "it is open");
         assert!(place.force().packets().is_some(), "and the ways around the gate are closed");

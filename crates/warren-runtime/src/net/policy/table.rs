@@ -31,7 +31,9 @@ pub(in crate::net) const TO_GATE: &str = "to-gate";
 /// The chain that lets them in.
 pub(in crate::net) const INTO_GATE: &str = "into-gate";
 
-/// The chain that lets what is for the broker of git in.
+/// The interfaces of sandboxes that have a session of git.
+const BROKERED: &str = "brokered";
+/// The chain that lets what they have for its broker in.
 pub(in crate::net) const INTO_BROKER: &str = "into-broker";
 
 /// The chain of a sandbox whose rules are about to come.
@@ -66,7 +68,8 @@ pub(in crate::net) fn create_sets(batch: &mut Batch<'_>) {
     batch
         .create_keyed_set(POLICIES, Keys::Interface, Elements::Chains)
         .create_keyed_set(GATED, Keys::Interface, Elements::Plain)
-        .create_keyed_set(PROXIED, Keys::Interface, Elements::Plain);
+        .create_keyed_set(PROXIED, Keys::Interface, Elements::Plain)
+        .create_keyed_set(BROKERED, Keys::Interface, Elements::Plain);
     for (family, set) in ANSWERED.into_iter().chain(KNOWN) {
         batch.create_keyed_set(set, Keys::Answer(family), Elements::Timed);
     }
@@ -419,6 +422,15 @@ pub(super) fn opened(place: &Place, policy: &Policy) -> Vec<Key> {
     answered(place, policy).into_iter().map(|(key, _)| key).collect()
 }
 
+/// Lets a sandbox connect to the broker, or no longer.
+pub(super) fn let_to_broker(batch: &mut Batch<'_>, slot: u32, there: bool) {
+    let key = interface_key(&interface_name(slot));
+    match there {
+        true => batch.add_key(BROKERED, &key),
+        false => batch.delete_key(BROKERED, &key),
+    };
+}
+
 /// Lets what is for the broker at this port in, or nothing where there is none.
 pub(super) fn set_broker(batch: &mut Batch<'_>, gateway: Ipv4Addr, port: Option<u16>) {
     batch.flush_chain(INTO_BROKER);
@@ -426,7 +438,8 @@ pub(super) fn set_broker(batch: &mut Batch<'_>, gateway: Ipv4Addr, port: Option<
     if let Some(port) = port {
         let here = Expression::Payload { base: Header::Network, offset: 16, value: &gateway };
         let ports = Expression::Ports((port, port));
-        batch.add_rule(INTO_BROKER, &[of(Family::Four), here, protocol(TCP), ports, ACCEPT]);
+        let from = Expression::InputIn(BROKERED);
+        batch.add_rule(INTO_BROKER, &[from, of(Family::Four), here, protocol(TCP), ports, ACCEPT]);
     }
 }
 

@@ -86,7 +86,7 @@ pub enum Expression<'a> {
     Answered {
         /// Of the addresses in the set.
         family: Family,
-        /// The set, of [`Keys::Answer`].
+        /// The set, of [`Keys::Answer`](super::Keys::Answer).
         set: &'a str,
         /// The numbers.
         numbers: [u32; 2],
