@@ -4,6 +4,7 @@
 //! make the page long. Routes are labelled by their template, and what has none by `other`.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -21,7 +22,7 @@ use axum::{
 use warren_api::{Code, NDJSON};
 use warren_http::Held;
 
-use crate::{app::App, routes::ROUTES};
+use crate::{app::App, e2b, routes::ROUTES};
 
 mod histogram;
 mod page;
@@ -38,13 +39,16 @@ const CREATE_SECONDS: &[f64] =
 const REQUEST_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
 
+/// Methods that are counted by their name at routes of E2B's clients.
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
 /// Counters of this server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     creations: Mutex<Creations>,
     execs: AtomicU64,
     streams: AtomicI64,
-    requests: Mutex<BTreeMap<(&'static str, &'static str), Requests>>,
+    requests: Mutex<BTreeMap<(&'static str, Cow<'static, str>), Requests>>,
     turned_away: Mutex<BTreeMap<u16, u64>>,
     /// Requests to ports of sandboxes, by the first digit of their status.
     visits: Mutex<BTreeMap<u16, u64>>,
@@ -108,15 +112,28 @@ impl Metrics {
     }
 
     fn requested(&self, method: &str, path: Option<&str>, status: StatusCode, took: Duration) {
-        let route = ROUTES.iter().find(|(known, template, _)| {
-            path == Some(*template) && known.eq_ignore_ascii_case(method)
-        });
-        let labels = route.map_or(("other", "other"), |(method, template, _)| (*method, *template));
+        let labels = path.and_then(|path| labels(method, path));
+        let labels = labels.unwrap_or(("other", Cow::Borrowed("other")));
         let mut requests = lock(&self.requests);
         let requests = requests.entry(labels).or_default();
         *requests.by_status.entry(status.as_u16()).or_default() += 1;
         requests.durations.observe(took);
     }
+}
+
+/// Method and template of a route; none for what is no route.
+fn labels(method: &str, path: &str) -> Option<(&'static str, Cow<'static, str>)> {
+    let native = ROUTES
+        .iter()
+        .find(|(known, template, _)| path == *template && known.eq_ignore_ascii_case(method));
+    if let Some((method, template, _)) = native {
+        return Some((*method, Cow::Borrowed(*template)));
+    }
+    // Templates of the router, of which there are so many and no more. Those of its own making are
+    // of what matches none of ours.
+    let dialect = e2b::is_asked(path) && !path.contains("{*") && path != e2b::ROOT;
+    let method = METHODS.into_iter().find(|known| known.eq_ignore_ascii_case(method));
+    method.filter(|_| dialect).map(|method| (method, Cow::Owned(path.to_owned())))
 }
 
 /// A stream that is open, for as long as this lives.

@@ -15,12 +15,14 @@ use warren_api::Code;
 
 use crate::error::ApiError;
 
-/// What a page may send beyond what every page may.
+/// What a page may send beyond what every page may; the second half is what E2B's JavaScript client
+/// sends from a browser.
 const HEADERS: &str = "authorization, content-type, x-api-key, idempotency-key, last-event-id, \
-                       range, warren-project";
+                       range, warren-project, x-team-id, browser, lang, lang_version, \
+                       package_version, publisher, sdk_runtime, system";
 
 /// What a page may ask with.
-const METHODS: &str = "GET, HEAD, POST, PUT, DELETE";
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 
 /// The page of another origin that a request is made for.
 #[derive(Clone, Debug)]

@@ -60,14 +60,15 @@ fn requests(app: &App, page: &mut Page) {
     for ((method, route), requests) in &requests {
         for (status, count) in &requests.by_status {
             let status = status.to_string();
-            let labels = [("method", *method), ("route", *route), ("status", &status)];
+            let labels = [("method", *method), ("route", route.as_ref()), ("status", &status)];
             page.line(name, &labels, count);
         }
     }
     let name = "warren_http_request_duration_seconds";
     page.head(name, "histogram", "Time to the answer; of a stream, to its beginning.");
     for ((method, route), requests) in &requests {
-        page.histogram(name, &[("method", *method), ("route", *route)], &requests.durations);
+        let labels = [("method", *method), ("route", route.as_ref())];
+        page.histogram(name, &labels, &requests.durations);
     }
     let name = "warren_http_turned_away_total";
     page.head(

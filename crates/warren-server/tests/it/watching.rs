@@ -59,6 +59,9 @@ async fn what_happens_is_counted() {
     app.post("/v1/sandboxes", r#"{"image":"dir:/nowhere","warm":false}"#).await.expect(400);
     app.get("/v1/sandboxes/nobodys").await.expect(404);
     app.get("/v1/nothing").await.expect(404);
+    app.get("/e2b/nothing").await.expect(404);
+    app.ask("BREW", "/e2b/sandboxes", "").await.expect(405);
+    app.get(&format!("/e2b/sandboxes/{id}")).await.expect(200);
     let page = metrics(&app).await;
     says(&page, r#"warren_build_info{version="0.0.0-test"} 1"#);
     says(&page, r#"warren_sandboxes{state="running"} 1"#);
@@ -71,7 +74,11 @@ async fn what_happens_is_counted() {
     let missing = r#"method="get",route="/v1/sandboxes/{id}",status="404""#;
     says(&page, &format!("warren_http_requests_total{{{missing}}} 1"));
     let other = r#"method="other",route="other",status="404""#;
+    says(&page, &format!("warren_http_requests_total{{{other}}} 2"));
+    let other = r#"method="other",route="other",status="405""#;
     says(&page, &format!("warren_http_requests_total{{{other}}} 1"));
+    let e2b = r#"method="get",route="/e2b/sandboxes/{id}",status="200""#;
+    says(&page, &format!("warren_http_requests_total{{{e2b}}} 1"));
     says(&page, "warren_store_commit_failures_total 0");
     says(&page, "warren_runtime_warnings 1");
     // No label names a sandbox: who makes many must not make the page long.
