@@ -13,14 +13,15 @@ use crate::{
     config::Config,
     error::SandboxError,
     events::{Draft, EventKind, EventStream},
+    guest::GuestError,
     id::SandboxId,
     logs, plan,
     pool::{self, Pool},
     ports, reap, reconcile,
-    runtime::{Capabilities, Duplex, Port, Runtime, Usage},
+    runtime::{Capabilities, DeadlineAction, Duplex, Port, Runtime, Usage},
     sandbox::{
         Extension, Made, Sandbox,
-        handle::{Command, Handle},
+        handle::{Command, Handle, Reply},
     },
     shared::Shared,
     state::{Event, Refused, State},
@@ -238,14 +239,23 @@ impl Sandboxes {
     /// ready: the sandbox runs all the same.
     pub async fn start(&self, caller: &Caller, id_or_name: &str) -> Result<Made, SandboxError> {
         let handle = self.find(caller, id_or_name)?;
+        self.start_by(caller, &handle, Command::Start).await
+    }
+
+    async fn start_by(
+        &self,
+        caller: &Caller,
+        handle: &Arc<Handle>,
+        command: impl FnOnce(Reply<Made>) -> Command,
+    ) -> Result<Made, SandboxError> {
         let _creating = self.shared.creating();
-        match handle.ask(Command::Start).await {
+        match handle.ask(command).await {
             Ok(made) => {
                 // Its guest is another one, whose losses are counted anew.
                 handle.adopted();
                 self.renew_credentials(caller, handle.id()).await?;
                 self.go_on_with_git(handle.id()).await;
-                self.begin(&handle, made, false).await
+                self.begin(handle, made, false).await
             }
             Err(SandboxError::Ended { .. }) => {
                 let from = handle.sandbox().state;
@@ -294,6 +304,49 @@ impl Sandboxes {
             false => Extension::To(Some(left)),
         };
         Self::lengthen(&handle, extension).await
+    }
+
+    /// Has something else happen at the end of a sandbox's lifetime.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::Refused`].
+    pub async fn set_on_deadline(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        action: DeadlineAction,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        match handle.ask(|reply| Command::AtDeadline(action, reply)).await {
+            Err(SandboxError::Ended { .. }) => {
+                let from = handle.sandbox().state;
+                Err(Refused { from, event: Event::Extend }.into())
+            }
+            other => other,
+        }
+    }
+
+    /// Asks the agent of a running sandbox for something small, to see whether it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxError::NotFound`], [`SandboxError::NotRunning`]; [`SandboxError::Unresponsive`]
+    /// where it does not answer within `patience`.
+    pub async fn check_agent(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        patience: Duration,
+    ) -> Result<(), SandboxError> {
+        let handle = self.find(caller, id_or_name)?;
+        handle.require_running()?;
+        let answered = tokio::time::timeout(patience, handle.guest().processes()).await;
+        match answered.unwrap_or(Err(GuestError::Late(patience))) {
+            // A refusal is an answer too.
+            Ok(_) | Err(GuestError::Refused(_)) => Ok(()),
+            Err(error) => Err(handle.explain(error)),
+        }
     }
 
     async fn lengthen(handle: &Handle, extension: Extension) -> Result<Arc<Sandbox>, SandboxError> {

@@ -116,12 +116,20 @@ impl Driver {
                 answer(reply, stopped.map(|()| self.published()));
             }
             Command::Start(reply) => {
-                let made = self.start_again().await;
+                let made = self.start_again(Duration::ZERO).await;
+                answer(reply, made);
+            }
+            Command::Boot(reply) => {
+                let made = self.start_again(self.stay()).await;
                 answer(reply, made);
             }
             Command::Extend(extension, reply) => {
                 let extended = self.extend(extension).await;
                 answer(reply, extended);
+            }
+            Command::AtDeadline(action, reply) => {
+                let changed = self.at_deadline(action).await;
+                answer(reply, changed);
             }
             Command::SetNetwork(network, reply) => {
                 let changed = self.set_network(network).await;
@@ -191,12 +199,17 @@ impl Driver {
         Ok(())
     }
 
-    /// Lets it go on for a visitor. Clients of E2B expect it to stay for a while then, however
-    /// short the lifetime is that it was made with.
+    /// Lets it go on for a visitor.
     async fn wake(&mut self) -> Result<(), SandboxError> {
+        self.resume(self.stay()).await
+    }
+
+    /// For how long it stays at least that goes on for a visitor. Clients of E2B expect it to stay
+    /// for a while, however short the lifetime is that it was made with.
+    fn stay(&self) -> Duration {
         let least = self.sandbox.exposure.e2b.map_or(Duration::ZERO, |_| WOKEN);
         let longest = self.shared.config.defaults.longest_lifetime;
-        self.resume(longest.map_or(least, |longest| least.min(longest))).await
+        longest.map_or(least, |longest| least.min(longest))
     }
 
     /// Lets it go on, for so long at least where its life has an end.
@@ -312,10 +325,14 @@ impl Driver {
             }
             DeadlineAction::Stop => self.remove_at_deadline().await,
             DeadlineAction::Pause => match self.pause().await {
-                // What cannot be frozen must not run on for ever.
+                // What cannot be frozen must not run on for ever. Its files stay where they can:
+                // somebody wants to come back to it.
                 Err(error) if self.sandbox.state == State::Running => {
                     tracing::warn!(sandbox.id = %self.sandbox.id, %error, "not paused but stopped");
-                    self.remove_at_deadline().await
+                    match self.shared.runtime.capabilities().stop {
+                        true => self.stop(End::timeout(self.now())).await,
+                        false => self.remove_at_deadline().await,
+                    }
                 }
                 other => other,
             },

@@ -22,7 +22,7 @@ use crate::{
     exposure::ExposureChange,
     guest::{Guest, GuestError},
     id::{ExecId, SandboxId, SnapshotId},
-    runtime::{Exit, Haste, Runtime},
+    runtime::{DeadlineAction, Exit, Haste, Runtime},
     sandbox::{
         birth::Claim,
         past::{Capture, Target},
@@ -57,8 +57,12 @@ pub(crate) enum Command {
     Stop(Reply<Arc<Sandbox>>),
     /// Make a guest on the files that were kept.
     Start(Reply<Made>),
+    /// The same because somebody came to one of its ports.
+    Boot(Reply<Made>),
     /// Give it another lifetime from now on.
     Extend(Extension, Reply<Arc<Sandbox>>),
+    /// Do something else at the end of its lifetime.
+    AtDeadline(DeadlineAction, Reply<Arc<Sandbox>>),
     /// Change what it may reach.
     SetNetwork(Network, Reply<Arc<Sandbox>>),
     /// Add variables to those of its commands, where they do not set them.

@@ -107,7 +107,7 @@ impl Driver {
         }
         self.publish();
         self.save([EventKind::RolledBack]);
-        self.start_again().await
+        self.start_again(Duration::ZERO).await
     }
 
     /// Fails where there is neither a guest nor kept files.

@@ -86,8 +86,8 @@ impl Driver {
         self.end_and_save(end);
     }
 
-    /// Makes a guest on the kept files.
-    pub(super) async fn start_again(&mut self) -> Result<Made, SandboxError> {
+    /// Makes a guest on the kept files, for so long at least where its life has an end.
+    pub(super) async fn start_again(&mut self, least: Duration) -> Result<Made, SandboxError> {
         if !self.sandbox.kept {
             return Err(Refused { from: self.sandbox.state, event: Event::Start }.into());
         }
@@ -105,7 +105,8 @@ impl Driver {
                 self.sandbox.kept = false;
                 self.sandbox.end = None;
                 let now = self.now();
-                self.sandbox.expires_at = self.sandbox.lifetime.length.map(|length| now + length);
+                let length = self.sandbox.lifetime.length;
+                self.sandbox.expires_at = length.map(|length| now + length.max(least));
                 self.change(Event::AgentReady)?;
                 self.save([EventKind::Started]);
                 self.tell_deadline().await;
@@ -157,6 +158,20 @@ impl Driver {
         }
         self.change(Event::Extend)?;
         self.save([EventKind::Extended]);
+        self.tell_deadline().await;
+        Ok(self.published())
+    }
+
+    /// Does something else at the end of its lifetime.
+    pub(super) async fn at_deadline(
+        &mut self,
+        action: DeadlineAction,
+    ) -> Result<Arc<Sandbox>, SandboxError> {
+        // What may be given another lifetime may be given another end.
+        self.sandbox.state.on(Event::Extend)?;
+        self.sandbox.lifetime.action = action;
+        self.publish();
+        self.save([]);
         self.tell_deadline().await;
         Ok(self.published())
     }

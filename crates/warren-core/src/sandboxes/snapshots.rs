@@ -61,6 +61,8 @@ pub struct WantedFork {
     pub with_exposure: bool,
     /// How long each lives; as long as the parent's lifetime where absent, zero for no limit.
     pub lifetime: Option<Duration>,
+    /// Whether those that could be made stay although others could not.
+    pub some_may_fail: bool,
 }
 
 impl std::fmt::Debug for WantedFork {
@@ -74,12 +76,14 @@ impl std::fmt::Debug for WantedFork {
 }
 
 /// New forks.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Forked {
     /// For how long the parent stood still.
     pub frozen: Duration,
     /// They.
     pub made: Vec<Made>,
+    /// Why others could not be made, where [`WantedFork::some_may_fail`].
+    pub failed: Vec<SandboxError>,
 }
 
 impl Sandboxes {
@@ -274,11 +278,21 @@ impl Sandboxes {
                 async move { this.make(caller, SandboxId::mint(), plan, true, None).await }
             });
             let made = futures::future::join_all(made).await;
-            if made.iter().any(Result::is_err) {
+            let enough = match wanted.some_may_fail {
+                true => made.iter().any(Result::is_ok),
+                false => made.iter().all(Result::is_ok),
+            };
+            if !enough {
                 return Err(this.undo_forks(made).await);
             }
-            let made = made.into_iter().filter_map(Result::ok).collect();
-            Ok(Forked { frozen: capture.frozen, made })
+            let (mut forks, mut failed) = (Vec::new(), Vec::new());
+            for made in made {
+                match made {
+                    Ok(made) => forks.push(made),
+                    Err(error) => failed.push(error),
+                }
+            }
+            Ok(Forked { frozen: capture.frozen, made: forks, failed })
         })
         .await
     }

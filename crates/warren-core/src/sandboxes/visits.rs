@@ -3,9 +3,13 @@
 //! It is the one way to a sandbox without a [`Caller`]: who comes to the edge is nobody's caller.
 //! Whether a visitor is let in is the edge's to decide before it asks for anything here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Sandboxes;
 use crate::{
@@ -15,9 +19,10 @@ use crate::{
     id::SandboxId,
     runtime::{Duplex, Listen, Runtime, RuntimeError, Service},
     sandbox::{
-        Sandbox,
+        EndReason, Sandbox,
         handle::{Command, Handle},
     },
+    shared::Shared,
     state::State,
 };
 
@@ -26,6 +31,10 @@ use crate::{
 pub struct Visit {
     handle: Arc<Handle>,
     runtime: Arc<dyn Runtime>,
+    /// A connection may last, and must not keep a server from ending.
+    shared: Weak<Shared>,
+    stop: CancellationToken,
+    background: TaskTracker,
 }
 
 impl Sandboxes {
@@ -37,7 +46,32 @@ impl Sandboxes {
         if handle.sandbox().owner.as_str().is_empty() {
             return None;
         }
-        Some(Visit { handle, runtime: Arc::clone(&self.shared.runtime) })
+        Some(self.visit_to(handle))
+    }
+
+    fn visit_to(&self, handle: Arc<Handle>) -> Visit {
+        Visit {
+            handle,
+            runtime: Arc::clone(&self.shared.runtime),
+            shared: Arc::downgrade(&self.shared),
+            stop: self.stop.clone(),
+            background: self.background.clone(),
+        }
+    }
+
+    /// Starts a stopped sandbox for a visitor, to the end also when the visitor goes: it is not to
+    /// run without what its requests are given.
+    async fn boot(&self, handle: &Arc<Handle>) -> Result<(), SandboxError> {
+        let (this, handle) = (self.clone(), Arc::clone(handle));
+        self.to_the_end(async move {
+            let owner = Caller::remote(handle.sandbox().owner.clone());
+            match this.start_by(&owner, &handle, Command::Boot).await {
+                // It runs, and what it starts is its owner's to look at.
+                Ok(_) | Err(SandboxError::NotReady { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// The first sandbox that `is_it` holds for, for a visitor who names none.
@@ -48,7 +82,7 @@ impl Sandboxes {
             let sandbox = handle.sandbox();
             !sandbox.owner.as_str().is_empty() && is_it(&sandbox)
         })?;
-        Some(Visit { handle, runtime: Arc::clone(&self.shared.runtime) })
+        Some(self.visit_to(handle))
     }
 
     /// Changes who reaches the ports of a sandbox from outside.
@@ -158,11 +192,29 @@ impl Visit {
         match state {
             State::Running => return Ok(()),
             State::Paused | State::Pausing if !may_wake => return Err(state),
-            State::Stopping | State::Stopped | State::Failed | State::Parked => return Err(state),
+            State::Stopped if !may_wake || !self.may_boot() => return Err(state),
+            State::Stopping | State::Failed | State::Parked => return Err(state),
             _ => {}
         }
         let woken = tokio::time::timeout(patience, self.come_to_run(may_wake)).await;
         woken.unwrap_or_else(|_elapsed| Err(self.handle.sandbox().state))
+    }
+
+    /// Whether a visitor has a stopped sandbox start again: one of E2B's clients that visitors wake,
+    /// and that would be paused with its memory if that could have been kept. Of one that was paused
+    /// without it, its owner alone decides when it boots.
+    fn may_boot(&self) -> bool {
+        let sandbox = self.handle.sandbox();
+        let lost = sandbox.end.as_ref().is_some_and(|end| end.reason == EndReason::Host);
+        sandbox.kept
+            && sandbox.exposure.wake
+            && sandbox.exposure.e2b.is_some()
+            && (lost || !self.runtime.capabilities().pause)
+    }
+
+    fn sandboxes(&self) -> Option<Sandboxes> {
+        let (stop, background) = (self.stop.clone(), self.background.clone());
+        Some(Sandboxes { shared: self.shared.upgrade()?, stop, background })
     }
 
     async fn come_to_run(&self, may_wake: bool) -> Result<(), State> {
@@ -180,6 +232,17 @@ impl Visit {
                         return Err(state);
                     }
                 },
+                State::Stopped if may_wake && self.may_boot() => {
+                    let Some(all) = self.sandboxes() else { return Err(state) };
+                    match all.boot(&self.handle).await {
+                        Ok(()) | Err(SandboxError::Refused(_)) => continue,
+                        Err(error) => {
+                            let cause = &error as &dyn std::error::Error;
+                            tracing::warn!(sandbox.id = %self.handle.id(), error = cause, "not woken");
+                            return Err(state);
+                        }
+                    }
+                }
                 State::Creating | State::Starting | State::Pausing | State::Resuming => {}
                 State::Paused
                 | State::Stopping

@@ -37,6 +37,7 @@ pub(crate) fn wanted_fork(request: api::ForkSandbox) -> WantedFork {
         with_env: request.with_env,
         with_exposure: false,
         lifetime: request.lifetime_seconds.map(Duration::from_secs),
+        some_may_fail: false,
     }
 }
 

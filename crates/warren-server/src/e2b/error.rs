@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::Value;
 use warren_core::SandboxError;
 
 use crate::error::ApiError;
@@ -21,6 +22,8 @@ const SHOULD_RETRY: HeaderName = HeaderName::from_static("should-retry");
 pub(crate) struct Refusal {
     status: StatusCode,
     message: String,
+    /// What it is, for machines, where these clients have a word for it.
+    name: Option<&'static str>,
     again: Again,
 }
 
@@ -39,11 +42,13 @@ enum Again {
 struct Body<'a> {
     code: u16,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<&'static str>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), again: Again::Usual }
+        Self { status, message: message.into(), name: None, again: Again::Usual }
     }
 
     /// A request that can never be right.
@@ -75,8 +80,21 @@ impl Refusal {
         &self.message
     }
 
-    fn never_again(self) -> Self {
+    pub(super) fn never_again(self) -> Self {
         Self { again: Again::No, ..self }
+    }
+
+    fn named(self, name: &'static str) -> Self {
+        Self { name: Some(name), ..self }
+    }
+
+    /// The failure as a part of another answer.
+    pub(super) fn into_value(self) -> Value {
+        serde_json::to_value(self.body()).unwrap_or_default()
+    }
+
+    fn body(&self) -> Body<'_> {
+        Body { code: self.status.as_u16(), message: &self.message, error_code: self.name }
     }
 }
 
@@ -97,7 +115,8 @@ impl From<SandboxError> for Refusal {
             E::NotFound { name } => Self::no_sandbox(name),
             E::Ended { id, .. } => Self::no_sandbox(id),
             E::NoTemplate { name } => Self::not_found(format!("template '{name}' not found")),
-            E::Refused(_) | E::NotRunning { .. } | E::KeyReused | E::InUse { .. } => {
+            E::KeyReused => Self::conflict(error.to_string()).named("idempotency_request_mismatch"),
+            E::Refused(_) | E::NotRunning { .. } | E::InUse { .. } => {
                 Self::conflict(error.to_string())
             }
             E::Invalid { field, reason } => Self::bad(format!("{}: {reason}", their_name(field))),
@@ -105,9 +124,9 @@ impl From<SandboxError> for Refusal {
             E::Limit { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()).never_again()
             }
-            E::Exhausted { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).never_again()
-            }
+            E::Exhausted { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+                .never_again()
+                .named("sandbox_capacity_unavailable"),
             error => ApiError::from(error).into(),
         }
     }
@@ -128,9 +147,8 @@ fn their_name(field: &'static str) -> &'static str {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, message, again } = self;
-        let body = Body { code: status.as_u16(), message: &message };
-        let mut response = (status, Json(body)).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
+        let again = self.again;
         let headers = response.headers_mut();
         match again {
             Again::Usual => {}

@@ -14,7 +14,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Deserialize;
 use warren_core::{
-    Caller, SandboxError, id::SandboxId, sandbox::Sandbox, state::State as SandboxState,
+    Caller, SandboxError, id::SandboxId, runtime::DeadlineAction, sandbox::Sandbox,
+    state::State as SandboxState,
 };
 
 use super::{
@@ -34,6 +35,8 @@ const LONGEST_REFRESH: u64 = 3600;
 const REFRESHED: u64 = 15;
 /// How long a request waits for somebody else's to be done with a sandbox.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an agent may take to answer before a pause that wants it to.
+const AGENT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often it looks what to do, after somebody else was quicker.
 const TRIES: usize = 8;
 
@@ -42,12 +45,15 @@ const TRIES: usize = 8;
 pub(super) struct WakeFields {
     timeout: Option<i64>,
     memory: Option<bool>,
+    /// Of a resume alone: what happens at the end from now on.
+    auto_pause: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct PauseFields {
     memory: Option<bool>,
+    require_healthy_guest: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +84,8 @@ pub(super) async fn connect(
     Body(fields): Body<WakeFields>,
 ) -> Result<(StatusCode, Json<Opened>), Refusal> {
     let length = wanted::lifetime(fields.timeout.unwrap_or(CONNECTED))?;
-    let wake = Wake { length, with_memory: fields.memory.unwrap_or(true) };
+    let with_memory = fields.memory.unwrap_or(true);
+    let wake = Wake { length, with_memory, auto_pause: None };
     let (sandbox, resumed) = wake.bring_up(&app, &caller, id).await?;
     app.samples().follow(&app, &caller, Some(id));
     let status = if resumed { StatusCode::CREATED } else { StatusCode::OK };
@@ -98,7 +105,8 @@ pub(super) async fn resume(
     if find(&app, &caller, id)?.state == SandboxState::Running {
         return Err(running());
     }
-    let wake = Wake { length, with_memory: fields.memory.unwrap_or(true) };
+    let with_memory = fields.memory.unwrap_or(true);
+    let wake = Wake { length, with_memory, auto_pause: fields.auto_pause };
     let (sandbox, resumed) = wake.bring_up(&app, &caller, id).await?;
     if !resumed {
         return Err(running());
@@ -113,6 +121,8 @@ struct Wake {
     length: Duration,
     /// Whether what was frozen goes on, and is not booted anew.
     with_memory: bool,
+    /// Whether it is paused at its end from now on; as before where nothing is said.
+    auto_pause: Option<bool>,
 }
 
 impl Wake {
@@ -156,6 +166,9 @@ impl Wake {
         let (sandboxes, id) = (&app.sandboxes, sandbox.id.as_str());
         // Its time begins when it goes on.
         sandboxes.set_time_left(caller, id, self.length, true).await?;
+        if let Some(action) = self.auto_pause.map(|pauses| at_end(pauses, sandbox)) {
+            sandboxes.set_on_deadline(caller, id, action).await?;
+        }
         let frozen = sandbox.state == SandboxState::Paused;
         if frozen && self.with_memory {
             return sandboxes.resume(caller, id).await;
@@ -169,6 +182,16 @@ impl Wake {
             Err(SandboxError::NotReady { .. }) => sandboxes.get(caller, id),
             Err(other) => Err(other),
         }
+    }
+}
+
+/// What happens at the end of a sandbox that is to be paused then, or is not: with or without its
+/// memory as before.
+fn at_end(pauses: bool, sandbox: &Sandbox) -> DeadlineAction {
+    match (pauses, sandbox.lifetime.action) {
+        (false, _) => DeadlineAction::Kill,
+        (true, DeadlineAction::Stop) => DeadlineAction::Stop,
+        (true, DeadlineAction::Kill | DeadlineAction::Pause) => DeadlineAction::Pause,
     }
 }
 
@@ -195,6 +218,13 @@ pub(super) async fn pause(
     let paused = || Refusal::conflict(format!("Sandbox {id} is already paused"));
     if sandbox.state != SandboxState::Running {
         return Err(paused());
+    }
+    if fields.require_healthy_guest == Some(true) {
+        let answers = app.sandboxes.check_agent(&caller, id.as_str(), AGENT_PATIENCE).await;
+        answers.map_err(|error| {
+            let message = format!("Sandbox {id} is not paused: {error}");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).never_again()
+        })?;
     }
     let with_memory = fields.memory.unwrap_or(true) && app.sandboxes.runtime().1.pause;
     let done = match with_memory {

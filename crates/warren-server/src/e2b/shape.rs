@@ -84,6 +84,8 @@ pub(super) struct Detail {
     domain: Option<String>,
     network: network::Shown,
     lifecycle: Lifecycle,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_mode: Option<&'static str>,
 }
 
 /// What becomes of a sandbox at its end, and after it.
@@ -167,6 +169,11 @@ pub(super) fn detail(
         lifecycle: Lifecycle {
             auto_resume: sandbox.exposure.wake,
             on_timeout: if pauses { "pause" } else { "kill" },
+        },
+        pause_mode: match sandbox.state {
+            State::Paused => Some("full"),
+            State::Stopped => Some("filesystem"),
+            _ => None,
         },
     }
 }

@@ -6,6 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use warren_core::{
     Caller,
     id::SandboxId,
@@ -24,7 +25,7 @@ use super::{
     shape::{self, Opened},
     wanted,
 };
-use crate::{app::App, edge::CameBy};
+use crate::app::App;
 
 /// How many forks one request may ask for.
 const MOST_FORKS: u32 = 100;
@@ -46,10 +47,12 @@ pub(super) struct SnapshotFields {
     name: Option<String>,
 }
 
-/// One of the sandboxes that a fork was to make.
+/// One of the sandboxes that a fork was to make, or why there is none.
 #[derive(Debug, Serialize)]
-pub(super) struct Forked {
-    sandbox: Opened,
+#[serde(rename_all = "camelCase")]
+pub(super) enum Forked {
+    Sandbox(Opened),
+    Error(Value),
 }
 
 /// A snapshot.
@@ -60,7 +63,7 @@ pub(super) struct Shown {
     names: Vec<String>,
 }
 
-/// Makes sandboxes of what a running one is. All are made or none.
+/// Makes sandboxes of what a running one is. Where none can be made, the request fails.
 pub(super) async fn fork(
     State(app): State<App>,
     Team(caller): Team,
@@ -81,19 +84,19 @@ pub(super) async fn fork(
         with_env: true,
         with_exposure: true,
         lifetime: Some(lifetime),
+        some_may_fail: true,
         ..WantedFork::default()
     };
-    let made = app.sandboxes.fork(&caller, id.as_str(), wanted).await?.made;
+    let forked = app.sandboxes.fork(&caller, id.as_str(), wanted).await?;
+    let made = forked.made;
     equip(&app, &caller, id, &made).await?;
     for made in &made {
         app.samples().follow(&app, &caller, Some(made.sandbox.id));
     }
-    Ok((StatusCode::CREATED, Json(forked(&app, &caller, came, &made))))
-}
-
-fn forked(app: &App, caller: &Caller, came: Option<CameBy>, made: &[Made]) -> Vec<Forked> {
-    let one = |made: &Made| Forked { sandbox: shape::opened(app, caller, came, &made.sandbox) };
-    made.iter().map(one).collect()
+    let made = made.iter().map(|it| shape::opened(&app, &caller, came, &it.sandbox));
+    let failed = forked.failed.into_iter().map(|error| Refusal::from(error).into_value());
+    let all = made.map(Forked::Sandbox).chain(failed.map(Forked::Error));
+    Ok((StatusCode::CREATED, Json(all.collect())))
 }
 
 /// Gives forks what requests of their parent are given: whoever forks it is its owner. Where that

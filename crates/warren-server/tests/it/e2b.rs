@@ -173,6 +173,7 @@ async fn a_repeated_request_gives_the_same_sandbox() {
     assert_eq!(app.runtime.guests().len(), 1);
     let other = send(r#"{"templateID":"base","timeout":7}"#).await;
     assert!(refused(&other, 409).contains("idempotency key"));
+    assert_eq!(other.json()["error_code"], "idempotency_request_mismatch");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
-use warren_core::fake::FakeClock;
+use warren_core::fake::{Failure, FakeClock};
 
 use super::{create, detail, missing, refused};
 use crate::app::TestApp;
@@ -186,6 +186,81 @@ async fn what_a_visitor_wakes_lives_for_five_minutes_at_least() {
         let shown = detail(&app, &id).await;
         assert_eq!((&shown["state"], &shown["endAt"]), (&json!("running"), &json!(expected)));
     }
+}
+
+#[tokio::test]
+async fn a_visitor_boots_what_could_not_be_frozen_and_not_what_was_not_to_be() {
+    let (app, _clock) = app().await;
+    let fields = json!({"timeout": 5, "autoPause": true, "autoResume": {"enabled": true}});
+    let id = create(&app, fields.clone()).await;
+    let visit = app.app.sandboxes().visit(id.parse().unwrap()).unwrap();
+    let pause = format!("/e2b/sandboxes/{id}/pause");
+    app.post(&pause, r#"{"memory":false}"#).await.expect(204);
+    assert_eq!(detail(&app, &id).await["pauseMode"], "filesystem");
+    let refused = visit.ready(true, Duration::from_secs(10)).await;
+    assert_eq!(refused.map_err(|state| state.name()), Err("stopped"));
+    app.runtime.change_capabilities(|it| it.pause = false);
+    let refused = visit.ready(false, Duration::from_secs(10)).await;
+    assert_eq!(refused.map_err(|state| state.name()), Err("stopped"));
+    visit.ready(true, Duration::from_secs(10)).await.unwrap();
+    let shown = detail(&app, &id).await;
+    assert_eq!(
+        (&shown["state"], &shown["endAt"]),
+        (&json!("running"), &json!("2026-11-22T00:05:00.000Z"))
+    );
+    assert_eq!(shown.get("pauseMode"), None);
+    // Nobody has said that visitors wake this one.
+    let id = create(&app, json!({"autoPause": true})).await;
+    app.post(&format!("/e2b/sandboxes/{id}/pause"), "{}").await.expect(204);
+    let visit = app.app.sandboxes().visit(id.parse().unwrap()).unwrap();
+    assert!(visit.ready(true, Duration::from_secs(10)).await.is_err());
+}
+
+#[tokio::test]
+async fn what_cannot_be_frozen_at_its_end_keeps_its_files() {
+    let (app, _clock) = app().await;
+    app.runtime.fail_next(Failure::Pause);
+    let id = create(&app, json!({"autoPause": true})).await;
+    app.post(&format!("/e2b/sandboxes/{id}/timeout"), r#"{"timeout":0}"#).await.expect(204);
+    comes_to(&app, &id, Some("paused")).await;
+    app.post(&format!("/e2b/v2/sandboxes/{id}/connect"), "{}").await.expect(201);
+}
+
+#[tokio::test]
+async fn a_resume_says_what_happens_at_the_end() {
+    let (app, _clock) = app().await;
+    let id = create(&app, json!({})).await;
+    let post =
+        async |path: &str, body: &str| app.post(&format!("/e2b/sandboxes/{id}/{path}"), body).await;
+    for (body, expected) in
+        [(r#"{"autoPause":true}"#, "pause"), ("{}", "pause"), (r#"{"autoPause":false}"#, "kill")]
+    {
+        post("pause", "{}").await.expect(204);
+        assert_eq!(detail(&app, &id).await["pauseMode"], "full");
+        post("resume", body).await.expect(201);
+        assert_eq!(detail(&app, &id).await["lifecycle"]["onTimeout"], expected, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_may_want_an_agent_that_answers() {
+    let (app, _clock) = app().await;
+    let id = create(&app, json!({})).await;
+    let target = format!("/e2b/sandboxes/{id}/pause");
+    let strict = r#"{"requireHealthyGuest":true}"#;
+    app.post(&target, strict).await.expect(204);
+    app.post(&format!("/e2b/sandboxes/{id}/connect"), "{}").await.expect(201);
+    app.runtime.agent(&id.parse().unwrap()).unwrap().hang_up();
+    // Its connections end by themselves, as soon as they are looked at.
+    for _ in 0..32 {
+        tokio::task::yield_now().await;
+    }
+    let answer = app.post(&target, strict).await;
+    let message = refused(&answer, 503);
+    assert!(message.starts_with(&format!("Sandbox {id} is not paused: ")), "{message}");
+    assert_eq!(answer.headers["should-retry"], "false");
+    assert_eq!(detail(&app, &id).await["state"], "running");
+    app.post(&target, "{}").await.expect(204);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Snapshots and forks.
 
 use serde_json::{Value, json};
+use warren_core::fake::Failure;
 
 use super::{create, detail, refused};
 use crate::app::TestApp;
@@ -90,4 +91,22 @@ async fn forks_are_like_what_they_were_made_of() {
     }
     app.post(&format!("/e2b/sandboxes/{id}/pause"), "{}").await.expect(204);
     refused(&app.post(&target, "{}").await, 409);
+}
+
+#[tokio::test]
+async fn a_fork_that_cannot_be_made_leaves_the_others() {
+    let app = TestApp::start().await;
+    let id = create(&app, json!({})).await;
+    let target = format!("/e2b/sandboxes/{id}/fork");
+    app.runtime.fail_next(Failure::Create);
+    let forks = app.post(&target, r#"{"count":3}"#).await.expect(201);
+    let forks = forks.as_array().unwrap();
+    let made = forks.iter().filter(|fork| fork["sandbox"]["sandboxID"].is_string()).count();
+    let failed: Vec<_> = forks.iter().filter_map(|fork| fork.get("error")).collect();
+    assert_eq!((made, failed.len()), (2, 1), "{forks:?}");
+    assert!(failed[0]["code"].is_number() && failed[0]["message"].is_string(), "{failed:?}");
+    // With none of them there is nothing to be told but why.
+    app.runtime.fail_next(Failure::Create);
+    let answer = app.post(&target, "{}").await;
+    refused(&answer, answer.status);
 }
