@@ -25,8 +25,8 @@ use crate::{
     images::ImageStore,
     runtime::{
         Capabilities, Captured, Cost, Created, Deadline, Denial, Duplex, Exit, ExitReason, Found,
-        GuestState, Haste, Listen, Port, Reached, Runtime, RuntimeError, RuntimeEvent, Sealed,
-        Service, Traffic, Usage,
+        GuestState, Haste, Listen, Port, Reached, Room, Runtime, RuntimeError, RuntimeEvent,
+        Sealed, Service, Traffic, Usage,
     },
     spec::{Network, Spec},
     templates::files::BuildFiles,
@@ -61,11 +61,22 @@ pub struct FakeRuntime {
     credentials: Mutex<HashMap<SandboxId, Granted>>,
     /// Taken by the next who gives credentials, and waits until it is opened.
     slow: Mutex<Option<Arc<Slow>>>,
+    memory: Mutex<Memory>,
     created: AtomicU32,
     destroyed: AtomicU32,
     /// Closed: creates wait until it is opened.
     gate: Mutex<Option<Arc<Notify>>>,
     tasks: TaskTracker,
+}
+
+/// The memory of the host.
+#[derive(Debug, Default)]
+struct Memory {
+    room: Option<Room>,
+    /// What each guest gives back.
+    each_gives: u64,
+    /// Who gave, in order.
+    reclaimed: Vec<SandboxId>,
 }
 
 #[derive(Debug)]
@@ -152,6 +163,7 @@ impl Default for FakeRuntime {
             }),
             credentials: Mutex::default(),
             slow: Mutex::default(),
+            memory: Mutex::default(),
             created: AtomicU32::new(0),
             destroyed: AtomicU32::new(0),
             gate: Mutex::default(),
@@ -271,6 +283,17 @@ impl FakeRuntime {
     /// Says that a guest tried what it may not.
     pub fn deny(&self, id: &SandboxId, denial: Denial) {
         self.events.send(RuntimeEvent::Denied { id: *id, denial }).ok();
+    }
+
+    /// What memory the host has, and what each guest gives back when it is asked to.
+    pub fn set_room(&self, room: Room, each_gives: u64) {
+        let mut memory = lock(&self.memory);
+        (memory.room, memory.each_gives) = (Some(room), each_gives);
+    }
+
+    /// The guests that gave memory back, in order.
+    pub fn reclaimed(&self) -> Vec<SandboxId> {
+        lock(&self.memory).reclaimed.clone()
     }
 
     /// Says that a guest reached something.
@@ -611,6 +634,20 @@ impl Runtime for FakeRuntime {
 
     async fn resume(&self, id: &SandboxId) -> Result<(), RuntimeError> {
         self.change(id, |guest| guest.state = GuestState::Running)
+    }
+
+    async fn memory_room(&self) -> Option<Room> {
+        lock(&self.memory).room
+    }
+
+    async fn reclaim(&self, id: &SandboxId) -> Result<u64, RuntimeError> {
+        let mut memory = lock(&self.memory);
+        let gives = memory.each_gives;
+        memory.reclaimed.push(*id);
+        if let Some(room) = &mut memory.room {
+            room.free_bytes += gives;
+        }
+        Ok(gives)
     }
 
     async fn set_network(&self, id: &SandboxId, network: &Network) -> Result<(), RuntimeError> {

@@ -60,6 +60,7 @@ pub mod volumes;
 pub mod domains;
 
 mod guest;
+mod memory;
 mod plan;
 mod pool;
 mod ports;

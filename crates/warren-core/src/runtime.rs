@@ -122,6 +122,18 @@ pub trait Runtime: Send + Sync + std::fmt::Debug + 'static {
         Err(RuntimeError::Unsupported { operation: "resume" })
     }
 
+    /// How much memory there is for guests, and how much of it is free, where that is known.
+    async fn memory_room(&self) -> Option<Room> {
+        None
+    }
+
+    /// Has the host take back what it can of a paused guest's memory: what it can read again from a
+    /// disk, and what goes to swap. The guest finds all of it when it goes on. Gives how much, in
+    /// bytes; nothing for a guest that is not paused.
+    async fn reclaim(&self, _id: &SandboxId) -> Result<u64, RuntimeError> {
+        Err(RuntimeError::Unsupported { operation: "take memory back" })
+    }
+
     /// What the guest uses now.
     async fn usage(&self, _id: &SandboxId) -> Result<Usage, RuntimeError> {
         Err(RuntimeError::Unsupported { operation: "measure usage" })
@@ -605,6 +617,25 @@ pub struct Port {
     pub number: u16,
     /// Whether only the guest's own loopback reaches it.
     pub loopback: bool,
+}
+
+/// Memory of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What there is, in bytes.
+    pub total_bytes: u64,
+    /// What of it could be had at once.
+    pub free_bytes: u64,
+}
+
+impl Room {
+    /// Whether a smaller part of this is free.
+    #[must_use]
+    pub fn is_tighter_than(self, other: Self) -> bool {
+        let part =
+            |one: Self, other: Self| u128::from(one.free_bytes) * u128::from(other.total_bytes);
+        part(self, other) < part(other, self)
+    }
 }
 
 /// What a guest uses.

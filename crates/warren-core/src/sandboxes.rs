@@ -15,7 +15,7 @@ use crate::{
     events::{Draft, EventKind, EventStream},
     guest::GuestError,
     id::SandboxId,
-    logs, plan,
+    logs, memory, plan,
     pool::{self, Pool},
     ports, reap, reconcile,
     runtime::{Capabilities, DeadlineAction, Duplex, Port, Runtime, Usage},
@@ -120,6 +120,7 @@ impl Sandboxes {
         spawn(Box::pin(Pool::refill(Arc::clone(&shared))));
         spawn(Box::pin(snapshots::collect(Arc::clone(&shared))));
         spawn(Box::pin(ports::watch(Arc::clone(&shared))));
+        spawn(Box::pin(memory::watch(Arc::clone(&shared))));
         let known = shared.all().iter().map(|handle| handle.id()).collect();
         match shared.store.logs().retain(known).await {
             Ok(followed) => followed.into_iter().for_each(|followed| {

@@ -13,6 +13,7 @@ mod driver;
 mod events;
 mod health;
 mod images;
+mod memory;
 mod network;
 mod pool;
 mod rest;

@@ -14,6 +14,8 @@ use warren_proto::keeper::{CgroupView, Role};
 
 use super::config::machine_memory;
 
+mod memory;
+
 /// How long a freeze may take before it is taken back.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The period that processor time is dealt out in.
@@ -352,7 +354,9 @@ impl Cgroup {
             .file("freezer", "freezer.state", "cgroup.freeze")
             .ok_or(io::ErrorKind::Unsupported)?;
         let state = if matches!(self.hierarchy, Hierarchy::V1(_)) { "THAWED" } else { "0" };
-        fs::write(path, state)
+        fs::write(path, state)?;
+        // It runs, whatever comes of this.
+        self.allow_swap(false).or(Ok(()))
     }
 
     /// Whether it is frozen now.

@@ -71,7 +71,7 @@ use warren_core::{
     images::ImageStore,
     runtime::{
         Arriving, Capabilities, Captured, Created, Deadline, DeadlineAction, Duplex, Found,
-        GuestState, Haste, Imported, Listen, Packing, Port, Reached, Runtime, RuntimeError,
+        GuestState, Haste, Imported, Listen, Packing, Port, Reached, Room, Runtime, RuntimeError,
         RuntimeEvent, Sealed, Service, Traffic, Usage,
     },
     spec::{self, Limits, Spec},
@@ -498,6 +498,17 @@ impl Runtime for NamespaceRuntime {
         let guest = self.host.guest(id)?;
         let cgroup = self.host.cgroups.of(guest.slot);
         blocking(move || cgroup.thaw().map_err(RuntimeError::host("thaw the guest"))).await
+    }
+
+    async fn memory_room(&self) -> Option<Room> {
+        let host = Arc::clone(&self.host);
+        spawn_blocking(move || host.cgroups.room()).await.ok().flatten()
+    }
+
+    async fn reclaim(&self, id: &SandboxId) -> Result<u64, RuntimeError> {
+        let guest = self.host.guest(id)?;
+        let cgroup = self.host.cgroups.of(guest.slot);
+        blocking(move || cgroup.reclaim().map_err(RuntimeError::host("take memory back"))).await
     }
 
     async fn pack_snapshot(&self, packing: &Packing) -> Result<File, RuntimeError> {

@@ -140,6 +140,50 @@ async fn a_paused_guest_stands_still_and_can_be_destroyed() {
     host.wait_until_clean().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_guest_gives_memory_back_and_goes_on() {
+    const FILE: usize = 32 << 20;
+    if !possible() {
+        return;
+    }
+    let host = Host::open(0);
+    let room = host.runtime().memory_room().await.unwrap();
+    assert!(room.free_bytes > 0 && room.free_bytes <= room.total_bytes, "{room:?}");
+    if !host.runtime().capabilities().pause {
+        println!("SKIPPED: no cgroup is writable, so there is no pause");
+        return;
+    }
+    let id = SandboxId::mint();
+    host.runtime().create(&id, &spec()).await.unwrap();
+    let mut stream = host.runtime().connect(&id, Service::Envd).await.unwrap();
+    let head = format!(
+        "POST /files?path=/large&username=root HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\
+         content-type: application/octet-stream\r\ncontent-length: {FILE}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'x'; FILE]).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // What is on the disk can be read again.
+    File::open(host.entry(&id).join("disk/upper/large")).unwrap().sync_all().unwrap();
+    assert_eq!(host.runtime().reclaim(&id).await.unwrap(), 0, "one that runs keeps what it has");
+    host.runtime().pause(&id).await.unwrap();
+    let before = host.runtime().usage(&id).await.unwrap().memory_bytes;
+    assert!(before > FILE as u64, "{before}");
+    let given = host.runtime().reclaim(&id).await.unwrap();
+    let after = host.runtime().usage(&id).await.unwrap().memory_bytes;
+    println!("of {before} bytes {given} were given back");
+    assert!(
+        given > FILE as u64 / 2 && after < before - FILE as u64 / 2,
+        "{before} {given} {after}"
+    );
+    host.runtime().resume(&id).await.unwrap();
+    assert_eq!(health(host.runtime(), &id, Service::Envd).await, "HTTP/1.1 204 No Content");
+    let large = std::fs::read(host.entry(&id).join("disk/upper/large")).unwrap();
+    assert!(large.len() == FILE && large.iter().all(|byte| *byte == b'x'));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_guest_starts_again_with_its_files() {
     if !possible() {
