@@ -32,6 +32,8 @@ pub struct Config {
     pub registries_for_all: Vec<String>,
     /// What secrets are sealed with; none where none can be kept.
     pub seal_key: Option<SealKey>,
+    /// The address at which this server's key is found by those who are shown a sandbox's identity.
+    pub issuer: String,
     /// The domains that are the server's own, beside `localhost`: nobody else has names below them.
     pub domains: Vec<String>,
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{error::SandboxError, secrets::SecretValue};
+use crate::{error::SandboxError, identity::Token, secrets::SecretValue};
 
 mod check;
 mod resolve;
@@ -13,8 +13,9 @@ mod resolve;
 pub(crate) use check::check;
 pub(crate) use resolve::resolve;
 
-/// How a placeholder begins and ends.
+/// How a placeholder of a secret begins, and one of a token; how both end.
 const OPEN: &str = "{{secret:";
+const OPEN_TOKEN: &str = "{{token:";
 const CLOSE: &str = "}}";
 
 /// What a sandbox's requests are given.
@@ -24,6 +25,8 @@ pub struct Credentials {
     pub rules: Vec<HostRule>,
     /// The proxy that all connections go through.
     pub proxy: Option<Proxy>,
+    /// Tokens that say who the sandbox is, by the names that headers have them by: at most 32.
+    pub tokens: BTreeMap<String, Token>,
 }
 
 impl std::fmt::Debug for Credentials {
@@ -140,45 +143,67 @@ impl Credentials {
     /// Whether nothing is given.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.proxy.is_none()
+        self.rules.is_empty() && self.proxy.is_none() && self.tokens.is_empty()
     }
 
     /// The secrets that are named.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<String> {
-        let values = self.rules.iter().flat_map(|rule| rule.headers.values());
-        let password = self.proxy.iter().filter_map(|proxy| proxy.password.as_ref());
-        let named = values.chain(password).flat_map(|value| parts(value)).filter_map(named);
+        let named = self.parts().filter_map(named);
         let replaced = self.rules.iter().flat_map(|rule| rule.placeholders.iter().cloned());
         named.chain(replaced).collect()
+    }
+
+    /// Everything that is set or sent, taken apart.
+    fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let values = self.rules.iter().flat_map(|rule| rule.headers.values());
+        let password = self.proxy.iter().filter_map(|proxy| proxy.password.as_ref());
+        values.chain(password).flat_map(|value| parts(value))
     }
 }
 
 fn named(part: Part<'_>) -> Option<String> {
     match part {
         Part::Secret(name) => Some(name.to_owned()),
-        Part::Text(_) => None,
+        Part::Text(_) | Part::Token(_) => None,
     }
 }
 
 /// A part of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part<'a> {
+pub(crate) enum Part<'a> {
+    /// As it is.
     Text(&'a str),
+    /// The name of a secret.
     Secret(&'a str),
+    /// The name of a token.
+    Token(&'a str),
 }
 
 /// A value taken apart at its placeholders.
 fn parts(mut value: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
-    while let Some((before, rest)) = value.split_once(OPEN) {
+    while let Some((before, kind, rest)) = first_open(value) {
         let Some((name, after)) = rest.split_once(CLOSE) else { break };
-        parts.extend([Part::Text(before), Part::Secret(name)]);
+        parts.extend([Part::Text(before), kind(name)]);
         value = after;
     }
     parts.push(Part::Text(value));
     parts.retain(|part| *part != Part::Text(""));
     parts
+}
+
+/// What a placeholder makes of the name in it.
+type Kind<'a> = fn(&'a str) -> Part<'a>;
+
+/// What is before the first placeholder, its kind, and what is behind its beginning.
+fn first_open<'a>(value: &'a str) -> Option<(&'a str, Kind<'a>, &'a str)> {
+    let (secret, token): (Kind<'a>, Kind<'a>) = (Part::Secret, Part::Token);
+    let found = [(OPEN, secret), (OPEN_TOKEN, token)].into_iter().filter_map(|(open, kind)| {
+        let (before, rest) = value.split_once(open)?;
+        Some((before, kind, rest))
+    });
+    found.min_by_key(|(before, ..)| before.len())
 }
 
 /// What stands for a secret in what a sandbox sends.
@@ -196,10 +221,14 @@ mod tests {
 
     #[test]
     fn a_value_is_text_and_secrets() {
-        use Part::{Secret, Text};
+        use Part::{Secret, Text, Token};
         assert_eq!(parts("plain"), [Text("plain")]);
         assert_eq!(parts("Bearer {{secret:A}}"), [Text("Bearer "), Secret("A")]);
         assert_eq!(parts("{{secret:A}}:{{secret:B}}"), [Secret("A"), Text(":"), Secret("B")]);
+        assert_eq!(
+            parts("{{token:a b}}{{secret:A}}x{{token:c}}"),
+            [Token("a b"), Secret("A"), Text("x"), Token("c")]
+        );
         assert_eq!(parts("{{secret:A"), [Text("{{secret:A")]);
         assert_eq!(parts(""), []);
     }
@@ -208,7 +237,7 @@ mod tests {
     fn no_output_shows_a_value() {
         let headers = BTreeMap::from([("authorization".to_owned(), "hunter2".to_owned())]);
         let rule = HostRule { host: "a.example".to_owned(), headers, ..HostRule::default() };
-        let text = format!("{:?}", Credentials { rules: vec![rule], proxy: None });
+        let text = format!("{:?}", Credentials { rules: vec![rule], ..Credentials::default() });
         assert!(text.contains("a.example") && !text.contains("hunter2"), "{text}");
     }
 }

@@ -48,6 +48,7 @@ pub mod events;
 pub mod exec;
 pub mod exposure;
 pub mod git;
+pub mod identity;
 pub mod logs;
 pub mod quota;
 pub mod sandbox;

@@ -13,6 +13,7 @@ use crate::{
     error::SandboxError,
     events::{Draft, EventKind},
     id::SandboxId,
+    identity,
     runtime::{Denial, GuestState, RuntimeError, RuntimeEvent},
     sandbox::{End, Sandbox, birth::Birth, driver::Driver, handle::Handle, rest},
     sandboxes::{credentials, domains, git, rescues, secrets, volumes},
@@ -66,6 +67,7 @@ pub(crate) async fn reconcile(shared: &Arc<Shared>) -> Result<(), SandboxError> 
     secrets::restore(shared, &loaded.objects);
     volumes::restore(shared, &loaded.objects).await;
     domains::restore(shared, &loaded.objects);
+    identity::restore(shared, &loaded.objects).await;
     // The key of a sandbox that was never made, or is gone, is free again.
     let rows: HashSet<_> = loaded.sandboxes.iter().map(|sandbox| sandbox.id).collect();
     let change = credentials::restore(shared, &loaded.objects, |id| rows.contains(&id));

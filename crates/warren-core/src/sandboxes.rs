@@ -120,6 +120,7 @@ impl Sandboxes {
         spawn(Box::pin(Pool::refill(Arc::clone(&shared))));
         spawn(Box::pin(snapshots::collect(Arc::clone(&shared))));
         spawn(Box::pin(ports::watch(Arc::clone(&shared))));
+        spawn(Box::pin(credentials::renew_tokens(Arc::clone(&shared))));
         spawn(Box::pin(memory::watch(Arc::clone(&shared))));
         let known = shared.all().iter().map(|handle| handle.id()).collect();
         match shared.store.logs().retain(known).await {

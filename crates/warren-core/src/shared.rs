@@ -4,7 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ use crate::{
     error::SandboxError,
     git,
     id::SandboxId,
+    identity::Issuer,
     pool::Pool,
     ports::Followers,
     quota,
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) credentials: Mutex<HashMap<SandboxId, Arc<Credentials>>>,
     /// Who may say so to the runtime.
     pub(crate) turns: Turns,
+    /// Who says what sandboxes are, where somebody can.
+    pub(crate) issuer: OnceLock<Issuer>,
     /// Those whose credentials this server cannot open.
     pub(crate) unopened: Mutex<HashSet<SandboxId>>,
     pub(crate) followers: Followers,
@@ -169,6 +172,7 @@ impl Shared {
             volumes,
             secrets,
             credentials: Mutex::default(),
+            issuer: OnceLock::new(),
             turns: Turns::default(),
             unopened: Mutex::default(),
             followers: Followers::default(),

@@ -16,6 +16,7 @@
 //! | `metrics`, `logs` | what they use and say |
 //! | `templates` | what sandboxes are made from, and how it is built |
 //! | `volumes`, `secrets` | the same as the native ones |
+//! | `identity` | how others find out who a sandbox is |
 //! | `grants` | links and tokens that open one thing each, without a key |
 //! | `teams`, `nodes` | projects and their keys, and the server |
 
@@ -30,6 +31,7 @@ use crate::app::App;
 mod error;
 mod extract;
 mod grants;
+mod identity;
 mod life;
 mod list;
 mod logs;
@@ -61,7 +63,7 @@ pub(crate) const ROOT: &str = "/e2b";
 const ENVD_VERSION: &str = "0.6.13";
 
 /// Paths that have an authentication of their own, or need none. What ends in `/` is a beginning.
-const OPEN: &[&str] = &["/health", "/uploads/", "/volumecontent/"];
+const OPEN: &[&str] = &["/health", "/uploads/", "/volumecontent/", "/.well-known/"];
 
 /// Every route, beneath [`ROOT`].
 pub(crate) fn router() -> Router<App> {
@@ -120,6 +122,8 @@ pub(crate) fn router() -> Router<App> {
             "/secrets/{secret}",
             get(secrets::get_secret).post(secrets::update_secret).delete(secrets::delete_secret),
         )
+        .route("/.well-known/openid-configuration", get(identity::describe))
+        .route("/.well-known/jwks.json", get(identity::keys))
         // Where they are.
         .route("/nodes", get(nodes::list_nodes))
         .route("/nodes/{node}", get(nodes::get_node).post(nodes::change_node))
@@ -181,6 +185,7 @@ mod tests {
     #[test]
     fn only_what_needs_no_key_is_open() {
         assert!(is_open("/e2b/health") && is_asked("/e2b/health"));
+        assert!(is_open("/e2b/.well-known/jwks.json"));
         assert!(is_open("/e2b/uploads/x") && is_open("/e2b/volumecontent/x/file"));
         for closed in
             ["/e2b", "/e2b/sandboxes", "/e2b/health/x", "/health", "/v1/health", "/uploads/x"]

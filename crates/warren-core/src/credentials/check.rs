@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Credentials, HostRule, Part, Proxy, invalid, parts};
-use crate::{error::SandboxError, secrets};
+use crate::{error::SandboxError, identity, secrets};
 
 /// How many rules a sandbox may have.
 const MOST_RULES: usize = 64;
@@ -44,6 +44,14 @@ pub(crate) fn check(credentials: &Credentials) -> Result<(), SandboxError> {
     credentials.rules.iter().try_for_each(check_rule)?;
     for name in credentials.secrets() {
         secrets::check_name(&name).map_err(|_odd| invalid(format!("{name:?} names no secret")))?;
+    }
+    identity::check(credentials.tokens.iter())?;
+    for part in credentials.parts() {
+        if let Part::Token(name) = part
+            && !credentials.tokens.contains_key(name)
+        {
+            return Err(invalid(format!("the sandbox has no token {name:?}")));
+        }
     }
     credentials.proxy.as_ref().map_or(Ok(()), check_proxy)
 }
@@ -134,7 +142,7 @@ fn is_token(text: &str) -> bool {
 fn is_header_value(value: &str) -> bool {
     let literal = |part: Part<'_>| match part {
         Part::Text(text) => text.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control()),
-        Part::Secret(_) => true,
+        Part::Secret(_) | Part::Token(_) => true,
     };
     value.len() <= LONGEST && parts(value).into_iter().all(literal)
 }
@@ -150,14 +158,14 @@ mod tests {
     }
 
     fn reason(rules: Vec<HostRule>) -> String {
-        let refused = check(&Credentials { rules, proxy: None }).unwrap_err();
+        let refused = check(&Credentials { rules, ..Credentials::default() }).unwrap_err();
         refused.to_string()
     }
 
     #[test]
     fn hosts_are_names() {
         for good in ["a.example", "*.example.com", "localhost", "A-b_c.d"] {
-            check(&Credentials { rules: vec![rule(good)], proxy: None }).unwrap();
+            check(&Credentials { rules: vec![rule(good)], ..Credentials::default() }).unwrap();
         }
         for bad in ["", "*", "10.0.0.1", "127.1", "a..b", "a b", "*.*.a", "[::1]", "a:80"] {
             assert!(reason(vec![rule(bad)]).contains("is no host"), "{bad}");
@@ -181,6 +189,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_is_named_is_there() {
+        let headers = [("authorization".to_owned(), "Bearer {{token:t}}".to_owned())].into();
+        let rules = vec![HostRule { headers, ..rule("a.b") }];
+        let token = identity::Token { audience: "them".to_owned() };
+        let tokens = [("t".to_owned(), token)].into();
+        check(&Credentials { rules: rules.clone(), tokens, proxy: None }).unwrap();
+        assert!(reason(rules).contains("the sandbox has no token \"t\""));
+    }
+
+    #[test]
     fn a_rule_does_something() {
         let empty = HostRule { host: "a.b".to_owned(), ..HostRule::default() };
         assert!(reason(vec![empty.clone()]).contains("expected `headers`"));
@@ -195,7 +213,7 @@ mod tests {
             let user = user.map(str::to_owned);
             let password = password.map(str::to_owned);
             let proxy = Some(Proxy { kind, host, port, user, password });
-            check(&Credentials { rules: Vec::new(), proxy }).is_ok()
+            check(&Credentials { proxy, ..Credentials::default() }).is_ok()
         };
         assert!(proxy("proxy.example", 1080, Some("me"), Some("{{secret:P}}")));
         assert!(proxy("2001:db8::1", 1080, None, None));

@@ -12,10 +12,10 @@ const SECRET_PARTS: [&str; 5] = ["token", "secret", "key", "auth", "password"];
 /// them is left out, so that a request without its credentials fails where it goes.
 pub(crate) fn resolve(
     credentials: &Credentials,
-    open: impl Fn(&str) -> Option<SecretValue>,
+    open: impl Fn(Part<'_>) -> Option<SecretValue>,
 ) -> (Granted, Vec<String>) {
-    let missing: Vec<_> =
-        credentials.secrets().into_iter().filter(|name| open(name).is_none()).collect();
+    let missing = |name: &String| open(Part::Secret(name)).is_none();
+    let missing: Vec<_> = credentials.secrets().into_iter().filter(missing).collect();
     let rules = credentials.rules.iter().map(|rule| granted(rule, &open)).collect();
     let proxy = credentials.proxy.as_ref().map(|proxy| {
         let password = proxy
@@ -30,7 +30,7 @@ pub(crate) fn resolve(
     (Granted { rules, proxy }, missing)
 }
 
-fn granted(rule: &HostRule, open: &impl Fn(&str) -> Option<SecretValue>) -> GrantedRule {
+fn granted(rule: &HostRule, open: &impl Fn(Part<'_>) -> Option<SecretValue>) -> GrantedRule {
     let headers: Vec<_> = rule
         .headers
         .iter()
@@ -39,12 +39,12 @@ fn granted(rule: &HostRule, open: &impl Fn(&str) -> Option<SecretValue>) -> Gran
     let placeholders: Vec<_> = rule
         .placeholders
         .iter()
-        .filter_map(|name| Some((placeholder(name), trimmed(&open(name)?))))
+        .filter_map(|name| Some((placeholder(name), trimmed(&open(Part::Secret(name))?))))
         .collect();
     let named = rule.headers.values().flat_map(|value| parts(value));
     let mut hidden: Vec<_> = named
         .filter_map(|part| match part {
-            Part::Secret(name) => open(name),
+            Part::Secret(_) | Part::Token(_) => open(part),
             Part::Text(_) => None,
         })
         .chain(placeholders.iter().map(|(_, value)| value.clone()))
@@ -69,12 +69,12 @@ fn granted(rule: &HostRule, open: &impl Fn(&str) -> Option<SecretValue>) -> Gran
 }
 
 /// A value with secrets in the place of their names; none where one is missing.
-fn filled(value: &str, open: &impl Fn(&str) -> Option<SecretValue>) -> Option<SecretValue> {
+fn filled(value: &str, open: &impl Fn(Part<'_>) -> Option<SecretValue>) -> Option<SecretValue> {
     let mut filled = Vec::new();
     for part in parts(value) {
         match part {
             Part::Text(text) => filled.extend_from_slice(text.as_bytes()),
-            Part::Secret(name) => filled.extend_from_slice(open(name)?.expose()),
+            Part::Secret(_) | Part::Token(_) => filled.extend_from_slice(open(part)?.expose()),
         }
     }
     Some(SecretValue::new(filled))
@@ -112,11 +112,12 @@ mod tests {
     use super::*;
     use crate::credentials::{Proxy, ProxyKind};
 
-    fn open(name: &str) -> Option<SecretValue> {
-        let value = match name {
-            "A" => "value-a\n",
-            "B" => "value-b",
-            "LINES" => "one\ntwo",
+    fn open(part: Part<'_>) -> Option<SecretValue> {
+        let value = match part {
+            Part::Secret("A") => "value-a\n",
+            Part::Secret("B") => "value-b",
+            Part::Secret("LINES") => "one\ntwo",
+            Part::Token("T") => "e.y.J",
             _ => return None,
         };
         Some(SecretValue::new(value.as_bytes().to_vec()))
@@ -130,7 +131,7 @@ mod tests {
             placeholders: placeholders.iter().map(|it| (*it).to_owned()).collect(),
             ..HostRule::default()
         };
-        Credentials { rules: vec![rule], proxy: None }
+        Credentials { rules: vec![rule], ..Credentials::default() }
     }
 
     fn texts<'a>(values: impl IntoIterator<Item = &'a SecretValue>) -> Vec<String> {
@@ -148,6 +149,16 @@ mod tests {
         assert_eq!(rule.placeholders[0].0, "{{secret:B}}");
         assert_eq!(texts(&rule.hidden), ["value-a", "value-b"]);
         assert!(!format!("{granted:?}").contains("value-"));
+    }
+
+    #[test]
+    fn tokens_are_sent_and_hidden_as_secrets_are() {
+        let wanted = rule(&[("authorization", "Bearer {{token:T}}"), ("x", "{{token:U}}")], &[]);
+        let (granted, missing) = resolve(&wanted, open);
+        assert_eq!(missing, <[String; 0]>::default());
+        let headers = &granted.rules[0].headers;
+        assert_eq!(texts(headers.iter().map(|it| &it.1)), ["Bearer e.y.J"]);
+        assert_eq!(texts(&granted.rules[0].hidden), ["e.y.J"]);
     }
 
     #[test]
@@ -197,7 +208,7 @@ mod tests {
             password: Some("{{secret:GONE}}".to_owned()),
         };
         let (granted, missing) =
-            resolve(&Credentials { rules: Vec::new(), proxy: Some(proxy) }, open);
+            resolve(&Credentials { proxy: Some(proxy), ..Credentials::default() }, open);
         assert_eq!(missing, ["GONE"]);
         let (user, password) = granted.proxy.unwrap().user.unwrap();
         assert_eq!((user.as_str(), password.expose()), ("me", &b""[..]));

@@ -1,7 +1,7 @@
 //! What requests of a sandbox are given on their way out: set, shown, given again after a restart.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,9 +11,10 @@ use futures::TryStreamExt as _;
 use super::{At, Sandboxes, Upload, turns::Turn};
 use crate::{
     caller::{Caller, Owner},
-    credentials::{self, Credentials, Granted},
+    credentials::{self, Credentials, Granted, Part},
     error::SandboxError,
     id::SandboxId,
+    identity::{self, PublicKey},
     sandbox::handle::Command,
     secrets::{SealKey, SecretValue, StoredSecret},
     shared::Shared,
@@ -64,6 +65,13 @@ impl Sandboxes {
         self.give_credentials(caller, handle.id(), wanted).await
     }
 
+    /// The address by which others find the key that proves who a sandbox is, and the key; none
+    /// where this server has none.
+    #[must_use]
+    pub fn identity(&self) -> Option<(&str, &PublicKey)> {
+        Some(self.shared.issuer.get()?.told())
+    }
+
     /// What requests of a sandbox are given, as it was written.
     ///
     /// # Errors
@@ -91,8 +99,11 @@ impl Sandboxes {
         if !self.shared.runtime.capabilities().credentials {
             return Err(SandboxError::Unsupported { operation: "set credentials on requests" });
         }
-        let (_, missing) = self.shared.resolve(caller.owner(), wanted);
-        match missing.first() {
+        if !wanted.tokens.is_empty() && self.shared.issuer.get().is_none() {
+            return Err(SandboxError::Unsupported { operation: "say who sandboxes are" });
+        }
+        let missing = |name: &String| self.shared.open_secret(caller.owner(), name).is_none();
+        match wanted.secrets().into_iter().find(missing) {
             None => Ok(()),
             Some(name) => Err(SandboxError::invalid(
                 "credentials",
@@ -339,8 +350,19 @@ impl Shared {
         }
     }
 
-    fn resolve(&self, owner: &Owner, wanted: &Credentials) -> (Granted, Vec<String>) {
-        credentials::resolve(wanted, |name| self.open_secret(owner, name))
+    fn resolve(&self, whose: (SandboxId, &Owner), wanted: &Credentials) -> (Granted, Vec<String>) {
+        let (now, issuer) = (self.clock.now(), self.issuer.get());
+        // Each is signed once: what is sent is what is hidden.
+        let signed = wanted
+            .tokens
+            .iter()
+            .filter_map(|(name, token)| Some((name.as_str(), issuer?.sign(whose, token, now)?)));
+        let signed: BTreeMap<_, _> = signed.collect();
+        credentials::resolve(wanted, |part| match part {
+            Part::Secret(name) => self.open_secret(whose.1, name),
+            Part::Token(name) => signed.get(name).cloned(),
+            Part::Text(_) => None,
+        })
     }
 
     fn open_secret(&self, owner: &Owner, name: &str) -> Option<SecretValue> {
@@ -385,7 +407,7 @@ impl Shared {
         _turn: &Turn<'_>,
     ) -> Result<Option<String>, SandboxError> {
         let wanted = self.credentials_of(id).unwrap_or_default();
-        let (granted, missing) = self.resolve(owner, &wanted);
+        let (granted, missing) = self.resolve((id, owner), &wanted);
         if !missing.is_empty() {
             tracing::warn!(sandbox.id = %id, ?missing, "secrets are not there and are not sent");
         }
@@ -458,6 +480,24 @@ pub(crate) async fn tell_all(shared: &Shared) {
         let unopened = lock(&shared.unopened).contains(&sandbox.id);
         if sandbox.state.is_living() && !unopened {
             shared.tell_again(sandbox.id, &sandbox.owner).await;
+        }
+    }
+}
+
+/// Signs the tokens of all sandboxes anew, again and again, until dropped.
+pub(crate) async fn renew_tokens(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(identity::RENEWED);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // They have just been signed.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        for handle in shared.all() {
+            let sandbox = handle.sandbox();
+            let has = shared.credentials_of(sandbox.id).is_some_and(|it| !it.tokens.is_empty());
+            if has && sandbox.state.is_living() {
+                shared.tell_again(sandbox.id, &sandbox.owner).await;
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     caller::Owner,
     credentials::{Credentials, HostRule, Proxy, ProxyKind},
     id::SandboxId,
+    identity::Token,
     secrets::{SealKey, Sealed, Unsealable},
 };
 
@@ -18,6 +19,9 @@ struct Record {
     rules: Vec<RuleRecord>,
     #[serde(default)]
     proxy: Option<ProxyRecord>,
+    /// The audience of each token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tokens: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,6 +55,11 @@ pub(crate) fn credentials_object(
     let record = Record {
         rules: credentials.rules.iter().map(rule_record).collect(),
         proxy: credentials.proxy.as_ref().map(proxy_record),
+        tokens: credentials
+            .tokens
+            .iter()
+            .map(|(name, token)| (name.clone(), token.audience.clone()))
+            .collect(),
     };
     // Plain fields alone: there is nothing that JSON could not say.
     let text = Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default());
@@ -73,7 +82,9 @@ pub(crate) fn object_credentials(
     let record: Record = serde_json::from_slice(text.expose()).ok()?;
     let rules = record.rules.into_iter().map(rule).collect();
     let proxy = record.proxy.map(proxy);
-    Some((object.id.parse().ok()?, Credentials { rules, proxy }))
+    let token = |(name, audience)| (name, Token { audience });
+    let tokens = record.tokens.into_iter().map(token).collect();
+    Some((object.id.parse().ok()?, Credentials { rules, proxy, tokens }))
 }
 
 fn binding(sandbox: &str, owner: &Owner) -> Vec<u8> {
@@ -137,7 +148,9 @@ mod tests {
             user: None,
             password: None,
         });
-        let credentials = Credentials { rules: vec![rule], proxy };
+        let token = Token { audience: "them".to_owned() };
+        let tokens = [("a".to_owned(), token)].into();
+        let credentials = Credentials { rules: vec![rule], proxy, tokens };
         let (key, id, owner) = (SealKey::generate(), SandboxId::mint(), Owner::new("a"));
         let object = credentials_object(id, &owner, &credentials, &key).unwrap();
         assert!(!object.record.contains("hunter2"));

@@ -19,10 +19,11 @@ pub(crate) enum ObjectKind {
     Domain,
     Git,
     Rescue,
+    Identity,
 }
 
 impl ObjectKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Snapshot,
         Self::Template,
         Self::Volume,
@@ -33,6 +34,7 @@ impl ObjectKind {
         Self::Domain,
         Self::Git,
         Self::Rescue,
+        Self::Identity,
     ];
 
     fn name(self) -> &'static str {
@@ -47,6 +49,7 @@ impl ObjectKind {
             Self::Domain => "domain",
             Self::Git => "git",
             Self::Rescue => "rescue",
+            Self::Identity => "identity",
         }
     }
 }

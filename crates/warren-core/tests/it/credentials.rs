@@ -30,7 +30,7 @@ fn set(world: &World, value: &str) {
 fn credentials() -> Credentials {
     let headers = [("Authorization".to_owned(), "Bearer {{secret:TOKEN}}".to_owned())].into();
     let rule = HostRule { host: "a.example".to_owned(), headers, ..HostRule::default() };
-    Credentials { rules: vec![rule], proxy: None }
+    Credentials { rules: vec![rule], ..Credentials::default() }
 }
 
 fn create(world: &World) -> Arc<Sandbox> {

@@ -7,6 +7,7 @@ pub(crate) fn credentials(request: api::Credentials) -> Credentials {
     Credentials {
         rules: request.rules.into_iter().map(rule).collect(),
         proxy: request.proxy.map(proxy),
+        ..Credentials::default()
     }
 }
 

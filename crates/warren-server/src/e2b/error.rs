@@ -139,6 +139,7 @@ fn their_name(field: &'static str) -> &'static str {
         "labels" => "metadata",
         "env" => "envVars",
         "credentials" => "network.rules",
+        "tokens" => "iam.tokens",
         "mask_request_host" => "network.maskRequestHost",
         "volumes" => "volumeMounts",
         other => other,

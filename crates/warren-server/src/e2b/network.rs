@@ -131,6 +131,7 @@ pub(super) fn wanted(
     let credentials = Credentials {
         rules: host_rules(fields.rules.as_ref())?,
         proxy: fields.egress_proxy.as_ref().map(proxy).transpose()?,
+        ..Credentials::default()
     };
     let offline = internet.or(fields.allow_internet_access) == Some(false);
     Ok((egress(fields, offline, has_rules)?, credentials))
@@ -296,7 +297,7 @@ pub(super) async fn replace(
     Body(fields): Body<Fields>,
 ) -> Result<StatusCode, Refusal> {
     let has_rules = app.sandboxes.runtime().1.network_rules;
-    let (network, credentials) = wanted(&fields, None, has_rules)?;
+    let (network, mut credentials) = wanted(&fields, None, has_rules)?;
     let sandbox = life::find(&app, &caller, id)?;
     if sandbox.state != SandboxState::Running {
         return Err(Refusal::conflict(format!("Sandbox \"{id}\" is not running")));
@@ -304,7 +305,9 @@ pub(super) async fn replace(
     let before = sandbox.spec.network.clone();
     app.sandboxes.set_network(&caller, id.as_str(), network).await?;
     let given = app.sandboxes.credentials(&caller, id.as_str())?;
-    if given.is_empty() && credentials.is_empty() {
+    // Who it is stays as it is: an update does not say.
+    credentials.tokens.clone_from(&given.tokens);
+    if *given == credentials {
         return Ok(StatusCode::NO_CONTENT);
     }
     if let Err(error) = app.sandboxes.set_credentials(&caller, id.as_str(), credentials).await {

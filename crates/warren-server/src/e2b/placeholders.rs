@@ -1,12 +1,13 @@
-//! Placeholders of secrets in headers: `${e2b.secrets.NAME}` there, `{{secret:NAME}}` here. The
-//! sandbox sees neither.
+//! Placeholders in headers: `${e2b.secrets.NAME}` and `${e2b.identity.tokens.NAME}` there,
+//! `{{secret:NAME}}` and `{{token:NAME}}` here. The sandbox sees none of them.
 
 use super::Refusal;
 
-/// How every placeholder begins there, and one of a secret there and here.
+/// How every placeholder begins there.
 const ANY: &str = "${e2b.";
-const THEIRS: &str = "${e2b.secrets.";
-const OURS: &str = "{{secret:";
+/// How one of each kind begins, there and here.
+const SECRET: (&str, &str) = ("${e2b.secrets.", "{{secret:");
+const TOKEN: (&str, &str) = ("${e2b.identity.tokens.", "{{token:");
 
 /// A header's value with our placeholders in the place of theirs.
 pub(super) fn ours(value: &str) -> Result<String, Refusal> {
@@ -15,20 +16,25 @@ pub(super) fn ours(value: &str) -> Result<String, Refusal> {
     while let Some((before, _)) = rest.split_once(ANY) {
         made.push_str(before);
         let from = rest.get(before.len()..).unwrap_or_default();
-        let named = from.strip_prefix(THEIRS).and_then(|from| from.split_once('}'));
-        let Some((name, after)) = named else {
-            let message = "network.rules: expected ${e2b.secrets.NAME}: nothing else is put into \
-                           headers by this server, tokens of workloads neither";
+        let of_kind = |(theirs, ours): (&str, &'static str)| {
+            let (name, after) = from.strip_prefix(theirs)?.split_once('}')?;
+            Some((ours, name, after))
+        };
+        let Some((ours, name, after)) = [SECRET, TOKEN].into_iter().find_map(of_kind) else {
+            let message = "network.rules: expected ${e2b.secrets.NAME} or \
+                           ${e2b.identity.tokens.NAME}: nothing else is put into headers";
             return Err(Refusal::bad(message));
         };
-        if let Some((name, _version)) = name.split_once(':') {
+        if let Some((name, _version)) = name.split_once(':')
+            && ours == SECRET.1
+        {
             let message = format!(
                 "network.rules: only the newest value of a secret is kept: expected \
                  ${{e2b.secrets.{name}}}, without a version"
             );
             return Err(Refusal::bad(message));
         }
-        made.push_str(&format!("{OURS}{name}}}}}"));
+        made.push_str(&format!("{ours}{name}}}}}"));
         rest = after;
     }
     made.push_str(rest);
@@ -45,10 +51,11 @@ mod tests {
             ("plain ${x} $e2b", "plain ${x} $e2b"),
             ("Bearer ${e2b.secrets.openai-key}", "Bearer {{secret:openai-key}}"),
             ("${e2b.secrets.A}:${e2b.secrets.B}", "{{secret:A}}:{{secret:B}}"),
+            ("${e2b.identity.tokens.a:b}", "{{token:a:b}}"),
         ] {
             assert_eq!(ours(theirs).unwrap(), expected);
         }
-        for bad in ["${e2b.secrets.a:2}", "${e2b.identity.tokens.x}", "${e2b.secrets.a"] {
+        for bad in ["${e2b.secrets.a:2}", "${e2b.identity.x}", "${e2b.secrets.a"] {
             assert!(ours(bad).is_err(), "{bad}");
         }
     }

@@ -3,16 +3,19 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
-use serde_json::Value;
 use warren_core::{
     Caller,
     exposure::{Exposure, ForE2b},
+    identity::Token,
     runtime::DeadlineAction,
     sandbox::{MARKS, Wanted, WantedVolume},
 };
 
 use super::{Refusal, names, names::Source, network};
 use crate::app::App;
+
+/// The one kind of tokens there is.
+const TOKEN_TYPE: &str = "JWT-SVID";
 
 /// Which of the two versions of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub(super) struct NewSandbox {
     network: Option<network::Fields>,
     metadata: Option<BTreeMap<String, String>>,
     env_vars: Option<BTreeMap<String, String>>,
-    iam: Option<Value>,
+    iam: Option<Iam>,
     volume_mounts: Option<Vec<VolumeFields>>,
 }
 
@@ -58,6 +61,19 @@ pub(super) struct NewSandbox {
 #[serde(default)]
 struct AutoResume {
     enabled: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Iam {
+    tokens: Option<BTreeMap<String, TokenFields>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenFields {
+    audience: String,
+    token_type: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,9 +102,7 @@ pub(super) fn wanted(
     let length = lifetime(request.timeout.unwrap_or(version.timeout()))?;
     let on_deadline = on_deadline(&request)?;
     let wakes = request.auto_resume.as_ref().is_some_and(|it| it.enabled);
-    if request.iam.as_ref().is_some_and(asks_for_tokens) {
-        return Err(Refusal::bad("iam: this server issues no workload tokens"));
-    }
+    let tokens = tokens(request.iam.unwrap_or_default())?;
     let fields = request.network.unwrap_or_default();
     let secured = version == Version::Two || request.secure.unwrap_or(true);
     let public = fields.allow_public_traffic.unwrap_or(true);
@@ -98,8 +112,9 @@ pub(super) fn wanted(
         return Err(Refusal::bad(message));
     }
     let has_rules = app.sandboxes.runtime().1.network_rules;
-    let (network, credentials) =
+    let (network, mut credentials) =
         network::wanted(&fields, request.allow_internet_access, has_rules)?;
+    credentials.tokens = tokens;
     let mask_host = fields.mask_request_host.filter(|mask| !mask.is_empty());
     let e2b = Some(ForE2b { secured, public });
     let volumes = request.volume_mounts.unwrap_or_default();
@@ -143,9 +158,15 @@ fn on_deadline(request: &NewSandbox) -> Result<Option<DeadlineAction>, Refusal> 
     }))
 }
 
-/// Whether an identity is asked for, and not an empty one.
-fn asks_for_tokens(iam: &Value) -> bool {
-    iam.get("tokens").and_then(Value::as_object).is_some_and(|tokens| !tokens.is_empty())
+/// The tokens that are to say who the sandbox is.
+fn tokens(iam: Iam) -> Result<BTreeMap<String, Token>, Refusal> {
+    let tokens = iam.tokens.unwrap_or_default().into_iter();
+    tokens
+        .map(|(name, TokenFields { audience, token_type })| match token_type.as_str() {
+            TOKEN_TYPE => Ok((name, Token { audience })),
+            _ => Err(Refusal::bad(format!("iam.tokens.{name}.tokenType: expected {TOKEN_TYPE}"))),
+        })
+        .collect()
 }
 
 /// The volumes of a request, all of their mistakes told at once.

@@ -72,6 +72,16 @@ impl Domain {
         &self.name
     }
 
+    /// The address at which E2B's API is at the root: what others know this server by who are shown
+    /// who a sandbox is. They reach it over TLS, unless the operator or the name says otherwise.
+    #[must_use]
+    pub fn api_address(&self) -> String {
+        let local = self.name == "localhost" || self.name.ends_with(".localhost");
+        let scheme = if self.secure.unwrap_or(!local) { "https" } else { "http" };
+        let port = self.port.map_or_else(String::new, |port| format!(":{port}"));
+        format!("{scheme}://api.{}{port}", self.name)
+    }
+
     /// The scheme of links, where the operator says one.
     pub(crate) fn secure(&self) -> Option<bool> {
         self.secure
@@ -185,6 +195,18 @@ pub struct InvalidBlock;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_api_has_an_address_below_the_domain() {
+        for (domain, expected) in [
+            ("localhost", "http://api.localhost"),
+            ("sandboxes.example", "https://api.sandboxes.example"),
+            ("https://s.example:8443", "https://api.s.example:8443"),
+            ("http://s.example", "http://api.s.example"),
+        ] {
+            assert_eq!(domain.parse::<Domain>().unwrap().api_address(), expected);
+        }
+    }
 
     #[test]
     fn a_domain_may_say_how_links_begin() {

@@ -42,7 +42,9 @@ pub(crate) async fn set_credentials(
     SandboxPath(id): SandboxPath,
     Body(request): Body<api::Credentials>,
 ) -> Result<Json<api::GivenCredentials>, ApiError> {
-    let wanted = convert::credentials(request);
+    let mut wanted = convert::credentials(request);
+    // Tokens are given with the sandbox, and stay.
+    wanted.tokens.clone_from(&app.sandboxes.credentials(&caller, &id)?.tokens);
     app.sandboxes.set_credentials(&caller, &id, wanted).await?;
     let given = app.sandboxes.credentials(&caller, &id)?;
     Ok(Json(convert::given(&given)))

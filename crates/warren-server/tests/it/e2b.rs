@@ -1,6 +1,7 @@
 //! E2B's control API, over HTTP.
 
 mod access;
+mod identity;
 mod life;
 mod lists;
 mod network;
@@ -154,7 +155,7 @@ async fn a_request_that_cannot_be_right_says_why() {
     )
     .await;
     let iam = r#"{"templateID":"base","iam":{"tokens":{"t":{"audience":"a","tokenType":"jwt"}}}}"#;
-    check(iam, 400, "iam: this server issues no workload tokens").await;
+    check(iam, 400, "iam.tokens.t.tokenType: expected JWT-SVID").await;
     let broken = refused(&app.post("/e2b/v2/sandboxes", "{").await, 400);
     assert!(broken.starts_with("request body: "), "{broken}");
     assert_eq!(app.runtime.guests(), []);

@@ -83,6 +83,7 @@ pub(super) fn core(config: &Config, capabilities: &Capabilities) -> CoreConfig {
         host_images_for_all: config.host_images_for_keys,
         registries_for_all: config.registries_for_keys.0.clone(),
         seal_key: None,
+        issuer: config.domain.api_address(),
         domains: own_domains(config),
     }
 }
