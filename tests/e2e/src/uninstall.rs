@@ -78,6 +78,7 @@ fn uninstall(home: &Home, keepers: &[u32], gateway: Option<&str>) {
     }
     let left = gateway.is_some_and(|address| has_address(address) && !is_taken_again(address));
     assert!(!left, "{gateway:?} is still the host's");
+    home.warren(&["serve", "--stop"]).good();
     let again = home.warren(&["setup", "uninstall", "--yes"]).good();
     assert!(again.errors().contains("there is nothing of a server"), "{}", again.errors());
 }

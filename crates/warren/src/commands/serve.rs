@@ -70,8 +70,16 @@ pub(crate) fn serve(
     args: &ServeArgs,
     config: &Config,
 ) -> Result<ExitCode, CliError> {
-    let dirs =
-        Dirs::open(config, setup.environment).map_err(|error| CliError::new(Kind::Local, error))?;
+    let local = |error| CliError::new(Kind::Local, error);
+    if args.stop {
+        // Where no server ever was, or everything was taken back, nothing is made to look at.
+        let located = Dirs::locate(config, setup.environment).map_err(local)?;
+        if !located.lock().exists() {
+            setup.output.talk("no server was running");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let dirs = Dirs::open(config, setup.environment).map_err(local)?;
     if args.stop {
         let stopped = block_on(background::stop(&dirs))??;
         setup.output.talk(if stopped { "the server has ended" } else { "no server was running" });
