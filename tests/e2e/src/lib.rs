@@ -19,6 +19,8 @@ mod output;
 
 mod restarts;
 
+mod dialect;
+
 mod files;
 
 mod trees;
