@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use warren_core::{
+    Caller,
     credentials::{Credentials, HostRule, Proxy, ProxyKind},
     egress::{Action, Egress, IpNetwork, Rule, Target},
     exposure::Exposure,
@@ -18,7 +19,7 @@ use warren_core::{
 use super::{
     Refusal,
     extract::{Body, Id, Team},
-    life, placeholders,
+    life, placeholders, secrets,
 };
 use crate::app::App;
 
@@ -113,12 +114,31 @@ struct ShownProxy {
     username: Option<String>,
 }
 
-/// What a sandbox is to reach, and what its requests are given. `internet` is what a new sandbox
-/// says beside its network; `has_rules` whether the runtime knows rules.
+/// What the server has, that a request is understood by.
+struct Known<'a> {
+    /// Whether the runtime knows rules.
+    has_rules: bool,
+    /// What a secret is called that a client writes so.
+    named: &'a dyn Fn(&str) -> String,
+}
+
+/// What a sandbox of this caller is to reach, and what its requests are given. `internet` is what a
+/// new sandbox says beside its network.
 pub(super) fn wanted(
+    app: &App,
+    caller: &Caller,
     fields: &Fields,
     internet: Option<bool>,
-    has_rules: bool,
+) -> Result<(Network, Credentials), Refusal> {
+    let has_rules = app.sandboxes.runtime().1.network_rules;
+    let named = &|text: &str| secrets::named(app, caller, text);
+    understood(fields, internet, Known { has_rules, named })
+}
+
+fn understood(
+    fields: &Fields,
+    internet: Option<bool>,
+    Known { has_rules, named }: Known<'_>,
 ) -> Result<(Network, Credentials), Refusal> {
     let unknown = fields.https_ports.iter().flatten().any(|port| *port != 443);
     if unknown {
@@ -129,7 +149,7 @@ pub(super) fn wanted(
         return Err(Refusal::bad(message));
     }
     let credentials = Credentials {
-        rules: host_rules(fields.rules.as_ref())?,
+        rules: host_rules(fields.rules.as_ref(), named)?,
         proxy: fields.egress_proxy.as_ref().map(proxy).transpose()?,
         ..Credentials::default()
     };
@@ -196,6 +216,7 @@ fn rule(action: Action, to: Target) -> Rule {
 
 fn host_rules(
     fields: Option<&BTreeMap<String, Vec<HostFields>>>,
+    named: &dyn Fn(&str) -> String,
 ) -> Result<Vec<HostRule>, Refusal> {
     let mut rules = Vec::new();
     for (host, of_host) in fields.into_iter().flatten() {
@@ -205,10 +226,11 @@ fn host_rules(
         }
         let transform = of_host.iter().filter_map(|rule| rule.transform.as_ref());
         let written = transform.filter_map(|it| it.headers.clone()).flatten();
-        let ours = |(name, value): (String, String)| Ok((name, placeholders::ours(&value)?));
+        let ours = |(name, value): (String, String)| Ok((name, placeholders::ours(&value, named)?));
         let headers: BTreeMap<_, _> = written.map(ours).collect::<Result<_, Refusal>>()?;
         if !headers.is_empty() {
-            rules.push(HostRule { host: host.clone(), headers, ..HostRule::default() });
+            let host = host.to_lowercase();
+            rules.push(HostRule { host, headers, ..HostRule::default() });
         }
     }
     Ok(rules)
@@ -296,8 +318,7 @@ pub(super) async fn replace(
     Id(id): Id,
     Body(fields): Body<Fields>,
 ) -> Result<StatusCode, Refusal> {
-    let has_rules = app.sandboxes.runtime().1.network_rules;
-    let (network, mut credentials) = wanted(&fields, None, has_rules)?;
+    let (network, mut credentials) = wanted(&app, &caller, &fields, None)?;
     let sandbox = life::find(&app, &caller, id)?;
     if sandbox.state != SandboxState::Running {
         return Err(Refusal::conflict(format!("Sandbox \"{id}\" is not running")));
@@ -324,7 +345,7 @@ mod tests {
 
     fn network(json: &str, internet: Option<bool>) -> Result<Network, String> {
         let fields: Fields = serde_json::from_str(json).unwrap();
-        let found = wanted(&fields, internet, true);
+        let found = understood(&fields, internet, Known { has_rules: true, named: &str::to_owned });
         found.map(|(network, _)| network).map_err(|refusal| refusal.message().to_owned())
     }
 
@@ -397,7 +418,8 @@ mod tests {
 
     #[test]
     fn a_runtime_without_rules_can_still_do_without_a_network() {
-        let offline = wanted(&Fields::default(), Some(false), false).unwrap();
+        let known = Known { has_rules: false, named: &str::to_owned };
+        let offline = understood(&Fields::default(), Some(false), known).unwrap();
         assert_eq!(offline.0, Network::None);
     }
 }

@@ -9,8 +9,9 @@ const ANY: &str = "${e2b.";
 const SECRET: (&str, &str) = ("${e2b.secrets.", "{{secret:");
 const TOKEN: (&str, &str) = ("${e2b.identity.tokens.", "{{token:");
 
-/// A header's value with our placeholders in the place of theirs.
-pub(super) fn ours(value: &str) -> Result<String, Refusal> {
+/// A header's value with our placeholders in the place of theirs; `named` says what a secret is
+/// called that they write so.
+pub(super) fn ours(value: &str, named: &dyn Fn(&str) -> String) -> Result<String, Refusal> {
     let mut made = String::with_capacity(value.len());
     let mut rest = value;
     while let Some((before, _)) = rest.split_once(ANY) {
@@ -34,6 +35,7 @@ pub(super) fn ours(value: &str) -> Result<String, Refusal> {
             );
             return Err(Refusal::bad(message));
         }
+        let name = if ours == SECRET.1 { named(name) } else { name.to_owned() };
         made.push_str(&format!("{ours}{name}}}}}"));
         rest = after;
     }
@@ -53,10 +55,10 @@ mod tests {
             ("${e2b.secrets.A}:${e2b.secrets.B}", "{{secret:A}}:{{secret:B}}"),
             ("${e2b.identity.tokens.a:b}", "{{token:a:b}}"),
         ] {
-            assert_eq!(ours(theirs).unwrap(), expected);
+            assert_eq!(ours(theirs, &str::to_owned).unwrap(), expected);
         }
         for bad in ["${e2b.secrets.a:2}", "${e2b.identity.x}", "${e2b.secrets.a"] {
-            assert!(ours(bad).is_err(), "{bad}");
+            assert!(ours(bad, &str::to_owned).is_err(), "{bad}");
         }
     }
 }

@@ -1,4 +1,6 @@
 //! Secrets: made, changed, listed and removed. No answer holds a value.
+//!
+//! Names that are made here are in small letters, as these clients expect, and found in any.
 
 use std::collections::BTreeMap;
 
@@ -77,6 +79,10 @@ pub(super) async fn create_secret(
         labels: Some(metadata.unwrap_or_default()),
         place: Place::Free,
     };
+    let name = name.to_ascii_lowercase();
+    if name.starts_with(PREFIX) {
+        return Err(Refusal::bad("name: sec_ is how identities of secrets begin"));
+    }
     let made = app.sandboxes.set_secret(&caller, &name, wanted).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(shown(made))))
 }
@@ -117,8 +123,16 @@ pub(super) async fn delete_secret(
 /// A secret by its name, or by its identity.
 fn find(app: &App, caller: &Caller, text: &str) -> Result<Secret, Refusal> {
     let id = text.strip_prefix(PREFIX).unwrap_or(text);
-    let found = app.sandboxes.secret(caller, text);
+    let found = app.sandboxes.secret(caller, &named(app, caller, text));
     found.or_else(|_none| app.sandboxes.secret_by(caller, id)).map_err(|_none| none(text))
+}
+
+/// The name of a secret that somebody writes so: one of the native API may have large letters.
+pub(super) fn named(app: &App, caller: &Caller, text: &str) -> String {
+    match app.sandboxes.secret(caller, text) {
+        Ok(_) => text.to_owned(),
+        Err(_none) => text.to_ascii_lowercase(),
+    }
 }
 
 fn refused(error: SandboxError) -> Refusal {

@@ -111,9 +111,8 @@ pub(super) fn wanted(
                        envd access via 'secure' flag.";
         return Err(Refusal::bad(message));
     }
-    let has_rules = app.sandboxes.runtime().1.network_rules;
     let (network, mut credentials) =
-        network::wanted(&fields, request.allow_internet_access, has_rules)?;
+        network::wanted(app, caller, &fields, request.allow_internet_access)?;
     credentials.tokens = tokens;
     let mask_host = fields.mask_request_host.filter(|mask| !mask.is_empty());
     let e2b = Some(ForE2b { secured, public });

@@ -56,6 +56,27 @@ async fn secrets_are_made_changed_listed_and_removed() {
 }
 
 #[tokio::test]
+async fn names_are_in_small_letters_and_found_in_any() {
+    let app = app().await;
+    let made = app.post("/e2b/secrets", r#"{"name":"Api-Key","value":"hunter2hunter2"}"#).await;
+    assert_eq!(made.expect(201)["name"], "api-key");
+    app.get("/e2b/secrets/API-KEY").await.expect(200);
+    let refused = app.post("/e2b/secrets", r#"{"name":"sec_x","value":"x"}"#).await.expect(400);
+    assert_eq!(refused["message"], "name: sec_ is how identities of secrets begin");
+    // One of the native API keeps its letters.
+    app.ask("PUT", "/v1/secrets/NATIVE", r#"{"value":"hunter3hunter3"}"#).await.expect(200);
+    let headers = json!({"A": "${e2b.secrets.Api-Key}", "B": "${e2b.secrets.NATIVE}"});
+    let rules = json!({"A.example": [{"transform": {"headers": headers}}]});
+    let body = json!({"templateID": "base", "network": {"rules": rules}}).to_string();
+    let made = app.post("/e2b/v2/sandboxes", &body).await.expect(201);
+    let id = made["sandboxID"].as_str().unwrap();
+    let granted = app.runtime.credentials(&id.parse().unwrap()).unwrap();
+    let values = granted.rules[0].headers.iter().map(|(_, value)| value.expose());
+    assert_eq!(values.collect::<Vec<_>>(), [b"hunter2hunter2", b"hunter3hunter3"]);
+    assert_eq!(granted.rules[0].host, "a.example");
+}
+
+#[tokio::test]
 async fn what_is_no_secret_is_refused_without_being_repeated() {
     let app = app().await;
     let long = json!({"name": "K", "value": "hunter2", "metadata": {"a": "x".repeat(2000)}});
@@ -94,7 +115,7 @@ async fn a_secret_is_put_into_headers_and_never_into_the_sandbox() {
     assert_eq!(granted.rules[0].headers[0].1.expose(), b"Bearer another-value");
     for (value, part) in [
         ("${e2b.secrets.key-1:2}", "without a version"),
-        ("${e2b.identity.tokens.aws}", "tokens of workloads neither"),
+        ("${e2b.identity.tokens.aws}", "the sandbox has no token"),
         ("${e2b.secrets.none}", "there is no secret none"),
     ] {
         let refused = app.post("/e2b/v2/sandboxes", &wanted(value)).await.expect(400);
