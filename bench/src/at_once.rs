@@ -4,10 +4,11 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    thread,
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::origin;
 
 /// What a create is answered.
 const SANDBOX: &str = r#"{"templateID":"base","sandboxID":"sb-aaaaaaaaaaaaaaaa","clientID":"none","envdVersion":"0.6.13","envdAccessToken":"token","domain":null,"alias":"base","trafficAccessToken":null}"#;
@@ -21,12 +22,7 @@ const EVENTS: [(u8, &str); 3] = [
 
 /// Serves until the process ends.
 pub(crate) fn serve(listener: TcpListener) -> Result<()> {
-    for stream in listener.incoming() {
-        let stream = stream.context("accept a connection")?;
-        // A client that leaves is as good as one that is done.
-        thread::spawn(move || converse(stream).is_ok());
-    }
-    Ok(())
+    origin::accept(&listener, converse)
 }
 
 fn converse(stream: TcpStream) -> Result<()> {
@@ -99,6 +95,8 @@ fn answer(first: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]

@@ -18,6 +18,11 @@ const PIECE: usize = 256 << 10;
 
 /// Serves 127.0.0.1 and this port, or any where it is 0, until the process ends.
 pub(crate) fn serve(listener: TcpListener) -> Result<()> {
+    accept(&listener, converse)
+}
+
+/// Has a thread of its own converse with each client, until the process ends.
+pub(crate) fn accept(listener: &TcpListener, converse: fn(TcpStream) -> Result<()>) -> Result<()> {
     for stream in listener.incoming() {
         let stream = stream.context("accept a connection")?;
         // A client that leaves is as good as one that is done.

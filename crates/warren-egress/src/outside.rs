@@ -122,12 +122,7 @@ async fn direct(
     patience: Duration,
 ) -> Result<TcpStream, OutsideError> {
     let address = destination.ip().to_canonical();
-    let may = match passport.reach(address) {
-        Reach::No => false,
-        Reach::Public => !is_host(address),
-        Reach::Granted => true,
-    };
-    if !may {
+    if !may_reach(address, passport.reach(address)) {
         return Err(OutsideError::Unreachable { address });
     }
     let failed = |source| OutsideError::Connect { destination, source };
@@ -164,9 +159,18 @@ pub(crate) async fn tls(
     Ok((stream, h2))
 }
 
+/// Whether this host connects to an address that a sandbox may reach in this way.
+pub(crate) fn may_reach(address: IpAddr, reach: Reach) -> bool {
+    match reach {
+        Reach::No => false,
+        Reach::Public => !is_host(address),
+        Reach::Granted => true,
+    }
+}
+
 /// Whether an address is one of this host's own: the kernel would use it for both ends. Asking
 /// sends no packet. Where the kernel knows no way, connecting will say so.
-pub(crate) fn is_host(address: IpAddr) -> bool {
+fn is_host(address: IpAddr) -> bool {
     let any = match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -29,6 +29,7 @@ mod flows;
 pub mod gate;
 mod guard;
 mod host;
+mod listener;
 pub mod outside;
 mod pair;
 pub mod policy;

@@ -20,7 +20,6 @@ use super::{
 use crate::{
     name::HostName,
     outside,
-    passport::Reach,
     trust::{Trust, Versions},
 };
 
@@ -87,12 +86,7 @@ async fn open(
     let mut failed = unknown();
     for address in found {
         let ip = address.ip().to_canonical();
-        let may = || match passport.reach(ip) {
-            Reach::No => false,
-            Reach::Public => !outside::is_host(ip),
-            Reach::Granted => true,
-        };
-        if !admitted.anywhere && !may() {
+        if !admitted.anywhere && !outside::may_reach(ip, passport.reach(ip)) {
             failed = Refusal::failed(format!("no sandbox may reach {host} at {ip}"));
             continue;
         }

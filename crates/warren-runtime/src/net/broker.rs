@@ -6,18 +6,20 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 use warren_core::{git::GitRights, id::SandboxId};
 use warren_egress::{Broker, GitPassport, Reach, TrustError, broker::Admitted};
 use warren_git::wire::Request;
 use zeroize::Zeroizing;
 
-use super::{NetError, policy::Policies, resolver::Limits};
+use super::{NetError, listener, policy::Policies, resolver::Limits};
 
 /// The ports that are tried, in order.
 const PORTS: std::ops::RangeInclusive<u16> = 418..=440;
@@ -91,8 +93,8 @@ pub async fn start(
 ) -> Result<BrokerHandle, BrokerError> {
     let broker = Arc::new(Broker::new(roots)?);
     let address = policies.gateway;
-    let listener = bind(address).await?;
     let failed = |source| BrokerError::Listen { address, source };
+    let listener = listener::bind(address, PORTS).await.map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
     policies.set_broker(Some(port))?;
     let base = format!("http://{address}:{port}");
@@ -102,39 +104,20 @@ pub async fn start(
     Ok(BrokerHandle { policies, base, tasks })
 }
 
-async fn bind(address: Ipv4Addr) -> Result<TcpListener, BrokerError> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in PORTS {
-        match TcpListener::bind((address, port)).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(BrokerError::Listen { address, source: last })
-}
-
 async fn accept(listener: TcpListener, broker: Arc<Broker>, door: Arc<Door>) {
     let limits = Limits::new(CONNECTIONS.0, CONNECTIONS.1);
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(10)).await; // out of descriptors
-            continue;
-        };
-        let slot = door.policies.slot_at(peer.ip());
-        let Some(sandbox) = slot.and_then(|slot| (door.in_slot)(slot)) else { continue };
-        let Some(permit) = limits.admit(peer.ip()) else { continue };
+    let serve = |stream: TcpStream, peer: SocketAddr| {
+        let slot = door.policies.slot_at(peer.ip())?;
+        let sandbox = (door.in_slot)(slot)?;
+        let permit = limits.admit(peer.ip())?;
         let (broker, door) = (Arc::clone(&broker), Arc::clone(&door));
-        connections.spawn(async move {
+        Some(async move {
             let passport = SandboxPassport { door, sandbox };
             broker.serve(stream, &passport).await;
             drop(permit);
-        });
-    }
+        })
+    };
+    listener::accept(listener, serve).await;
 }
 
 /// What the broker needs to know who comes and what they may do.
@@ -167,12 +150,7 @@ impl GitPassport for SandboxPassport {
     }
 
     fn reach(&self, address: IpAddr) -> Reach {
-        let policies = &self.door.policies;
-        match address {
-            address if policies.is_named(address) => Reach::Granted,
-            address if !policies.is_closed(address) => Reach::Public,
-            _ => Reach::No,
-        }
+        self.door.policies.reach(address)
     }
 
     fn refused(&self, repository: &str, reason: &str) {

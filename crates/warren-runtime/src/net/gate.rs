@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::{
@@ -36,7 +36,7 @@ use warren_egress::{
 };
 
 use super::{
-    NetError,
+    NetError, listener,
     policy::{GatePort, LOOKED_AT, Place, Policies},
     resolver::Limits,
     six,
@@ -100,7 +100,9 @@ impl GateHandle {
 pub async fn start(policies: Arc<Policies>, roots: Vec<u8>) -> Result<GateHandle, GateError> {
     let config = GateConfig { additional_roots: roots, ..GateConfig::default() };
     let gate = Arc::new(Gate::new(config)?);
-    let listener = bind(policies.gateway).await?;
+    let address = policies.gateway;
+    let failed = |source| GateError::Listen { address, source };
+    let listener = listener::bind(address, PORTS).await.map_err(failed)?;
     let port = listener.local_addr().map_or(0, |address| address.port());
     let listener_6 = bind_6(six::address_of(policies.gateway), port);
     if let Err(error) = &listener_6 {
@@ -133,34 +135,14 @@ fn bind_6(address: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn bind(address: Ipv4Addr) -> Result<TcpListener, GateError> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in PORTS {
-        match TcpListener::bind((address, port)).await {
-            Ok(listener) => return Ok(listener),
-            Err(error) => last = error,
-        }
-    }
-    Err(GateError::Listen { address, source: last })
-}
-
 async fn accept(
     listener: TcpListener,
     gate: Arc<Gate>,
     policies: Arc<Policies>,
     limits: Arc<Limits>,
 ) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_ended) = connections.join_next() => continue,
-        };
-        let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(10)).await; // out of descriptors
-            continue;
-        };
-        let Some((destination, passport)) = who(&stream, peer, &policies) else { continue };
+    let serve = |stream: TcpStream, peer: SocketAddr| {
+        let (destination, passport) = who(&stream, peer, &policies)?;
         // A sandbox has as many by both families as by one.
         let source = match peer.ip() {
             IpAddr::V6(six) => six::four_of(six).map_or(peer.ip(), IpAddr::V4),
@@ -169,14 +151,15 @@ async fn accept(
         let Some(permit) = limits.admit(source) else {
             let (name, rule, reason) = (None, None, Reason::TooMany);
             passport.denied(Denied { name, destination, rule, reason });
-            continue;
+            return None;
         };
         let gate = Arc::clone(&gate);
-        connections.spawn(async move {
+        Some(async move {
             gate.serve(stream, destination, passport).await;
             drop(permit);
-        });
-    }
+        })
+    };
+    listener::accept(listener, serve).await;
 }
 
 /// Where a connection wanted to go, and whose it is; none for one that was not sent here.
@@ -302,12 +285,7 @@ impl Passport for SandboxPassport {
     }
 
     fn reach(&self, address: IpAddr) -> Reach {
-        match address {
-            // Who opens a network does not mean this host's own address in it.
-            address if self.policies.is_named(address) => Reach::Granted,
-            address if !self.policies.is_closed(address) => Reach::Public,
-            _ => Reach::No,
-        }
+        self.policies.reach(address)
     }
 
     fn answered(&self, name: &HostName, address: IpAddr) -> bool {

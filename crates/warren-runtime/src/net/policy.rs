@@ -42,6 +42,7 @@ use warren_core::{
     egress::{IpNetwork, reserved},
     runtime::{Denial, Reached},
 };
+use warren_egress::Reach;
 use warren_sys::netlink::{
     Socket,
     nftables::{self, Batch},
@@ -281,6 +282,16 @@ impl Policies {
     /// Whether no sandbox may reach an address.
     pub(super) fn is_closed(&self, address: IpAddr) -> bool {
         self.closed(address).is_some() && !self.is_granted(address)
+    }
+
+    /// How a sandbox reaches an address through what the host does in its place.
+    pub(super) fn reach(&self, address: IpAddr) -> Reach {
+        match address {
+            // Who opens a network does not mean this host's own address in it.
+            address if self.is_named(address) => Reach::Granted,
+            address if !self.is_closed(address) => Reach::Public,
+            _ => Reach::No,
+        }
     }
 
     /// The slot of the sandbox with this address.

@@ -39,7 +39,7 @@ use tokio::{
 };
 use warren_dns::{PORT, read_message, write_message};
 
-use super::{Subnet, policy::Policies};
+use super::{Subnet, listener, policy::Policies};
 use cache::{Cache, Question};
 pub(super) use limits::Limits;
 use policy::Asker;
@@ -158,27 +158,19 @@ async fn serve_udp(socket: Arc<UdpSocket>, server: Arc<Server>) {
 }
 
 async fn serve_tcp(listener: TcpListener, server: Arc<Server>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_closed) = connections.join_next() => continue,
-        };
-        let Ok((stream, peer)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(10)).await; // out of descriptors
-            continue;
-        };
+    let serve = |stream: TcpStream, peer: SocketAddr| {
         if !server.serves(peer) {
-            continue;
+            return None;
         }
-        let Some(permit) = server.connections.admit(peer.ip()) else { continue };
+        let permit = server.connections.admit(peer.ip())?;
         let server = Arc::clone(&server);
-        connections.spawn(async move {
+        Some(async move {
             // Whatever ends a guest's connection is the guest's affair.
             let _ended = serve_connection(stream, peer.ip(), &server).await;
             drop(permit);
-        });
-    }
+        })
+    };
+    listener::accept(listener, serve).await;
 }
 
 /// Answers the questions of one connection in turn. A message on it has its length, `u16`
